@@ -1,0 +1,80 @@
+"""The `fm` command: finds the rooms' verbs, parses, runs, and turns errors into one line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+
+from fm.command import Command
+from fm.console import note
+from fm.errors import FMError, suggest
+
+GROUP = "eofm.commands"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and which shows the example under `--help`."""
+
+    def error(self, message: str) -> "None":  # type: ignore[override]
+        note(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
+def _verbs() -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
+
+
+def _overview(verbs: dict[str, EntryPoint]) -> str:
+    lines = ["usage: fm VERB ...", "", "Pretrain and judge Earth-observation foundation models.", ""]
+    for name, point in verbs.items():
+        command: Command = point.load()
+        lines.append(f"  {name:<12} {command.help}")
+    lines += ["", "fm VERB --help shows a verb's arguments and an example; fm --version the version."]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: the words after `fm`; the process's own when None.
+
+    Returns:
+        the exit status: 0, 1 for a failure, 2 for wrong usage.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verbs = _verbs()
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview(verbs))
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(version("eofm"))
+        return 0
+    if words[0] not in verbs:
+        note(f"fm: there is no verb {words[0]!r}; {suggest(words[0], verbs)}")
+        return 2
+    command: Command = verbs[words[0]].load()
+    parser = _Parser(
+        prog=f"fm {words[0]}",
+        description=command.help,
+        epilog="example:\n" + "\n".join(f"  {line}" for line in command.example.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.configure(parser)
+    try:
+        parsed = parser.parse_args(words[1:])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        status = getattr(parsed, "run", command.run)(parsed)
+    except FMError as error:
+        note(f"fm {words[0]}: {error}")
+        return error.exit_status
+    except KeyboardInterrupt:
+        note(f"fm {words[0]}: interrupted")
+        return 130
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

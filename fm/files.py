@@ -1,0 +1,119 @@
+"""Writing files so that a reader finds them whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fm.errors import FMError
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names inside a folder durable (a rename is only durable after this)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make every file and folder below `folder` durable."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as stream:
+                os.fsync(stream.fileno())
+        fsync_folder(Path(root))
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a file aside, make it durable, and move it into place.
+
+    Args:
+        path: the final path; its folder is made if need be.
+        data: the whole content; text is written as UTF-8.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = data.encode() if isinstance(data, str) else data
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+    fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a folder aside and move it into place when the block ends without an error.
+
+    Args:
+        path: the final folder.
+        overwrite: replace what is there; otherwise an existing path is refused.
+
+    Yields:
+        the folder to write into.
+
+    Raises:
+        FMError: `path` exists and `overwrite` is false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FMError(f"{path} exists already; name another folder or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    os.chmod(aside, 0o755)
+    try:
+        yield aside
+        fsync_tree(aside)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+        fsync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON atomically; NaN and infinities are refused because JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike[str], what: str = "file") -> Any:
+    """Read JSON.
+
+    Args:
+        path: the file.
+        what: its name in an error, such as `"model card"`.
+
+    Raises:
+        FMError: the file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FMError(f"{path}: no such {what}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FMError(f"{path}: this {what} is not valid JSON ({error})") from None
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file as hex."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
