@@ -25,11 +25,19 @@ def _verbs() -> dict[str, EntryPoint]:
 
 
 def _overview(verbs: dict[str, EntryPoint]) -> str:
-    lines = ["usage: fm VERB ...", "", "Pretrain and judge Earth-observation foundation models.", ""]
+    lines = [
+        "usage: fm VERB ...",
+        "",
+        "Pretrain and judge Earth-observation foundation models.",
+        "",
+    ]
     for name, point in verbs.items():
         command: Command = point.load()
         lines.append(f"  {name:<12} {command.help}")
-    lines += ["", "fm VERB --help shows a verb's arguments and an example; fm --version the version."]
+    lines += [
+        "",
+        "fm VERB --help shows a verb's arguments and an example; fm --version the version.",
+    ]
     return "\n".join(lines)
 
 

@@ -1,1 +1,17 @@
+"""Learn from shards: objectives, the DeepSpeed engine, runs that can be interrupted."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pretrain.trainer import RunResult, load_config, run
+
+__all__ = ["RunResult", "load_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the heavy parts when they are first asked for (PEP 562)."""
+    if name in __all__:
+        from importlib import import_module
+
+        return getattr(import_module("pretrain.trainer"), name)
+    raise AttributeError(f"module 'pretrain' has no attribute {name!r}")

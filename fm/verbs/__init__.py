@@ -1,0 +1,1 @@
+"""The verbs that belong to `fm` itself: models, doctor, demo."""

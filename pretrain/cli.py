@@ -1,0 +1,63 @@
+"""`fm pretrain`."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from fm.command import Command
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", help="recipe name or YAML file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3"
+    )
+    parser.add_argument("--force", action="store_true", help="go on with a changed config or data")
+    parser.add_argument("--list", action="store_true", help="list the recipes")
+    parser.add_argument("--print-config", action="store_true", help="print the config and stop")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    # torch.distributed.launch and the deepspeed launcher add this word; ranks come from RANK
+    parser.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from fm.config import dump_yaml, list_recipes
+    from fm.errors import UsageError
+
+    if arguments.list:
+        print("\n".join(list_recipes("pretrain")))
+        return 0
+    if arguments.config is None:
+        raise UsageError("name a recipe or a YAML file; fm pretrain --list shows the recipes")
+
+    from pretrain.trainer import STOPPED_STATUS, load_config, run
+
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        print(dump_yaml(config), end="")
+        return 0
+    result = run(config, force=arguments.force)
+
+    from pretrain.collective import first_process
+
+    if first_process():
+        if arguments.json:
+            print(json.dumps(asdict(result)))
+        else:
+            print(
+                f"{result.name}: {result.steps} steps, {result.samples} samples, loss "
+                f"{result.loss_start:.4f} -> {result.loss_end:.4f}, {result.seconds:.0f} s"
+            )
+            print(f"export: {result.export}" if result.export else "stopped; run again to go on")
+    return 0 if result.export else STOPPED_STATUS
+
+
+command = Command(
+    help="train a model on shards, or go on with a run",
+    example=(
+        "fm pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2 schedule.steps=200\n"
+        "torchrun --nproc-per-node 2 -m pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2"
+    ),
+    configure=_configure,
+    run=_run,
+)

@@ -1,0 +1,62 @@
+"""The few collectives a run needs; each is the identity on one process."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch.distributed as dist
+from torch import Tensor
+
+from fm.errors import FMError, UsageError
+
+T = TypeVar("T")
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def first_process() -> bool:
+    """Say whether this is rank 0, also after the process group has gone."""
+    return int(os.environ.get("RANK", "0")) == 0 if not dist.is_initialized() else rank() == 0
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Sum a tensor over all processes, in place, and return it."""
+    if world_size() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def on_first(decide: Callable[[], T]) -> T:
+    """Run a function on the first process and give its result to all.
+
+    An `FMError` is raised on every process, so that none waits for another that has left.
+
+    Args:
+        decide: returns something that can be pickled (it travels between our own processes).
+    """
+    if world_size() == 1:
+        return decide()
+    outcome: list[object] = [None, None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = decide()
+        except FMError as error:
+            outcome[1:] = [str(error), isinstance(error, UsageError)]
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise (UsageError if outcome[2] else FMError)(str(outcome[1]))
+    return outcome[0]  # type: ignore[return-value]

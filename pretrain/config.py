@@ -1,0 +1,186 @@
+"""What a pretraining run is made of: the typed config behind every recipe."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from fm.config import Config
+from pretrain.objectives import ObjectiveConfig
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class DataConfig(Config):
+    """The dataset and how it is read.
+
+    Attributes:
+        path: dataset folder or URL.
+        where: index filter, such as `"split == 'train'"`.
+        modalities: which modalities to train on; all when null.
+        batch_size: samples in one global batch, over all ranks and accumulation steps.
+        threads: reading threads a rank.
+        max_bad: share of the dataset that may be quarantined before the run stops.
+        shuffle: false reads in stored order.
+    """
+
+    path: str
+    where: str | None = None
+    modalities: list[str] | None = None
+    batch_size: Positive = 64
+    threads: Positive = 2
+    max_bad: float = Field(0.05, ge=0, le=1)
+    shuffle: bool = True
+
+
+class ModelConfig(Config):
+    """The backbone: the arguments of `fm.create_model`.
+
+    Attributes:
+        name: size, one of `fm models list`.
+        token_m: ground size of a token in metres, one number or one a group.
+        tokenizer: `linear` or `spectral_adapter`, one or one a group.
+        normalisation: kind, fitted to the dataset's statistics.
+        width: overrides the size's width.
+        depth: overrides the size's depth.
+        heads: overrides the size's heads.
+    """
+
+    name: str = "vit_tiny"
+    token_m: float | dict[str, float] | None = None
+    tokenizer: str | dict[str, str] = "linear"
+    normalisation: Literal["zscore", "clip_sigma", "divide", "percentile"] = "zscore"
+    width: Positive | None = None
+    depth: Positive | None = None
+    heads: Positive | None = None
+
+
+class OptimizerConfig(Config):
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101), torch's fused kernel.
+
+    Attributes:
+        lr: peak learning rate, as is (not scaled by the batch).
+        weight_decay: on matrices only; biases, norms and codes are not decayed.
+        betas: as in MAE by default.
+        eps: added to the denominator.
+        clip: maximum gradient norm; 0 does not clip.
+    """
+
+    lr: float = Field(1.5e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    clip: float = Field(0.0, ge=0)
+
+
+class ScheduleConfig(Config):
+    """Linear warm-up, then half a cosine to `min_lr` at the last step.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        warmup: steps of linear warm-up.
+        min_lr: learning rate at the end.
+    """
+
+    steps: Positive = 100
+    warmup: int = Field(10, ge=0)
+    min_lr: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "ScheduleConfig":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup={self.warmup} does not end before steps={self.steps}")
+        return self
+
+
+class AugmentConfig(Config):
+    """Augmentation on the device, by counter-based randomness.
+
+    Attributes:
+        dihedral: one of the eight flips and quarter turns of the square.
+    """
+
+    dihedral: bool = True
+
+
+class EngineConfig(Config):
+    """How the steps are run; nothing here changes what is learned.
+
+    Attributes:
+        precision: `bf16` is float32 parameters with bfloat16 autocast.
+        micro_batch: samples a rank takes at once; null takes its whole share of the batch.
+        deepspeed: name or path of the DeepSpeed settings (`configs/deepspeed`), such as `zero1`.
+    """
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    micro_batch: Positive | None = None
+    deepspeed: str = "zero0"
+
+
+class CheckpointConfig(Config):
+    """Checkpoints to resume from.
+
+    Attributes:
+        every: steps between checkpoints; the last step always writes one.
+        keep: how many of the newest stay.
+    """
+
+    every: Positive = 50
+    keep: Positive = 2
+
+
+class MonitorConfig(Config):
+    """What a run shows.
+
+    Attributes:
+        every: steps between lines in `metrics.jsonl` and TensorBoard.
+        pictures: number of reconstruction panels made at the end.
+        tensorboard: write event files.
+    """
+
+    every: Positive = 1
+    pictures: int = Field(4, ge=0, le=16)
+    tensorboard: bool = True
+
+
+class RunConfig(Config):
+    """One pretraining run.
+
+    Attributes:
+        name: the run's and the model's name.
+        follows: the paper, table and figures a recipe follows.
+        out: the run folder.
+        seed: of weights, order, masks and augmentation.
+        init_from: checkpoint folder whose backbone weights start this run.
+    """
+
+    name: str
+    follows: str = ""
+    out: str
+    seed: int = Field(0, ge=0)
+    init_from: str | None = None
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    engine: EngineConfig = EngineConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    monitor: MonitorConfig = MonitorConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must not change when a run is resumed: all but paths and display."""
+        values = self.model_dump(mode="json")
+        for key in ("out", "follows", "checkpoint", "monitor"):
+            values.pop(key)
+        for key in ("path", "threads"):
+            values["data"].pop(key)
+        values["engine"].pop("micro_batch")
+        return values
+
+    def hash(self) -> str:
+        """Hash `identity()`, 16 hex digits."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

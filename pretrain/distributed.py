@@ -1,0 +1,71 @@
+"""Start and stop the processes of a run: alone, or under torchrun, deepspeed or Slurm."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+SHARED_MEMORY_OP = "deepspeed_shm_comm"
+
+
+def prepare_environment() -> None:
+    """Set what DeepSpeed reads when it is imported; call before the first import of it."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DS_BUILD_OPS", "0")
+    if "RANK" not in os.environ and "SLURM_PROCID" in os.environ and "MASTER_ADDR" in os.environ:
+        for ours, theirs in (
+            ("RANK", "SLURM_PROCID"),
+            ("LOCAL_RANK", "SLURM_LOCALID"),
+            ("WORLD_SIZE", "SLURM_NTASKS"),
+        ):
+            os.environ[ours] = os.environ[theirs]
+
+
+def device() -> torch.device:
+    """Return this process's device."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """Join the process group and leave it at the end.
+
+    Without a launcher this is a group of one that opens no socket.
+
+    Yields:
+        this process's device.
+    """
+    prepare_environment()
+    place = device()
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    joined = not dist.is_initialized()
+    if joined:
+        backend = "nccl" if place.type == "cuda" else "gloo"
+        if "RANK" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            os.environ.setdefault("LOCAL_RANK", "0")
+    _disable_shared_memory_op()
+    try:
+        yield place
+    finally:
+        if joined and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _disable_shared_memory_op() -> None:
+    """Keep DeepSpeed from compiling its shared-memory collective.
+
+    On CPU it would build it on first use in a cache shared by all environments: minutes of
+    compiling, and a lock file that hangs later runs when a build is killed. Gloo does the work.
+    """
+    import deepspeed.ops
+
+    getattr(deepspeed.ops, "__compatible_ops__", {})[SHARED_MEMORY_OP] = False

@@ -1,0 +1,231 @@
+"""One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm.config import find_recipe, read_yaml
+from fm.errors import FMError, UsageError
+from fm.rng import CounterRng
+from pretrain import collective
+from pretrain.config import EngineConfig, OptimizerConfig
+from pretrain.objective import Objective
+
+OWN_KEYS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "optimizer",
+    "scheduler",
+    "bf16",
+    "fp16",
+    "torch_autocast",
+)
+"""DeepSpeed settings that follow from the run's config and may not be given beside it."""
+
+
+@dataclass
+class MicroBatch:
+    """What one forward pass takes, on the device (`ObjectiveBatch` plus its randomness)."""
+
+    pixels: dict[str, Tensor]
+    weight: Tensor
+    scaling: dict[str, tuple[float, float]]
+    rng: CounterRng
+
+
+@dataclass
+class Step:
+    """What one optimiser step did, over the whole global batch.
+
+    Attributes:
+        loss: sum of losses over sum of weights.
+        metrics: the objective's, divided the same way.
+        weight: sum of weights.
+        grad_norm: before clipping; None where DeepSpeed does not compute it.
+    """
+
+    loss: float
+    metrics: dict[str, float]
+    weight: float
+    grad_norm: float | None
+
+
+class _Forward(nn.Module):
+    """The module DeepSpeed wraps: the objective under the run's precision."""
+
+    def __init__(self, objective: Objective, precision: str) -> None:
+        super().__init__()
+        self.objective, self.precision = objective, precision
+
+    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        device = batch.weight.device.type
+        context = (
+            torch.autocast(device, dtype=torch.bfloat16)
+            if self.precision == "bf16"
+            else nullcontext()
+        )
+        with context:
+            out = self.objective(batch, batch.rng)
+        return out.loss_sum, out.weight, out.metrics
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters: matrices are decayed; biases, norms and codes are not."""
+    decayed, plain = [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        code = name.endswith(("cls_token", "mask_token")) or "_code." in name or "_embed." in name
+        is_code = code and parameter.ndim == 3
+        (plain if parameter.ndim < 2 or is_code else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+class Engine:
+    """DeepSpeed around an objective.
+
+    Args:
+        objective: on any device; moved to `device`.
+        optimizer: AdamW's settings.
+        config: precision, DeepSpeed settings.
+        micro_batch: samples a forward pass takes on this rank.
+        accumulate: forward passes in one step.
+        device: of this process.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerConfig,
+        config: EngineConfig,
+        *,
+        micro_batch: int,
+        accumulate: int,
+        device: torch.device,
+    ) -> None:
+        import deepspeed
+
+        self.objective, self.device, self.accumulate = objective, device, accumulate
+        fragment = read_yaml(find_recipe("deepspeed", config.deepspeed))
+        if taken := sorted(set(fragment) & set(OWN_KEYS)):
+            raise UsageError(
+                f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
+                f"config; remove them there"
+            )
+        settings: dict[str, Any] = {
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": 10**9,
+            **fragment,
+            "train_batch_size": micro_batch * accumulate * collective.world_size(),
+            "train_micro_batch_size_per_gpu": micro_batch,
+            "gradient_accumulation_steps": accumulate,
+            "gradient_clipping": optimizer.clip,
+        }
+        self.zero_stage = int(settings.get("zero_optimization", {}).get("stage", 0))
+        module = _Forward(objective.to(device), config.precision)
+        # torch's own fused AdamW: DeepSpeed's CPU Adam drifts after a resume (it keeps the powers
+        # of beta by repeated multiplication), torch's continues bit for bit
+        adamw = torch.optim.AdamW(
+            parameter_groups(module, optimizer.weight_decay),
+            lr=optimizer.lr,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+            fused=True,
+        )
+        self.engine, *_ = deepspeed.initialize(
+            model=module, optimizer=adamw, config=settings, dist_init_required=False
+        )
+
+    def step(
+        self, batches: Sequence[MicroBatch], learning_rate: float, stop: bool
+    ) -> tuple[Step, bool]:
+        """Take one optimiser step over the global batch.
+
+        Args:
+            batches: this rank's micro-batches.
+            learning_rate: of this step.
+            stop: this process was asked to stop.
+
+        Returns:
+            what the step did, and whether any process was asked to stop.
+
+        Raises:
+            FMError: the loss is not finite, or no sample of the batch could be read.
+        """
+        own = sum(float(self.objective.weight(batch)) for batch in batches)
+        shared = torch.tensor([own, float(stop)], dtype=torch.float64, device=self.device)
+        total, stops = collective.all_reduce_sum(shared).tolist()
+        if total <= 0:
+            raise FMError("no sample of the global batch could be read; run fm shards verify")
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
+        factor = collective.world_size() * self.accumulate / total
+        sums: dict[str, Tensor] = {}
+        for batch in batches:
+            loss_sum, _, metrics = self.engine(batch)
+            self.engine.backward(loss_sum * factor)
+            for name, value in {"loss": loss_sum.detach(), **metrics}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            self.engine.step()
+        reduced = collective.all_reduce_sum(torch.stack(list(sums.values())).double()).tolist()
+        values = {name: value / total for name, value in zip(sums, reduced, strict=True)}
+        norm = self.engine.get_global_grad_norm()
+        result = Step(
+            loss=values.pop("loss"),
+            metrics=values,
+            weight=total,
+            grad_norm=None if norm is None else float(norm),
+        )
+        return result, stops > 0
+
+    def save(self, folder: str, tag: str) -> None:
+        """Write DeepSpeed's checkpoint of this run; call on every rank."""
+        self.engine.save_checkpoint(folder, tag=tag, save_latest=False)
+
+    def load(self, folder: str, tag: str) -> None:
+        """Load what `save` wrote; call on every rank, with the same number of ranks for ZeRO > 0."""
+        path, _ = self.engine.load_checkpoint(folder, tag=tag)
+        if path is None:
+            raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
+
+    def state_of(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return a module's weights on the CPU, gathered from all ranks; call on every rank."""
+        with self._gathered(module):
+            return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+
+    def _gathered(self, module: nn.Module) -> Any:
+        if self.zero_stage < 3:
+            return nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(module.parameters()))
+
+    def micro_batches(self, batch: Any, rng: CounterRng, size: int) -> Iterator[MicroBatch]:
+        """Split this rank's samples, which are on the device already, into micro-batches."""
+        for start in range(0, len(batch.weight), size):
+            rows = slice(start, start + size)
+            yield MicroBatch(
+                pixels={name: x[rows] for name, x in batch.pixels.items()},
+                weight=batch.weight[rows],
+                scaling=batch.scaling,
+                rng=rng.select(rows),
+            )
+
+    def panels(self, batch: MicroBatch) -> Any:
+        """Return the objective's pictures of a batch; call on every rank."""
+        self.objective.eval()
+        with self._gathered(self.objective):
+            samples = self.objective.panels(batch, batch.rng)
+        self.objective.train()
+        return samples

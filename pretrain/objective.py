@@ -1,0 +1,86 @@
+"""What an objective is: a loss over a batch, and the modules worth keeping.
+
+An objective knows nothing of DeepSpeed, ranks or files; the engine knows nothing of objectives.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from fm.models import VisionTransformer
+from fm.rng import CounterRng
+
+
+class ObjectiveBatch(Protocol):
+    """What an objective sees of a batch."""
+
+    pixels: dict[str, Tensor]
+    """Modality to `[B, C, H, W]` as stored."""
+    weight: Tensor
+    """`[B]` float32; 0 for samples that could not be read."""
+    scaling: dict[str, tuple[float, float]]
+    """Modality to scale and offset of stored integers."""
+
+
+@dataclass
+class Output:
+    """What one forward pass gives.
+
+    Attributes:
+        loss_sum: scalar, the sum of weighted losses (the engine divides by the weight of the
+            whole global batch, so ranks and micro-batches do not change the gradient).
+        weight: scalar, the sum of the weights; equals `Objective.weight(batch)`.
+        metrics: name to a scalar summed like `loss_sum`, divided by `weight` too.
+    """
+
+    loss_sum: Tensor
+    weight: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Panel:
+    """One sample's reconstruction, for a person to look at.
+
+    Attributes:
+        modality: which one.
+        image: `[C, H, W]` normalised input.
+        shown: `[H, W]` bool, True where the encoder saw the pixel.
+        predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
+    """
+
+    modality: str
+    image: np.ndarray
+    shown: np.ndarray
+    predicted: np.ndarray
+
+
+class Objective(nn.Module, ABC):
+    """Base of the objectives; `__init__` takes the backbone and the objective's config."""
+
+    backbone: VisionTransformer
+
+    @abstractmethod
+    def weight(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the total weight of a batch, known before the forward pass (scalar float32)."""
+
+    @abstractmethod
+    def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
+        """Compute the loss of a batch."""
+
+    def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
+        """Return pictures, one list of panels a sample; none by default."""
+        del batch, rng
+        return []
+
+    def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+        """Return (student, teacher, m) for the engine to average; none by default."""
+        return []
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
+        return {"backbone": self.backbone}

@@ -1,0 +1,169 @@
+"""A run's folder: its lock, its checkpoints (complete or absent), its metrics and its state."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fm.errors import FMError
+from fm.files import fsync_folder, fsync_tree, read_json, write_atomic, write_json
+
+STATE, METRICS, LATEST, CHECKPOINTS = "state.json", "metrics.jsonl", "latest", "checkpoints"
+TAG = "deepspeed"
+"""The folder of DeepSpeed's own files inside a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a checkpoint stands.
+
+    Attributes:
+        step: optimiser steps done.
+        samples: position in the stream of samples.
+        world_size: ranks that wrote it.
+        zero_stage: DeepSpeed stage that wrote it.
+    """
+
+    step: int
+    samples: int
+    world_size: int
+    zero_stage: int
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / CHECKPOINTS
+        self.export = self.path / "export"
+        self.pictures = self.path / "pictures"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run while it lives; the kernel frees the lock when the process dies.
+
+        Raises:
+            FMError: another process runs here, or the path is not a folder.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise FMError(f"{self.path} is not a folder; name another out=FOLDER") from None
+        with open(self.path / ".lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FMError(
+                    f"{self.path}: a run is alive in this folder; wait for it or name another out"
+                ) from None
+            yield
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what `state.json` says; None for a new run.
+
+        Raises:
+            FMError: the folder holds files of something else.
+        """
+        if (self.path / STATE).is_file():
+            value: dict[str, Any] = read_json(self.path / STATE, "run state")
+            return value
+        if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise FMError(f"{self.path} is not empty and holds no run; name another out=FOLDER")
+        return None
+
+    def write_state(self, **values: Any) -> None:
+        """Write `state.json`."""
+        write_json(self.path / STATE, values)
+
+    def latest(self) -> tuple[Path, Position] | None:
+        """Return the newest complete checkpoint, or None."""
+        pointer = self.path / LATEST
+        if not pointer.is_file():
+            return None
+        folder = self.checkpoints / pointer.read_text().strip()
+        values = read_json(folder / "position.json", "checkpoint position")
+        return folder, Position(**values)
+
+    def save(
+        self,
+        position: Position,
+        write: Callable[[str, str], None],
+        *,
+        first: bool,
+        barrier: Callable[[], None],
+        keep: int,
+    ) -> None:
+        """Write a checkpoint aside, make it durable, move it in, then point `latest` to it.
+
+        Args:
+            position: where it stands.
+            write: writes the engine's files into (folder, tag); runs on every rank.
+            first: this is rank 0, which does the moving.
+            barrier: waits for all ranks.
+            keep: how many of the newest stay.
+        """
+        name = f"step-{position.step:08d}"
+        aside = self.checkpoints / f".{name}.partial"
+        if first:
+            for old in self.checkpoints.glob(".*.partial"):
+                shutil.rmtree(old)
+            aside.mkdir(parents=True)
+        barrier()
+        write(str(aside), TAG)
+        barrier()
+        if first:
+            write_json(aside / "position.json", position.__dict__)
+            fsync_tree(aside)
+            target = self.checkpoints / name
+            if target.exists():  # the same step again, after a forced resume
+                shutil.rmtree(target)
+            os.replace(aside, target)
+            fsync_folder(self.checkpoints)
+            write_atomic(self.path / LATEST, name + "\n")
+            for old in sorted(self.checkpoints.glob("step-*"))[:-keep]:
+                shutil.rmtree(old)
+        barrier()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of `metrics.jsonl`, without a torn last one."""
+        return read_metrics(self.path / METRICS)
+
+    def open_metrics(self, step: int) -> IO[str]:
+        """Open `metrics.jsonl` to go on after `step`; later lines are dropped."""
+        path = self.path / METRICS
+        kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+        return open(path, "a", encoding="utf-8", buffering=1)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a `metrics.jsonl`; a last line cut short by a crash is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the keys whose values differ, nested keys joined by dots."""
+    keys = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            keys += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            keys.append(prefix + key)
+    return keys

@@ -1,0 +1,499 @@
+"""A pretraining run from config to exported checkpoint."""
+
+import contextlib
+import json
+import math
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+import fm
+import shards
+from fm.card import Card
+from fm.checkpoint import load, load_strict, read_card, save
+from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
+from fm.console import note, progress
+from fm.errors import FMError, UsageError
+from fm.files import write_atomic, write_json
+from fm.models import VisionTransformer, create_model
+from fm.normalize import Normalisation
+from fm.rng import CounterRng
+from pretrain import collective
+from pretrain.augment import dihedral
+from pretrain.config import RunConfig
+from pretrain.distributed import processes
+from pretrain.monitor import Monitor, save_panels
+from pretrain.objectives import build_objective
+from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
+from pretrain.schedule import learning_rate
+
+STOPPED_STATUS = 75
+"""Exit status after SIGTERM, when a checkpoint was written and the run can be started again."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with.
+
+    Attributes:
+        name: the run's name.
+        out: run folder.
+        export: checkpoint folder; None when the run was stopped before its end.
+        steps: optimiser steps done.
+        samples: samples seen.
+        loss_start: mean loss of the first tenth of the steps (at most 10).
+        loss_end: mean loss of as many last steps.
+        seconds: of training, all sessions together.
+    """
+
+    name: str
+    out: str
+    export: str | None
+    steps: int
+    samples: int
+    loss_start: float
+    loss_end: float
+    seconds: float
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe by name or path and apply `key=value` overrides.
+
+    Raises:
+        UsageError: no such recipe, an unknown key, a wrong value.
+    """
+    path = find_recipe("pretrain", name)
+    return parse(RunConfig, override(read_yaml(path), overrides), str(path))
+
+
+def run(
+    config: str | RunConfig, overrides: Sequence[str] = (), *, force: bool = False
+) -> RunResult:
+    """Start a run, or go on with the one in the run folder.
+
+    Args:
+        config: recipe name, file, or a config.
+        overrides: `key=value` words.
+        force: go on although the config or the data changed.
+
+    Returns:
+        how it ended; a finished run is not run again.
+
+    Raises:
+        FMError: anything a user can mend, in one line.
+    """
+    settings = config if isinstance(config, RunConfig) else load_config(config, overrides)
+    with processes() as device, _stop_signal() as stop:
+        folder = RunFolder(settings.out)
+        dataset = open_data(settings)
+        with contextlib.ExitStack() as stack:
+            collective.on_first(lambda: _enter(stack, folder))
+            finished = collective.on_first(lambda: _prepare(folder, settings, dataset, force))
+            if finished is not None:
+                return finished
+            return _train(settings, folder, dataset, device, stop)
+
+
+def open_data(config: RunConfig) -> Any:
+    """Open the run's dataset and check that the config fits it.
+
+    Raises:
+        FMError: it is missing or empty, or holds no such modality.
+    """
+    data = config.data
+    dataset = shards.open(data.path, where=data.where)
+    if len(dataset) == 0:
+        which = f" after where={data.where!r}" if data.where else ""
+        raise FMError(f"{data.path}: the dataset is empty{which}; nothing to train on")
+    if wrong := sorted(set(data.modalities or ()) - set(dataset.modalities)):
+        raise UsageError(
+            f"data.modalities: {data.path} has no {', '.join(wrong)}; it has "
+            f"{', '.join(dataset.modalities)}"
+        )
+    world = collective.world_size()
+    if data.batch_size % world:
+        raise UsageError(f"data.batch_size={data.batch_size} is not a multiple of {world} ranks")
+    share = data.batch_size // world
+    if config.engine.micro_batch and share % config.engine.micro_batch:
+        raise UsageError(
+            f"engine.micro_batch={config.engine.micro_batch} does not divide a rank's share {share}"
+        )
+    return dataset
+
+
+def build_backbone(config: RunConfig, dataset: Any) -> VisionTransformer:
+    """Build the backbone for a dataset's modalities with normalisation fitted to its statistics."""
+    names = config.data.modalities or list(dataset.modalities)
+    infos = {name: dataset.modalities[name] for name in names}
+    bands = {}
+    for name, info in infos.items():
+        table = {band.name: band for band in fm.sensors.modality_bands(name)}
+        bands[name] = tuple(table[band] for band in info.bands)
+    model = config.model
+    return create_model(
+        model.name,
+        bands=bands,
+        token_m=model.token_m,
+        tokenizer=model.tokenizer,
+        normalisation={
+            name: Normalisation.fit(model.normalisation, dataset.statistics(name)) for name in names
+        },
+        scaling={name: (info.scale, info.offset) for name, info in infos.items()},
+        width=model.width,
+        depth=model.depth,
+        heads=model.heads,
+    )
+
+
+def _enter(stack: contextlib.ExitStack, folder: RunFolder) -> None:
+    stack.enter_context(folder.locked())
+
+
+def _prepare(folder: RunFolder, config: RunConfig, dataset: Any, force: bool) -> RunResult | None:
+    """Check what is in the run folder; return the result of a finished run."""
+    identity = {**config.identity(), "manifest_hash": dataset.manifest_hash}
+    state = folder.state()
+    if state is not None:
+        changed = differing_keys(state["identity"], identity)
+        if changed and not force:
+            raise UsageError(
+                f"{folder.path}: the run there was started with other values of "
+                f"{', '.join(changed)}; name another out=FOLDER, or go on with --force"
+            )
+        if state["status"] == "finished" and not changed:
+            note(f"{folder.path}: finished already ({state['step']} steps)")
+            return RunResult(**state["result"])
+    write_atomic(folder.path / "config.yaml", dump_yaml(config))
+    write_json(folder.path / "env.json", environment())
+    folder.write_state(status="running", step=state["step"] if state else 0, identity=identity)
+    return None
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine, the versions and the state of the source."""
+    packages = ("eofm", "torch", "timm", "deepspeed", "numpy", "webdataset")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "threads": torch.get_num_threads(),
+        "world_size": collective.world_size(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        words = ["git", "-C", str(root)]
+        commit = subprocess.run(
+            [*words, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            [*words, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit, "changed": bool(changes.strip())}
+
+
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[list[bool]]:
+    """Turn SIGTERM into a flag while the block runs (main thread only)."""
+    flag: list[bool] = []
+
+    def raise_flag(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        flag.append(True)
+
+    try:
+        before = signal.signal(signal.SIGTERM, raise_flag)
+    except ValueError:  # not the main thread: the caller owns the signals
+        yield flag
+        return
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _train(
+    config: RunConfig, folder: RunFolder, dataset: Any, device: torch.device, stop: list[bool]
+) -> RunResult:
+    from pretrain.engine import Engine
+
+    first, world = collective.rank() == 0, collective.world_size()
+    share = config.data.batch_size // world
+    micro = config.engine.micro_batch or share
+    torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
+    objective = build_objective(config.objective, build_backbone(config, dataset))
+    if config.init_from is not None:
+        parent = load(config.init_from)
+        load_strict(objective.backbone, parent.state_dict(), f"init_from={config.init_from}")
+    engine = Engine(
+        objective,
+        config.optimizer,
+        config.engine,
+        micro_batch=micro,
+        accumulate=share // micro,
+        device=device,
+    )
+    done = _resume(folder, engine)
+    names = config.data.modalities or list(dataset.modalities)
+    batches = dataset.loader(
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        rank=collective.rank(),
+        world_size=world,
+        position=done * config.data.batch_size,
+        modalities=names,
+        threads=config.data.threads,
+        shuffle=config.data.shuffle,
+        max_bad=config.data.max_bad,
+        on_quarantine=_quarantine(folder),
+    )
+    schedule = config.schedule
+    started, step, stopped = time.perf_counter(), done, False
+    state = collective.on_first(folder.state) or {}
+    spent = float(state.get("seconds", 0.0))
+
+    def checkpoint(step: int) -> None:
+        position = Position(step, step * config.data.batch_size, world, engine.zero_stage)
+        folder.save(
+            position,
+            engine.save,
+            first=first,
+            barrier=collective.barrier,
+            keep=config.checkpoint.keep,
+        )
+        if first:
+            elapsed = spent + time.perf_counter() - started
+            folder.write_state(**{**state, "status": "running", "step": step, "seconds": elapsed})
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(batches.close)
+        monitor = None
+        if first:
+            bar = stack.enter_context(progress(config.name, schedule.steps, done=done))
+            events = folder.path / "tensorboard" if config.monitor.tensorboard else None
+            monitor = Monitor(
+                folder.open_metrics(done),
+                events,
+                bar,
+                every=config.monitor.every,
+                batch_size=config.data.batch_size,
+            )
+            stack.callback(monitor.close)
+        while step < schedule.steps and not stopped:
+            before = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - before
+            rate = learning_rate(
+                step,
+                peak=config.optimizer.lr,
+                steps=schedule.steps,
+                warmup=schedule.warmup,
+                minimum=schedule.min_lr,
+            )
+            work = _to_device(config, batch, device)
+            result, stopped = engine.step(
+                list(engine.micro_batches(*work, micro)), rate, stop=bool(stop)
+            )
+            step += 1
+            if not math.isfinite(result.loss):
+                raise FMError(
+                    f"step {step}: the loss is {result.loss}; samples {', '.join(batch.keys[:8])}; "
+                    f"lower optimizer.lr or check them with fm shards verify"
+                )
+            if monitor is not None:
+                figures = {"loss": result.loss, "lr": rate, **result.metrics}
+                if result.grad_norm is not None:
+                    figures["grad_norm"] = result.grad_norm
+                figures["weight"] = result.weight
+                monitor.log(step, figures, waited=waited, last=step == schedule.steps)
+            if step % config.checkpoint.every == 0 or step == schedule.steps or stopped:
+                checkpoint(step)
+    seconds = spent + time.perf_counter() - started
+    return _finish(config, folder, dataset, engine, state, step, seconds, device)
+
+
+def _to_device(config: RunConfig, batch: Any, device: torch.device) -> tuple[Any, CounterRng]:
+    batch = batch.to(device)
+    rng = CounterRng(config.seed, batch.epochs, batch.positions)
+    if config.augment.dihedral:
+        batch.pixels = dihedral(batch.pixels, rng)
+    return batch, rng
+
+
+def _resume(folder: RunFolder, engine: Any) -> int:
+    """Load the newest checkpoint; return the steps done."""
+    found = collective.on_first(folder.latest)
+    if found is None:
+        return 0
+    path, position = found
+    world = collective.world_size()
+    if engine.zero_stage != position.zero_stage:
+        raise UsageError(
+            f"{path} was written by ZeRO stage {position.zero_stage}, this is "
+            f"{engine.zero_stage}; set engine.deepspeed back"
+        )
+    if position.world_size != world and position.zero_stage > 0:
+        raise UsageError(
+            f"{path} was written by {position.world_size} ranks under ZeRO stage "
+            f"{position.zero_stage}; start as many, this is {world}"
+        )
+    engine.load(str(path), TAG)
+    if collective.rank() == 0:
+        note(f"going on after step {position.step} ({path})")
+    return position.step
+
+
+def _quarantine(folder: RunFolder) -> Any:
+    """Return a function that logs a sample that could not be read, once a run and sample."""
+    path = folder.path / "quarantine.jsonl"
+    known: set[str] = set()
+    if path.is_file():
+        known = {json.loads(line)["key"] for line in path.read_text().splitlines() if line}
+
+    def log(key: str, reason: str) -> None:
+        if key in known:
+            return
+        known.add(key)
+        note(f"quarantined {key}: {reason}")
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"key": key, "reason": reason}) + "\n")
+
+    return log
+
+
+def _finish(
+    config: RunConfig,
+    folder: RunFolder,
+    dataset: Any,
+    engine: Any,
+    state: dict[str, Any],
+    step: int,
+    seconds: float,
+    device: torch.device,
+) -> RunResult:
+    """Write the export, the pictures and the final state."""
+    complete = step >= config.schedule.steps
+    backbone = engine.objective.exported()["backbone"]
+    weights = engine.state_of(backbone) if complete else None
+    result = None
+    if collective.rank() == 0:
+        losses = [row["loss"] for row in folder.metrics()]
+        window = max(min(len(losses) // 10, 10), 1)
+        result = RunResult(
+            name=config.name,
+            out=str(folder.path),
+            export=str(folder.export) if complete else None,
+            steps=step,
+            samples=step * config.data.batch_size,
+            loss_start=sum(losses[:window]) / window,
+            loss_end=sum(losses[-window:]) / window,
+            seconds=seconds,
+        )
+        if complete:
+            card = _card(config, dataset, backbone, result)
+            save(folder.export, backbone, card, state=weights, overwrite=True)
+    if complete and config.monitor.pictures:
+        _pictures(config, folder, dataset, engine, device)
+    if collective.rank() == 0:
+        assert result is not None
+        status = "finished" if complete else "stopped"
+        folder.write_state(
+            **{
+                **state,
+                "status": status,
+                "step": step,
+                "seconds": seconds,
+                "result": result.__dict__,
+            }
+        )
+    final = result
+    return collective.on_first(lambda: final)  # type: ignore[return-value]
+
+
+def _card(config: RunConfig, dataset: Any, backbone: VisionTransformer, result: RunResult) -> Card:
+    parent = None
+    if config.init_from is not None:
+        parent = f"{read_card(config.init_from).name} ({config.init_from})"
+    return Card(
+        name=config.name,
+        architecture=backbone.architecture,
+        bands=backbone.bands,
+        normalisation=backbone.normalisation,
+        scaling=backbone.scaling,
+        objective=config.objective.model_dump(mode="json"),
+        data={
+            "name": dataset.info.name,
+            "manifest_hash": dataset.manifest_hash,
+            "where": config.data.where,
+            "samples": len(dataset),
+            **_seen(dataset),
+        },
+        training={
+            "steps": result.steps,
+            "samples_seen": result.samples,
+            "loss_start": result.loss_start,
+            "loss_end": result.loss_end,
+            "precision": config.engine.precision,
+            "config_hash": config.hash(),
+        },
+        licence=dataset.info.licence,
+        parent=parent,
+    )
+
+
+def _seen(dataset: Any) -> dict[str, Any]:
+    """Return the location cells (about 10 km) and months of a dataset, as far as it says."""
+    import numpy as np
+
+    lon = dataset.index.column("lon").to_numpy(zero_copy_only=False)
+    lat = dataset.index.column("lat").to_numpy(zero_copy_only=False)
+    known = np.isfinite(lon) & np.isfinite(lat)
+    cells = fm.geo.block_id(np.stack([lon[known], lat[known]], axis=1), 10.0)
+    months = {str(t)[:7] for t in dataset.index.column("time").to_pylist() if t is not None}
+    return {
+        "cell_km": 10.0,
+        "cells": sorted({int(cell) for cell in cells}),
+        "located": int(known.sum()),
+        "months": sorted(months),
+    }
+
+
+def _pictures(
+    config: RunConfig, folder: RunFolder, dataset: Any, engine: Any, device: torch.device
+) -> None:
+    """Reconstruct the first samples of the stored order; every rank computes, the first writes."""
+    count = min(config.monitor.pictures, len(dataset))
+    loader = dataset.loader(
+        batch_size=count,
+        seed=config.seed,
+        modalities=config.data.modalities or list(dataset.modalities),
+        threads=1,
+        steps=1,
+        shuffle=False,
+    )
+    batch = next(iter(loader)).to(device)
+    loader.close()
+    rng = CounterRng(config.seed, batch.epochs, batch.positions)
+    (micro,) = engine.micro_batches(batch, rng, count)
+    samples = engine.panels(micro)
+    if collective.rank() == 0:
+        save_panels(folder.pictures, samples, batch.keys)
