@@ -47,7 +47,7 @@ class Step:
         loss: sum of losses over sum of weights.
         metrics: the objective's, divided the same way.
         weight: sum of weights.
-        grad_norm: before clipping; None where DeepSpeed does not compute it.
+        grad_norm: before clipping; None where DeepSpeed does not report it.
     """
 
     loss: float
@@ -177,10 +177,12 @@ class Engine:
             self.engine.backward(loss_sum * factor)
             for name, value in {"loss": loss_sum.detach(), **metrics}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            norm = self._grad_norm() if batch is batches[-1] else None
             self.engine.step()
         reduced = collective.all_reduce_sum(torch.stack(list(sums.values())).double()).tolist()
         values = {name: value / total for name, value in zip(sums, reduced, strict=True)}
-        norm = self.engine.get_global_grad_norm()
+        if self.zero_stage > 0:
+            norm = self.engine.get_global_grad_norm()
         result = Step(
             loss=values.pop("loss"),
             metrics=values,
@@ -189,12 +191,19 @@ class Engine:
         )
         return result, stops > 0
 
+    def _grad_norm(self) -> Tensor | None:
+        """Return the norm of the reduced gradients, which DeepSpeed does not report for stage 0."""
+        if self.zero_stage > 0:
+            return None
+        gradients = [p.grad for p in self.engine.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients, foreach=True)
+
     def save(self, folder: str, tag: str) -> None:
         """Write DeepSpeed's checkpoint of this run; call on every rank."""
         self.engine.save_checkpoint(folder, tag=tag, save_latest=False)
 
     def load(self, folder: str, tag: str) -> None:
-        """Load what `save` wrote; call on every rank, with the same number of ranks for ZeRO > 0."""
+        """Load what `save` wrote; call on every rank, as many as wrote it for ZeRO > 0."""
         path, _ = self.engine.load_checkpoint(folder, tag=tag)
         if path is None:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")

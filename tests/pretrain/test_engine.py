@@ -1,0 +1,114 @@
+"""The engine against plain autograd, on one process."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from fm.errors import FMError, UsageError
+from pretrain.config import EngineConfig, OptimizerConfig
+from pretrain.distributed import processes
+from pretrain.engine import Engine, parameter_groups
+from tests.pretrain.batches import mae, s2_batch
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[torch.device]:
+    with processes() as place:
+        yield place
+
+
+def engine_of(objective: torch.nn.Module, device: torch.device, **options: object) -> Engine:
+    settings = {"micro_batch": 4, "accumulate": 1, **options}
+    config = EngineConfig(precision=str(settings.pop("precision", "fp32")))  # type: ignore[arg-type]
+    optimizer = OptimizerConfig(lr=1e-3, clip=float(settings.pop("clip", 0.0)))  # type: ignore[arg-type]
+    return Engine(objective, optimizer, config, device=device, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+def test_steps_equal_a_bare_loop(device: torch.device, clip: float) -> None:
+    ours, bare = mae(), mae()
+    bare.load_state_dict(copy.deepcopy(ours.state_dict()))
+    engine = engine_of(ours, device, clip=clip)
+    adamw = torch.optim.AdamW(parameter_groups(bare, 0.05), lr=1e-3, betas=(0.9, 0.95), fused=True)
+    for step in range(4):
+        batch = s2_batch(4, seed=step, start=4 * step)
+        result, _ = engine.step([batch], 1e-3 * (step + 1), stop=False)
+        for group in adamw.param_groups:
+            group["lr"] = 1e-3 * (step + 1)
+        out = bare(batch, batch.rng)
+        loss = out.loss_sum / out.weight
+        adamw.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in bare.parameters()])
+        if clip:
+            torch.nn.utils.clip_grad_norm_(bare.parameters(), clip)
+        adamw.step()
+        assert result.loss == pytest.approx(loss.item(), rel=1e-6)
+        assert result.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    for a, b in zip(ours.parameters(), bare.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_accumulation_does_not_change_the_step(device: torch.device) -> None:
+    one, four = mae(), mae()
+    whole = s2_batch(4)
+    whole.weight[1] = 0.0  # unequal micro-batch weights: a mean of means would be wrong
+    first, _ = engine_of(one, device).step([whole], 1e-3, stop=False)
+    split = engine_of(four, device, micro_batch=1, accumulate=4)
+    parts = list(split.micro_batches(whole, whole.rng, 1))
+    second, _ = split.step(parts, 1e-3, stop=False)
+    assert first.loss == pytest.approx(second.loss, rel=1e-6)
+    assert first.weight == second.weight == 3 * 12
+    assert first.grad_norm == pytest.approx(second.grad_norm, rel=1e-5)
+    # Adam's first step is lr * sign(gradient), so rounding shows where a gradient is zero (the
+    # keys' biases): nearly all parameters agree
+    pairs = zip(one.parameters(), four.parameters(), strict=True)
+    moved = torch.cat([(a - b).abs().flatten() for a, b in pairs])
+    assert (moved > 1e-4).float().mean() < 0.01
+
+
+def test_bf16_is_close_to_fp32_and_keeps_float32_parameters(device: torch.device) -> None:
+    objective = mae()
+    result, _ = engine_of(mae(), device).step([s2_batch()], 1e-3, stop=False)
+    low, _ = engine_of(objective, device, precision="bf16").step([s2_batch()], 1e-3, stop=False)
+    assert low.loss == pytest.approx(result.loss, rel=2e-2)
+    assert low.loss != result.loss
+    assert {p.dtype for p in objective.parameters()} == {torch.float32}
+
+
+def test_stop_and_unreadable_batches(device: torch.device) -> None:
+    engine = engine_of(mae(), device)
+    assert engine.step([s2_batch()], 1e-3, stop=True)[1] is True
+    spoiled = s2_batch()
+    spoiled.weight[:] = 0
+    with pytest.raises(FMError, match="no sample of the global batch"):
+        engine.step([spoiled], 1e-3, stop=False)
+
+
+def test_decay_is_for_matrices_only() -> None:
+    objective = mae()
+    decayed, plain = parameter_groups(objective, 0.05)
+    names = {id(p): n for n, p in objective.named_parameters()}
+    assert {names[id(p)].rpartition(".")[2] for p in decayed["params"]} == {"weight"}
+    undecayed = {names[id(p)] for p in plain["params"]}
+    assert {"mask_token", "backbone.cls_token", "group_code.s2l1c"} <= undecayed
+    assert len(names) == len(decayed["params"]) + len(plain["params"])
+
+
+def test_settings_that_follow_from_the_config_are_refused(
+    device: torch.device, tmp_path: object
+) -> None:
+    path = f"{tmp_path}/ds.yaml"
+    with open(path, "w") as stream:
+        stream.write("gradient_accumulation_steps: 3\n")
+    with pytest.raises(UsageError, match="gradient_accumulation_steps follow"):
+        Engine(
+            mae(),
+            OptimizerConfig(),
+            EngineConfig(deepspeed=path),
+            micro_batch=4,
+            accumulate=1,
+            device=device,
+        )

@@ -1,0 +1,180 @@
+"""The MAE objective against a float64 reference written from the formulas."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fm.errors import UsageError
+from fm.models import create_model
+from fm.rng import CounterRng
+from fm.sensors import sensor
+from pretrain.objectives.mae import MAE, MAEConfig, kept_count, normalise_target, token_loss
+from tests.pretrain.batches import backbone, mae, s2_batch
+
+
+def test_target_and_loss_equal_the_formula() -> None:
+    generator = np.random.default_rng(0)
+    shapes = {"a_10": (2, 3, 4, 6, 6), "a_60": (2, 3, 3, 1, 2)}
+    truth = {m: generator.normal(2, 3, s) for m, s in shapes.items()}
+    guess = {m: generator.normal(0, 1, s) for m, s in shapes.items()}
+    expected = np.zeros((2, 3))
+    for b in range(2):
+        for t in range(3):
+            per_band = []
+            for m in shapes:
+                values = truth[m][b, t]
+                spread = np.sqrt(values.var() + 1e-6)
+                wanted = (values - values.mean()) / spread
+                per_band += [
+                    np.mean((guess[m][b, t, c] - wanted[c]) ** 2) for c in range(len(values))
+                ]
+            expected[b, t] = np.mean(per_band)
+    target = {m: normalise_target(torch.tensor(v, dtype=torch.float32)) for m, v in truth.items()}
+    ours = token_loss({m: torch.tensor(v) for m, v in guess.items()}, target)
+    # float32 statistics of about 100 values of size 3: relative error below 1e-5
+    assert np.allclose(ours.numpy(), expected, rtol=1e-5)
+
+
+def test_masks_are_disjoint_exact_in_number_and_per_sample() -> None:
+    objective = mae(mask_ratio=0.75)
+    batch = s2_batch(6)
+    keep, predict = objective.masks(batch.pixels, batch.rng, 1.0)
+    assert keep["s2l1c"].shape == (6, 4)
+    assert predict["s2l1c"].shape == (6, 12)
+    together = torch.cat([keep["s2l1c"], predict["s2l1c"]], dim=1).sort(dim=1).values
+    assert torch.equal(together, torch.arange(16).expand(6, 16))
+    assert len({tuple(row.tolist()) for row in keep["s2l1c"].sort(dim=1).values}) > 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ratio", "kept"),
+    [(64, 0.75, 16), (256, 0.9, 26), (1, 0.75, 1), (2, 0.99, 1), (4, 0.1, 3)],
+)
+def test_kept_count(tokens: int, ratio: float, kept: int) -> None:
+    assert kept_count(tokens, ratio) == kept
+
+
+@pytest.mark.parametrize("decoder", ["cross", "joint"])
+def test_loss_depends_on_visible_input_and_on_masked_targets_only(decoder: str) -> None:
+    """Gradient of the loss with respect to the pixels of visible and of masked tokens."""
+    objective = mae(target="pixel", decoder={"kind": decoder})
+    batch = s2_batch(2)
+    pixels = {m: (x.float() * 1e-4).requires_grad_() for m, x in batch.pixels.items()}
+    keep, predict = objective.masks(pixels, batch.rng, 1.0)
+    predicted = objective._predict(replace(batch, pixels=pixels), keep, predict)
+    sum(p.sum() for p in predicted["s2l1c"].values()).backward()
+    gradient = pixels["s2l1c_10"].grad
+    touched = gradient.abs().amax(dim=1).reshape(2, 4, 12, 4, 12).amax(dim=(2, 4)).flatten(1) > 0
+    for b in range(2):
+        assert touched[b].nonzero()[:, 0].tolist() == sorted(keep["s2l1c"][b].tolist())
+
+
+def test_visible_tokens_are_no_target() -> None:
+    objective = mae(target="pixel").eval()
+    batch = s2_batch(1)
+    keep, _ = objective.masks(batch.pixels, batch.rng, 1.0)
+    predicted = objective._predict(batch, keep, {"s2l1c": keep["s2l1c"]})
+    base = objective(batch, batch.rng).loss_sum
+    # moving the bias of a head changes the loss through masked tokens only
+    assert base.requires_grad
+    assert predicted["s2l1c"]["s2l1c_10"].shape[1] == keep["s2l1c"].shape[1]
+    assert objective.weight(batch).item() == 12
+
+
+def test_micro_batches_sum_to_the_whole() -> None:
+    objective = mae()
+    whole = s2_batch(4)
+    out = objective(whole, whole.rng)
+    parts = []
+    for rows in (slice(0, 1), slice(1, 4)):
+        rng = whole.rng.select(rows)
+        part = replace(
+            whole, pixels={m: x[rows] for m, x in whole.pixels.items()}, weight=whole.weight[rows]
+        )
+        parts.append(objective(part, rng))
+    assert torch.allclose(sum(p.loss_sum for p in parts), out.loss_sum, rtol=1e-6)
+    assert sum(p.weight.item() for p in parts) == out.weight.item() == 4 * 12
+
+
+def test_quarantined_samples_count_nothing() -> None:
+    objective = mae()
+    batch = s2_batch(3)
+    alone = replace(batch, pixels={m: x[:2] for m, x in batch.pixels.items()}, weight=torch.ones(2))
+    spoiled = {m: x.clone() for m, x in batch.pixels.items()}
+    for x in spoiled.values():
+        x.view(torch.int16)[2] = 0
+    masked = replace(batch, pixels=spoiled, weight=torch.tensor([1.0, 1.0, 0.0]))
+    a = objective(alone, batch.rng.select(slice(0, 2)))
+    b = objective(masked, batch.rng)
+    assert a.weight.item() == b.weight.item()
+    assert torch.allclose(a.loss_sum, b.loss_sum, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decoder", ["cross", "joint"])
+def test_decoder_tells_positions_apart(decoder: str) -> None:
+    """Predictions at different masked positions differ: the decoder is not position-blind."""
+    objective = mae(decoder={"kind": decoder}).eval()
+    batch = s2_batch(1)
+    keep, predict = objective.masks(batch.pixels, batch.rng, 1.0)
+    made = objective._predict(batch, keep, predict)["s2l1c"]["s2l1c_10"][0].flatten(1)
+    distance = torch.cdist(made, made) + torch.eye(len(made))
+    assert distance.min() > 1e-4
+
+
+def test_cross_decoder_predictions_do_not_depend_on_each_other() -> None:
+    objective = mae().eval()
+    batch = s2_batch(1)
+    keep, predict = objective.masks(batch.pixels, batch.rng, 1.0)
+    whole = objective._predict(batch, keep, predict)["s2l1c"]["s2l1c_20"]
+    few = objective._predict(batch, keep, {"s2l1c": predict["s2l1c"][:, :3]})["s2l1c"]["s2l1c_20"]
+    assert torch.allclose(whole[:, :3], few, atol=1e-6)
+    with pytest.raises(UsageError, match="kind=cross"):
+        mae(decoder={"kind": "joint", "predict": 0.5})
+
+
+def test_two_sensors_are_masked_on_their_own_and_reported() -> None:
+    model = backbone(("sentinel2-l1c", "sentinel1-grd"))
+    objective = MAE(model, MAEConfig())
+    batch = s2_batch(2)
+    radar = -14 + torch.randn(2, 2, 48, 48)
+    batch.pixels["s1grd_10"] = radar
+    keep, _ = objective.masks(batch.pixels, batch.rng, 1.0)
+    assert not torch.equal(keep["s2l1c"], keep["s1grd"])
+    out = objective(batch, batch.rng)
+    assert set(out.metrics) == {"loss_s2l1c", "loss_s1grd"}
+    parts = [out.metrics[m].item() / out.weight.item() for m in out.metrics]
+    assert np.isclose(np.mean(parts), out.loss_sum.item() / out.weight.item(), rtol=1e-5)
+
+
+def test_panels_show_visible_pixels_unchanged() -> None:
+    objective = mae().eval()
+    batch = s2_batch(2)
+    panels = objective.panels(batch, batch.rng)
+    assert [p.modality for p in panels[0]] == ["s2l1c_10", "s2l1c_20", "s2l1c_60"]
+    for panel in panels[1]:
+        assert panel.shown.mean() == 0.25
+        assert np.array_equal(panel.image[:, panel.shown], panel.predicted[:, panel.shown])
+        assert not np.allclose(panel.image[:, ~panel.shown], panel.predicted[:, ~panel.shown])
+
+
+def test_adapter_reads_only_kept_pixels() -> None:
+    """A hyperspectral model's adapter sees K tokens, not the image (counted in the first layer)."""
+    model = create_model(
+        "vit_nano",
+        bands=sensor("aviris-indian-pines"),
+        token_m=20,
+        tokenizer="spectral_adapter",
+        depth=1,
+    )
+    objective = MAE(model, MAEConfig(mask_ratio=0.75, target="pixel"))
+    rows = []
+    first = model.patch_embed["aviris"].embed["aviris_20"].spectral[0]
+    first.register_forward_hook(lambda _m, inputs, _o: rows.append(len(inputs[0])))
+    pixels = {"aviris_20": torch.randn(2, 200, 8, 8)}
+    rng = CounterRng(0, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    from pretrain.engine import MicroBatch
+
+    objective(MicroBatch(pixels, torch.ones(2), {}, rng), rng)
+    assert rows == [2 * 16]
