@@ -1,1 +1,72 @@
+"""Datasets of satellite samples: written once as plain WebDataset tars, read fast and checked.
 
+    ds = shards.open("path", where="month in (6, 7, 8)")
+    for batch in ds.loader(batch_size=256, seed=0):
+        batch.pixels["s2l1c_10"]
+
+Names are loaded when they are first used, so `import shards` loads neither torch nor pyarrow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shards.codec import webdataset_decode
+    from shards.codec import webdataset_decode as decode
+    from shards.dataset import Dataset, open
+    from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
+    from shards.integrity import Problem, Report, verify
+    from shards.order import Order
+    from shards.reader import Batch
+    from shards.writer import Declared, Sample, write_dataset
+
+_HOME = {
+    "Batch": "reader",
+    "Dataset": "dataset",
+    "DatasetInfo": "format",
+    "Declared": "writer",
+    "LabelInfo": "format",
+    "ModalityInfo": "format",
+    "Order": "order",
+    "Problem": "integrity",
+    "Report": "integrity",
+    "Sample": "writer",
+    "ShardInfo": "format",
+    "open": "dataset",
+    "verify": "integrity",
+    "webdataset_decode": "codec",
+    "write_dataset": "writer",
+}
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "DatasetInfo",
+    "Declared",
+    "LabelInfo",
+    "ModalityInfo",
+    "Order",
+    "Problem",
+    "Report",
+    "Sample",
+    "ShardInfo",
+    "decode",
+    "open",
+    "verify",
+    "webdataset_decode",
+    "write_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "decode":
+        return __getattr__("webdataset_decode")
+    if name not in _HOME:
+        raise AttributeError(f"module 'shards' has no attribute {name!r}")
+    value = getattr(import_module(f"shards.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

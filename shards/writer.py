@@ -1,0 +1,433 @@
+"""Writing a dataset: samples in, a folder of tars, index and description out, whole or not at all.
+
+The same samples give the same bytes. See `shards.format` for what lies in the folder.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fm.console import progress
+from fm.errors import FMError, UsageError, suggest
+from fm.files import atomic_folder, sha256_file
+from shards import index
+from shards.codec import CorruptError, array_bytes, checksum, encode
+from shards.format import (
+    CODECS,
+    DESCRIPTION,
+    DTYPES,
+    INDEX,
+    DatasetInfo,
+    LabelInfo,
+    ModalityInfo,
+    ShardInfo,
+    check_codec,
+    check_dataset_name,
+    check_key,
+    check_labels,
+    check_member,
+    write_info,
+)
+from shards.tar import TarWriter
+
+
+@dataclass
+class Sample:
+    """One place at one time.
+
+    Attributes:
+        key: unique in the dataset; letters, digits and `_ + = @ , -`.
+        arrays: by member name: modalities `[C, H, W]` or `[T, C, H, W]`, masks `[H, W]`. Integer
+            arrays are stored numbers, floating arrays physical units (NaN where unknown).
+        lonlat: degrees WGS84, of the centre; None when unknown.
+        time: ISO-8601; without an offset it is UTC. None when unknown.
+        split: such as `"train"`.
+        labels: by label name: a class number, a list of class numbers, or a number; a label that
+            is absent is unknown. Masks are arrays, under the label's `member`.
+        window: `(row, col, height, width)` in the source scene, in pixels of the finest grid.
+        valid_fraction: share of pixels with data, 0 to 1.
+    """
+
+    key: str
+    arrays: dict[str, np.ndarray]
+    lonlat: tuple[float, float] | None = None
+    time: str | None = None
+    split: str | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+    window: tuple[int, int, int, int] | None = None
+    valid_fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the writer is told of a modality; dtype and statistics come from the samples.
+
+    Attributes:
+        sensor: a name of `fm.sensors`.
+        bands: band names in the order of the array's C axis.
+        scale: physical = stored * scale + offset; the sensor's when None.
+        offset: the sensor's when None.
+        gsd_m: ground sampling distance in metres; the bands' when None.
+    """
+
+    sensor: str
+    bands: tuple[str, ...]
+    scale: float | None = None
+    offset: float | None = None
+    gsd_m: float | None = None
+
+
+def write_dataset(
+    out: str | os.PathLike[str],
+    samples: Iterable[Sample],
+    *,
+    name: str,
+    modalities: Mapping[str, Declared],
+    labels: Mapping[str, LabelInfo] | None = None,
+    provenance: Mapping[str, Any],
+    licence: str,
+    codec: str = "blosc-lz4",
+    samples_per_shard: int = 256,
+    total: int | None = None,
+    overwrite: bool = False,
+) -> DatasetInfo:
+    """Write a dataset folder.
+
+    Args:
+        out: the new folder; it appears when everything is written.
+        samples: read once, in order.
+        name: of the dataset; shards are `NAME-000000.tar` and on.
+        modalities: what the samples may hold.
+        labels: what is known of the samples.
+        provenance: where the data came from (JSON).
+        licence: of the data.
+        codec: `blosc-lz4`, `blosc-zstd` or `npy`, for every member.
+        samples_per_shard: samples in each tar.
+        total: number of samples, for the progress bar.
+        overwrite: replace a dataset that is there.
+
+    Returns:
+        the description that was written.
+
+    Raises:
+        FMError: a sample contradicts the declaration, or there is none; nothing is left behind.
+        UsageError: an unknown codec, sensor or band.
+    """
+    out, labels = Path(out), dict(labels or {})
+    check_dataset_name(name)
+    check_codec(codec)
+    if samples_per_shard < 1:
+        raise UsageError(f"samples_per_shard={samples_per_shard}: give at least 1")
+    check_labels(labels, modalities)
+    if overwrite and out.exists() and not (out / DESCRIPTION).is_file():
+        raise FMError(f"{out} is there and is no dataset; remove it yourself or name another")
+    writer = _Writer(name, _declare(modalities), labels, codec, samples_per_shard)
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        with contextlib.closing(writer), progress("writing shards", total or 0) as bar:
+            for sample in samples:
+                writer.add(folder, sample)
+                bar.advance()
+            info = writer.finish(folder, provenance, licence)
+        write_info(folder, info)
+    return info
+
+
+def _declare(modalities: Mapping[str, Declared]) -> dict[str, Declared]:
+    from fm import sensors
+
+    if not modalities:
+        raise UsageError("no modalities declared; a dataset needs at least one")
+    result = {}
+    for name, declared in modalities.items():
+        sensor = sensors.sensor(declared.sensor)
+        bands = sensor.select(declared.bands)
+        gsds = {band.gsd_m for band in bands}
+        if not bands:
+            raise UsageError(f"modality {name!r} has no bands; name them in array order")
+        if len(gsds) > 1 and declared.gsd_m is None:
+            raise UsageError(
+                f"modality {name!r} mixes bands of {sorted(gsds)} m; a modality is one grid: split "
+                "it, or pass gsd_m when the bands were resampled"
+            )
+        result[check_member(name)] = Declared(
+            sensor=declared.sensor,
+            bands=tuple(declared.bands),
+            scale=float(sensor.scale if declared.scale is None else declared.scale),
+            offset=float(sensor.offset if declared.offset is None else declared.offset),
+            gsd_m=float(gsds.pop() if declared.gsd_m is None else declared.gsd_m),
+        )
+    return result
+
+
+class _Writer:
+    def __init__(
+        self,
+        name: str,
+        modalities: dict[str, Declared],
+        labels: dict[str, LabelInfo],
+        codec: str,
+        samples_per_shard: int,
+    ) -> None:
+        from fm.normalize import Statistics
+
+        self._name, self._modalities, self._labels = name, modalities, labels
+        self._codec, self._per_shard = codec, samples_per_shard
+        self._masks = {label.member: label for label in labels.values() if label.member}
+        self._members = (*modalities, *self._masks)
+        self._statistics = {
+            modality: Statistics(declared.bands) for modality, declared in modalities.items()
+        }
+        self._dtypes: dict[str, str] = {}
+        self._keys: set[str] = set()
+        self._rows: list[dict[str, Any]] = []
+        self._shards: list[ShardInfo] = []
+        self._tar: TarWriter | None = None
+        self._in_tar = 0
+
+    def add(self, folder: Path, sample: Sample) -> None:
+        key = check_key(sample.key)
+        if key in self._keys:
+            raise FMError(f"sample key {key!r} comes twice; keys must be unique")
+        self._keys.add(key)
+        row, about = describe(sample, self._labels)
+        files: list[tuple[str, bytes]] = []
+        places: dict[str, int] = {}
+        about["members"] = {}
+        for member, array in self._arrays(sample):
+            data = encode(array, self._codec)
+            file = f"{key}.{member}.{CODECS[self._codec]}"
+            places[member] = len(files)
+            files.append((file, data))
+            digest = checksum(data)
+            row |= {f"{member}.bytes": len(data), f"{member}.xxh3": digest}
+            row[f"{member}.shape"] = list(array.shape)
+            about["members"][member] = {
+                "file": file,
+                "shape": list(array.shape),
+                "dtype": array.dtype.name,
+                "xxh3": f"{digest:016x}",
+            }
+            if member in self._modalities:
+                self._update(member, array)
+        files.append((f"{key}.json", json.dumps(about, allow_nan=False).encode()))
+        if self._tar is None:
+            self._tar = TarWriter(folder / self._shard_name())
+            self._in_tar = 0
+        offsets, start, size, digest = self._tar.add(files)
+        row |= {f"{member}.offset": offsets[place] for member, place in places.items()}
+        row |= {"sample.offset": start, "sample.bytes": size, "sample.xxh3": digest}
+        row["shard"] = self._shard_name()
+        self._rows.append(row)
+        self._in_tar += 1
+        if self._in_tar == self._per_shard:
+            self._end_shard()
+
+    def _arrays(self, sample: Sample) -> list[tuple[str, np.ndarray]]:
+        unknown = set(sample.arrays) - set(self._members)
+        if unknown:
+            hint = suggest(min(unknown), self._members)
+            raise FMError(f"sample {sample.key}: array {min(unknown)!r} was not declared; {hint}")
+        if not any(member in self._modalities for member in sample.arrays):
+            raise FMError(f"sample {sample.key}: it holds no modality; leave it out")
+        result = []
+        for member in self._members:
+            if member not in sample.arrays:
+                continue
+            array = np.asarray(sample.arrays[member])
+            where = f"sample {sample.key}: {member}"
+            if array.dtype.name not in DTYPES:
+                raise FMError(f"{where} is {array.dtype}; convert it to one of {', '.join(DTYPES)}")
+            if self._dtypes.setdefault(member, array.dtype.name) != array.dtype.name:
+                raise FMError(
+                    f"{where} is {array.dtype} but was {self._dtypes[member]} before; a member "
+                    "has one dtype"
+                )
+            try:
+                array_bytes(array.shape, array.dtype.name)
+            except CorruptError as error:
+                raise FMError(f"{where}: {error}; cut smaller patches") from None
+            if member in self._modalities:
+                count = len(self._modalities[member].bands)
+                if array.ndim not in (3, 4) or array.shape[-3] != count:
+                    raise FMError(
+                        f"{where} has shape {array.shape}, expected [{count}, H, W] or "
+                        f"[T, {count}, H, W] for its {count} bands"
+                    )
+            else:
+                check_mask(where, array, self._masks[member])
+            result.append((member, array))
+        return result
+
+    def _update(self, member: str, array: np.ndarray) -> None:
+        declared = self._modalities[member]
+        pixels = np.moveaxis(array, -3, 0).reshape(array.shape[-3], -1)
+        if array.dtype.kind == "f":
+            valid = np.isfinite(pixels)
+            if valid.all():
+                self._statistics[member].update(pixels)
+            elif valid.any():
+                self._statistics[member].update(pixels, valid=valid)
+            return
+        assert declared.scale is not None
+        assert declared.offset is not None
+        self._statistics[member].update(pixels * np.float64(declared.scale) + declared.offset)
+
+    def _shard_name(self) -> str:
+        return f"{self._name}-{len(self._shards):06d}.tar"
+
+    def _end_shard(self) -> None:
+        if self._tar is not None:
+            name, digest = self._shard_name(), self._tar.finish()
+            self._shards.append(ShardInfo(name, self._in_tar, self._tar.size, digest))
+            self._tar = None
+
+    def finish(self, folder: Path, provenance: Mapping[str, Any], licence: str) -> DatasetInfo:
+        self._end_shard()
+        if not self._rows:
+            raise FMError("no samples came; nothing was written")
+        missing = [name for name in self._members if name not in self._dtypes]
+        if missing:
+            raise FMError(f"no sample holds {missing[0]!r}; declare only what there is")
+        path = folder / INDEX
+        index.write(path, self._rows, self._members, self._labels)
+        modalities = {
+            name: ModalityInfo(
+                name=name,
+                sensor=declared.sensor,
+                bands=declared.bands,
+                dtype=self._dtypes[name],
+                codec=self._codec,
+                scale=float(declared.scale or 0.0),
+                offset=float(declared.offset or 0.0),
+                gsd_m=float(declared.gsd_m or 0.0),
+                statistics=self._statistics[name].to_dict(),
+            )
+            for name, declared in self._modalities.items()
+        }
+        return DatasetInfo(
+            name=self._name,
+            modalities=modalities,
+            labels={
+                label.name: dataclasses.replace(
+                    label, dtype=self._dtypes.get(label.member), codec=self._codec
+                )
+                if label.member
+                else label
+                for label in self._labels.values()
+            },
+            provenance=json.loads(json.dumps(dict(provenance), allow_nan=False)),
+            licence=licence,
+            shards=tuple(self._shards),
+            index_sha256=sha256_file(path),
+        )
+
+    def close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+
+
+def describe(
+    sample: Sample, labels: Mapping[str, LabelInfo]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check what is known of a sample; return its index row and its `KEY.json` (no arrays)."""
+    where = f"sample {sample.key}"
+    row: dict[str, Any] = {"key": sample.key, "split": sample.split}
+    if sample.split is not None and not isinstance(sample.split, str):
+        raise FMError(f"{where}: split {sample.split!r} is no text")
+    lonlat = None
+    if sample.lonlat is not None:
+        lon, lat = (float(value) for value in sample.lonlat)
+        if not (-180.0 <= lon <= 180.0 and -90.0 <= lat <= 90.0):
+            raise FMError(f"{where}: lonlat ({lon}, {lat}) is not (lon, lat) in degrees WGS84")
+        row |= {"lon": lon, "lat": lat}
+        lonlat = [lon, lat]
+    moment = parse_time(where, sample.time)
+    row["time"] = moment
+    window = None
+    if sample.window is not None:
+        window = [int(value) for value in sample.window]
+        if len(window) != 4 or min(window[2:]) < 1 or max(map(abs, window)) >= 2**31:
+            raise FMError(f"{where}: window {sample.window} is not (row, col, height, width)")
+        row |= dict(zip(("row", "col", "height", "width"), window, strict=True))
+    valid = float(sample.valid_fraction)
+    if not 0.0 <= valid <= 1.0:
+        raise FMError(f"{where}: valid_fraction {valid} is not between 0 and 1")
+    row["valid_fraction"] = valid
+    known: dict[str, Any] = {}
+    for name, value in sample.labels.items():
+        if name not in labels:
+            raise FMError(f"{where}: label {name!r} was not declared; {suggest(name, labels)}")
+        if value is not None:
+            known[name] = check_label(where, value, labels[name])
+    row |= known
+    about = {
+        "key": sample.key,
+        "lonlat": lonlat,
+        "time": None if moment is None else format_time(moment),
+        "split": sample.split,
+        "window": window,
+        "valid_fraction": valid,
+        "labels": known,
+    }
+    return row, about
+
+
+def parse_time(where: str, text: str | None) -> datetime.datetime | None:
+    """Parse an ISO-8601 time as UTC."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise FMError(f"{where}: time {text!r} is not ISO-8601 (2021-07-01T10:30Z)") from None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=datetime.UTC)
+    return moment.astimezone(datetime.UTC)
+
+
+def format_time(moment: datetime.datetime) -> str:
+    """Return a UTC time as ISO-8601 with a Z."""
+    return moment.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def check_label(where: str, value: Any, label: LabelInfo) -> Any:
+    """Return a label as it is stored, or raise `FMError`."""
+    where = f"{where}: label {label.name!r}"
+    if label.kind == "mask":
+        raise FMError(f"{where} is a mask; put it into arrays[{label.member!r}]")
+    if label.kind == "regression":
+        number = float(value)
+        if not math.isfinite(number):
+            raise FMError(f"{where} is {number}; leave an unknown label out")
+        return number
+    if label.kind == "class":
+        return _class(where, value, label)
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Iterable, np.ndarray)):
+        raise FMError(f"{where} is {value!r}, expected a list of class numbers")
+    return sorted({_class(where, item, label) for item in value})
+
+
+def _class(where: str, value: Any, label: LabelInfo) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise FMError(f"{where} is {value!r}, expected a class number")
+    number = int(value)
+    if number != label.ignore and not 0 <= number < len(label.classes):
+        raise FMError(f"{where} is {number}, there are {len(label.classes)} classes from 0 on")
+    return number
+
+
+def check_mask(where: str, array: np.ndarray, label: LabelInfo) -> None:
+    """Raise `FMError` when a mask is no integer `[H, W]` array of known classes."""
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise FMError(f"{where} is {array.dtype} {array.shape}, expected an integer [H, W] mask")
+    for number in np.unique(array).tolist():
+        _class(where, number, label)
