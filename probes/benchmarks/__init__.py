@@ -1,0 +1,31 @@
+"""The registry of benchmarks."""
+
+from fm.errors import UsageError, suggest
+from probes.benchmarks import bigearthnet, indian_pines
+from probes.benchmarks.base import Benchmark, Data, Inputs
+
+_ALL = {b.full_name: b for b in (*indian_pines.BENCHMARKS, *bigearthnet.BENCHMARKS)}
+
+__all__ = ["Benchmark", "Data", "Inputs", "get_benchmark", "list_benchmarks"]
+
+
+def list_benchmarks() -> list[str]:
+    """List the benchmarks as `NAME@VERSION`."""
+    return list(_ALL)
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """Return a benchmark.
+
+    Args:
+        name: `NAME@VERSION`, or `NAME` for its newest version.
+
+    Raises:
+        UsageError: there is none; names the nearest.
+    """
+    if name in _ALL:
+        return _ALL[name]
+    versions = [b for b in _ALL.values() if b.name == name]
+    if versions:
+        return max(versions, key=lambda b: b.version)
+    raise UsageError(f"there is no benchmark {name!r}; {suggest(name, _ALL)}")

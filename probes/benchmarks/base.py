@@ -1,0 +1,99 @@
+"""What a benchmark is, and what it gives once its dataset folder is open."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pixels of some samples, as `encode` takes them.
+
+    Attributes:
+        pixels: modality to [B, C, H, W] of the stored type.
+        valid: modality to [B, H, W] bool; None when every pixel is valid.
+    """
+
+    pixels: dict[str, np.ndarray]
+    valid: dict[str, NDArray[np.bool_]] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A benchmark with its dataset open. `N` samples, `K` classes.
+
+    Attributes:
+        read: gives the inputs of the samples with the given numbers.
+        targets: [N] class numbers from 0, or [N, K] bool.
+        split: [N] of `train`, `val`, `test`.
+        unit: [N] number of the block or image that a sample belongs to, for the bootstrap.
+        shards: [N] key of the stored sample that a sample was cut from, for overlaps.
+        classes: names of the K classes.
+        bands: modality to the band names of the stored arrays.
+        scaling: modality to (scale, offset) of stored integers.
+        dataset: name of the dataset.
+        manifest_hash: of the dataset.
+        folder: where it lies.
+        notes: what a reader of the numbers has to know.
+    """
+
+    read: Callable[[NDArray[np.int64]], Inputs]
+    targets: np.ndarray
+    split: NDArray[np.str_]
+    unit: NDArray[np.int64]
+    shards: NDArray[np.str_]
+    classes: tuple[str, ...]
+    bands: dict[str, tuple[str, ...]]
+    scaling: dict[str, tuple[float, float]]
+    dataset: str
+    manifest_hash: str
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+    def of(self, split: str) -> NDArray[np.int64]:
+        """Numbers of the samples in a split."""
+        return np.flatnonzero(self.split == split)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Data, split, bands, task and metric, declared once.
+
+    Attributes:
+        name: without the version.
+        version: raised when any number it gives may change.
+        help: one line.
+        source: how to get the dataset, a `fm shards build` command.
+        task: `class` (one class a sample) or `multilabel`.
+        primary: the metric that selection and differences use.
+        unit: what the bootstrap draws.
+        split: the split in words.
+        verified: on what the numbers were checked: real files, samples of them, or fixtures.
+        load: opens a dataset folder; FMError when it is not the right dataset.
+        protocols: the only protocol families it takes; None takes all.
+        why_only: the reason for `protocols`, for the refusal.
+        fixed_c: C of the logistic regressions where there is no validation split.
+    """
+
+    name: str
+    version: int
+    help: str
+    source: str
+    task: Literal["class", "multilabel"]
+    primary: str
+    unit: Literal["block", "image"]
+    split: str
+    verified: str
+    load: Callable[[Path], Data]
+    protocols: tuple[str, ...] | None = None
+    why_only: str = ""
+    fixed_c: float | None = None
+
+    @property
+    def full_name(self) -> str:
+        """`NAME@VERSION`."""
+        return f"{self.name}@{self.version}"

@@ -1,0 +1,139 @@
+"""Full fine-tuning: backbone and head trained together, chosen on val, scored on test once."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fm.console import progress
+from fm.errors import FMError
+from probes.benchmarks.base import Data
+from probes.features import encode
+from probes.protocols import Finetune
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning found.
+
+    Attributes:
+        test_scores: [N test, K] of the chosen weights.
+        trials: (learning rate, epoch from 1) in the order tried.
+        val_scores: primary metric on val of each trial.
+        chosen: place of the best trial; the first of equal ones.
+    """
+
+    test_scores: np.ndarray
+    trials: list[tuple[float, int]]
+    val_scores: list[float]
+    chosen: int
+
+
+def finetune(
+    model: Any,
+    data: Data,
+    settings: Finetune,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    *,
+    seed: int,
+    label: str = "fine-tuning",
+) -> Tuned:
+    """Fine-tune copies of a model, one a learning rate.
+
+    Args:
+        model: the starting point; it is not changed.
+        data: the benchmark, opened.
+        settings: the recipe.
+        score: (scores [n, K], targets) to the primary metric; used on val.
+        seed: of the head's weights and of the order of samples; each learning rate gets the same.
+        label: shown beside the progress bar.
+
+    Raises:
+        FMError: the loss became NaN for every learning rate.
+    """
+    train, val, test = (data.of(name) for name in ("train", "val", "test"))
+    steps = math.ceil(len(train) / settings.batch_size)
+    trials: list[tuple[float, int]] = []
+    found: list[float] = []
+    best: tuple[float, dict[str, Tensor]] | None = None
+    network: nn.Module | None = None
+    total = len(settings.learning_rates) * settings.epochs * steps
+    with torch.random.fork_rng(devices=[]), progress(label, total) as bar:
+        for rate in settings.learning_rates:
+            torch.manual_seed(seed)
+            network = _Network(copy.deepcopy(model), len(data.classes))
+            optimizer = _optimizer(network, rate, settings)
+            for epoch in range(settings.epochs):
+                order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(train)
+                network.train()
+                for step in range(steps):
+                    index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+                    at = (epoch * steps + step) / (settings.epochs * steps)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate * _schedule(at, settings.warmup)
+                    loss = _loss(network(data, index), data.targets[index])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+                    optimizer.step()
+                    bar.advance(loss=f"{loss.item():.3f}")
+                value = score(_predict(network, data, val), data.targets[val])
+                trials.append((rate, epoch + 1))
+                found.append(value)
+                if math.isfinite(value) and (best is None or value > best[0]):
+                    best = value, copy.deepcopy(network.state_dict())
+    if best is None or network is None:
+        raise FMError(f"{label}: no learning rate gave finite scores; give smaller ones")
+    network.load_state_dict(best[1])
+    return Tuned(_predict(network, data, test), trials, found, found.index(best[0]))
+
+
+class _Network(nn.Module):
+    def __init__(self, model: Any, classes: int) -> None:
+        super().__init__()
+        self.backbone = model
+        self.head = nn.Linear(model.width, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, data: Data, index: np.ndarray) -> Tensor:
+        return self.head(encode(self.backbone, data.read(index), data.bands, data.scaling))
+
+
+def _loss(scores: Tensor, targets: np.ndarray) -> Tensor:
+    y = torch.from_numpy(targets)
+    if y.ndim == 1:
+        return nn.functional.cross_entropy(scores, y.long())
+    return nn.functional.binary_cross_entropy_with_logits(scores, y.to(scores.dtype))
+
+
+def _optimizer(network: nn.Module, rate: float, settings: Finetune) -> torch.optim.Optimizer:
+    """AdamW without decay on biases, norms and tokens (everything that is no matrix)."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim == 2]
+    others = [p for p in parameters if p.ndim != 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def _schedule(at: float, warmup: float) -> float:
+    """Share of the peak rate at a share `at` of the run: linear warm-up, then a half cosine."""
+    if at < warmup:
+        # the first step is not wasted on a rate of zero
+        return max(at / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (at - warmup) / (1 - warmup)))
+
+
+def _predict(network: nn.Module, data: Data, index: np.ndarray, batch: int = 256) -> np.ndarray:
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(data, index[i : i + batch]) for i in range(0, len(index), batch)]
+    return torch.cat(parts).float().numpy()

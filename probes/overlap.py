@@ -1,0 +1,85 @@
+"""What pretraining saw of a benchmark's test set, in words and in numbers."""
+
+from typing import Any
+
+import numpy as np
+
+import shards
+from fm.errors import FMError
+from probes.benchmarks.base import Data
+
+
+def describe(model: Any, data: Data) -> dict[str, Any]:
+    """Compare a model's card with the test split of a benchmark.
+
+    Args:
+        model: may have a `card` with `data`: `manifest_hash`, `where`, `cells`, `cell_km`.
+        data: the benchmark, opened.
+
+    Returns:
+        `statement`, `shared_samples` (test samples whose stored pixels pretraining read; None
+        when unknown) and `transductive` (true when that is known to be at least one).
+    """
+    card = getattr(model, "card", None)
+    seen = dict(getattr(card, "data", None) or {})
+    test = data.of("test")
+    if not seen.get("manifest_hash"):
+        return _answer("unknown: the model's card does not say what it was pretrained on", None)
+    if seen["manifest_hash"] == data.manifest_hash:
+        return _same_dataset(seen.get("where"), data, test)
+    other = f"pretrained on another dataset ({seen.get('name') or seen['manifest_hash'][:12]})"
+    return _cells(other, seen, data, test)
+
+
+def none(kind: str) -> dict[str, Any]:
+    """The overlap of something that was never pretrained."""
+    return _answer(f"none: {kind} was not pretrained", 0)
+
+
+def _same_dataset(where: str | None, data: Data, test: np.ndarray) -> dict[str, Any]:
+    try:
+        keys = shards.open(data.folder, where=where).keys
+    except FMError as error:
+        return _answer(f"unknown: the card's filter {where!r} cannot be applied ({error})", None)
+    shared = int(np.isin(data.shards[test], np.array(list(keys), dtype=str)).sum())
+    filtered = f"where {where}" if where else "without a filter"
+    if shared:
+        return _answer(
+            f"transductive: pretraining read the pixels (no labels) of {shared} of {len(test)} "
+            f"test samples (same dataset, {filtered})",
+            shared,
+        )
+    return _answer(
+        f"not transductive: pretraining used the same dataset {filtered}, which holds no test "
+        f"sample",
+        0,
+    )
+
+
+def _cells(other: str, seen: dict[str, Any], data: Data, test: np.ndarray) -> dict[str, Any]:
+    """Compare location cells where both sides have them."""
+    from fm.geo import block_id  # here, because it loads pyproj
+
+    ds = shards.open(data.folder)
+    place = dict(zip(ds.keys, np.asarray(ds.lonlat, np.float64), strict=True))
+    lonlat = np.array([place[key] for key in data.shards[test]]).reshape(-1, 2)
+    known = np.isfinite(lonlat).all(1)
+    cells, size = seen.get("cells") or [], seen.get("cell_km")
+    if not known.all() or not cells or not size:
+        side = "the benchmark" if not known.all() else "its card"
+        return _answer(
+            f"{other}; whether it covers the same ground is unknown: {side} has no locations", None
+        )
+    shared = int(np.isin(block_id(lonlat, float(size)), np.array(cells)).sum())
+    if shared:
+        return _answer(
+            f"{other} with images in the {size:g} km cells of {shared} of {len(test)} test "
+            f"samples, perhaps of the same ground",
+            shared,
+        )
+    return _answer(f"not transductive: {other}; no test sample lies in its {size:g} km cells", 0)
+
+
+def _answer(statement: str, shared: int | None) -> dict[str, Any]:
+    transductive = bool(shared) and statement.startswith("transductive")
+    return {"statement": statement, "shared_samples": shared, "transductive": transductive}
