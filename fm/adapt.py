@@ -1,12 +1,13 @@
 """Fit a model to bands it was not trained on, on request and with a report."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from fm.errors import UsageError
 from fm.models import VisionTransformer, create_model
+from fm.models.patch_embed import LinearEmbed, SpectralAdapter
 from fm.sensors import Band, sensor_of_modality
 
 
@@ -60,7 +61,7 @@ def to_bands(
     for modality, origin in source.items():
         old, new = origin.rpartition("_")[0], modality.rpartition("_")[0]
         token_m[new] = model.groups[old].token_m
-        tokenizer[new] = model.patch_embed[old].tokenizer
+        tokenizer[new] = model.embedding(old).tokenizer
     size = {k: model.architecture[k] for k in ("width", "depth", "heads", "mlp_ratio")}
     own = model.normalisation
     sensors = {m: sensor_of_modality(m) for m in source}
@@ -106,7 +107,7 @@ def _copy_weights(
     for modality, origin in source.items():
         old, new = origin.rpartition("_")[0], modality.rpartition("_")[0]
         member = next(m for m in other.groups[new].members if m.modality == modality)
-        embed = model.patch_embed[old].embed[origin]
+        embed = cast(LinearEmbed | SpectralAdapter, model.embedding(old).embed[origin])
         complete = columns[modality] == list(range(len(model.bands[origin])))
         chosen = embed if complete else embed.select(columns[modality], member)
         prefix = f"patch_embed.{new}.embed.{modality}."

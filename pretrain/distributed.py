@@ -50,7 +50,8 @@ def processes() -> Iterator[torch.device]:
         if "RANK" in os.environ:
             dist.init_process_group(backend)
         else:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            store = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=0, world_size=1)
             os.environ.setdefault("LOCAL_RANK", "0")
     _disable_shared_memory_op()
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from timm.models.vision_transformer import Block
@@ -110,12 +110,16 @@ class VisionTransformer(nn.Module):
     @property
     def normalisation(self) -> dict[str, Normalisation]:
         """Modality to its normalisation (physical units)."""
-        return {k: v for e in self.patch_embed.values() for k, v in e.normalisation.items()}
+        return {k: v for g in self.groups for k, v in self.embedding(g).normalisation.items()}
 
     @property
     def scaling(self) -> dict[str, tuple[float, float]]:
         """Modality to (scale, offset) of stored integers."""
-        return {k: v for e in self.patch_embed.values() for k, v in e.scaling.items()}
+        return {k: v for g in self.groups for k, v in self.embedding(g).scaling.items()}
+
+    def embedding(self, group: str) -> PatchEmbed:
+        """Return what makes the tokens of a group."""
+        return cast(PatchEmbed, self.patch_embed[group])
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group that is present.
@@ -156,7 +160,7 @@ class VisionTransformer(nn.Module):
         tokens, masks = [], []
         for name, grid in self.grids(pixels).items():
             index = keep[name] if keep is not None else None
-            made, mask = self.patch_embed[name](pixels, index, valid, scaling)
+            made, mask = self.embedding(name)(pixels, index, valid, scaling)
             code = sincos_2d(self.width, *grid, device=made.device).to(made.dtype)
             made = made + (code[index] if index is not None else code)
             if name in self.group_embed:
@@ -245,8 +249,8 @@ class VisionTransformer(nn.Module):
             own = {band.gsd_m for band in self.bands.get(modality, ())}
             if own and own != {metres}:
                 raise UsageError(
-                    f"{modality}: pixels of {metres:g} m, the model takes {own.pop():g} m; resample "
-                    f"them first"
+                    f"{modality}: pixels of {metres:g} m, the model takes {own.pop():g} m; "
+                    f"resample them first"
                 )
 
     def _in_order(
@@ -270,8 +274,8 @@ class VisionTransformer(nn.Module):
             if missing or extra:
                 raise UsageError(
                     f"{modality}: the bands do not match the model's: "
-                    f"missing {', '.join(missing) or 'none'}; not known {', '.join(extra) or 'none'}"
-                    f"; give the model's bands or adapt it with fm.adapt.to_bands"
+                    f"missing {', '.join(missing) or 'none'}; "
+                    f"not known {', '.join(extra) or 'none'}; give the model's bands or adapt it with fm.adapt.to_bands"
                 )
             order = [have.index(name) for name in want]
             result[modality] = pixels[modality][:, order]

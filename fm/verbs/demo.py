@@ -245,11 +245,15 @@ def markdown(summary: dict[str, Any]) -> str:
     for run in summary["runs"]:
         for row in run["rows"]:
             score = row["score"]
-            lines.append(
-                f"| {run['name']} | {run['samples']} | {run['loss_start']:.3f} → "
-                f"{run['loss_end']:.3f} | {row['benchmark']}, {row['protocol']} | {row['metric']} "
-                f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] | {_verdict(row)} |"
+            cells = (
+                run["name"],
+                str(run["samples"]),
+                f"{run['loss_start']:.3f} → {run['loss_end']:.3f}",
+                f"{row['benchmark']}, {row['protocol']}",
+                f"{row['metric']} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]",
+                _verdict(row),
             )
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -33,7 +33,8 @@ def _collective() -> str:
         return "torch.distributed is not available"
     joined = not dist.is_initialized()
     if joined:
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     started = time.perf_counter()
     x = torch.ones(1024)
     dist.all_reduce(x)

@@ -214,7 +214,7 @@ class MAE(Objective):
         metrics: dict[str, Tensor] = {}
         with torch.autocast(batch.weight.device.type, enabled=False):
             for name, parts in predicted.items():
-                target = self.backbone.patch_embed[name].patches(
+                target = self.backbone.embedding(name).patches(
                     batch.pixels, predict[name], batch.scaling
                 )
                 if self.config.target == "token":
@@ -234,7 +234,7 @@ class MAE(Objective):
         samples: list[list[Panel]] = [[] for _ in range(len(batch.weight))]
         for name, parts in predicted.items():
             grid = self.backbone.grids(batch.pixels)[name]
-            whole = self.backbone.patch_embed[name].patches(batch.pixels, None, batch.scaling)
+            whole = self.backbone.embedding(name).patches(batch.pixels, None, batch.scaling)
             rows = torch.arange(len(batch.weight), device=batch.weight.device)[:, None]
             for modality, patches in parts.items():
                 truth = whole[modality]
