@@ -1,0 +1,225 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fm.errors import FMError, UsageError
+from fm.normalize import KINDS, SAMPLE, Normalisation, Statistics
+from fm.sensors import modality_bands
+
+STATISTICS = {
+    "mean": [0.1, -12.0],
+    "std": [0.02, 3.0],
+    "min": [0.0, -40.0],
+    "max": [0.5, 5.0],
+    "p2": [0.03, -20.0],
+    "p98": [0.4, -3.0],
+}
+
+
+def reference(kind, x, band):
+    s = {key: values[band] for key, values in STATISTICS.items()}
+    if kind == "zscore":
+        return (x - s["mean"]) / s["std"]
+    if kind == "clip_sigma":
+        return np.clip((x - (s["mean"] - 2 * s["std"])) / (4 * s["std"]), 0, 1)
+    if kind == "divide":
+        return x / max(abs(s["min"]), abs(s["max"]))
+    return np.clip((x - s["p2"]) / (s["p98"] - s["p2"]), 0, 1)
+
+
+@pytest.fixture
+def pixels():
+    rng = np.random.default_rng(0)
+    return np.stack([rng.uniform(0, 0.5, (3, 5)), rng.uniform(-40, 5, (3, 5))])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("band_axis", [0, 1, -1])
+def test_formulas_against_float64(kind, band_axis, pixels):
+    made = Normalisation.fit(kind, STATISTICS)
+    result = made(np.moveaxis(pixels, 0, band_axis), band_axis=band_axis)
+    assert result.dtype == np.float32
+    expected = np.stack([reference(kind, pixels[band], band) for band in range(2)])
+    # One float32 rounding of x, shift and scale each; zscore values reach 20.
+    np.testing.assert_allclose(np.moveaxis(result, band_axis, 0), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_get_the_same_numbers(kind, pixels):
+    torch = pytest.importorskip("torch")
+    made = Normalisation.fit(kind, STATISTICS)
+    x = pixels.astype(np.float32)
+    result = made(torch.from_numpy(x)[None], band_axis=1)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result[0].numpy(), made(x, band_axis=0), rtol=1e-6, atol=1e-7)
+    half = made(torch.from_numpy(x).to(torch.bfloat16), band_axis=0)
+    assert half.dtype == torch.float32, "normalisation is float32 whatever the input"
+    with pytest.raises(FMError, match="scale and offset"):
+        made(torch.zeros(2, 3, 5, dtype=torch.uint16), band_axis=0)
+
+
+def test_invalid_pixels_stay_visible(pixels):
+    pixels[0, 0, 0] = np.nan
+    for kind in KINDS:
+        result = Normalisation.fit(kind, STATISTICS)(pixels, band_axis=0)
+        assert np.isnan(result).sum() == 1
+
+
+def test_identity_and_select_and_json(pixels):
+    np.testing.assert_array_equal(
+        Normalisation.identity(2)(pixels, band_axis=0), pixels.astype(np.float32)
+    )
+    made = Normalisation.fit("clip_sigma", STATISTICS)
+    again = Normalisation.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert again == made
+    np.testing.assert_array_equal(
+        made.select([1, 0])(pixels[::-1], band_axis=0), made(pixels, band_axis=0)[::-1]
+    )
+    with pytest.raises(FMError, match="no band 2"):
+        made.select([2])
+
+
+def test_stored_numbers_and_wrong_bands_are_refused(pixels):
+    made = Normalisation.fit("zscore", STATISTICS)
+    with pytest.raises(FMError, match="scale and offset"):
+        made(np.zeros((2, 4, 4), np.uint16), band_axis=0)
+    with pytest.raises(FMError, match=r"2 bands got shape \[3, 4, 4\]"):
+        made(np.zeros((3, 4, 4), np.float32), band_axis=0)
+
+
+def test_constant_bands_are_named():
+    flat = STATISTICS | {"std": [0.02, 0.0], "p98": [0.4, -20.0]}
+    for kind in ("zscore", "clip_sigma", "percentile"):
+        with pytest.raises(FMError, match="'VH' does not vary"):
+            Normalisation.fit(kind, flat, bands=modality_bands("s1grd_10"))
+    with pytest.raises(FMError, match=r"band 1 \(counted from 0\) does not vary"):
+        Normalisation.fit("zscore", flat)
+    with pytest.raises(FMError, match="does not vary"):
+        Normalisation("divide", (0.0,), (0.0,))
+    with pytest.raises(FMError, match="'VV' are not finite"):
+        Normalisation.fit("zscore", STATISTICS | {"mean": [float("nan"), 0.0]}, ["VV", "VH"])
+
+
+def test_wrong_counts_and_kinds_are_named():
+    with pytest.raises(FMError, match=r"1 values of 'std' for 2 bands .*'VH'"):
+        Normalisation.fit("zscore", STATISTICS | {"std": [1.0]}, bands=["VV", "VH"])
+    with pytest.raises(FMError, match="2 values of 'mean' for 3 bands"):
+        Normalisation.fit("zscore", STATISTICS, bands=["a", "b", "c"])
+    with pytest.raises(FMError, match="needs the statistic 'p98'"):
+        Normalisation.fit("percentile", {"p2": [0.0]})
+    with pytest.raises(UsageError, match="did you mean 'zscore'"):
+        Normalisation.fit("zscores", STATISTICS)
+    with pytest.raises(FMError, match="kind, shift, scale"):
+        Normalisation.from_dict({"kind": "zscore", "mean": [0.0], "std": [1.0]})
+
+
+def expected_statistics(values):
+    return {
+        "mean": values.mean(),
+        "std": values.std(),
+        "min": values.min(),
+        "max": values.max(),
+        **{f"p{p}": np.percentile(values, p) for p in (1, 2, 50, 98, 99)},
+        "count": values.size,
+    }
+
+
+def check(found, band, values, rtol=1e-12):
+    for name, number in expected_statistics(values).items():
+        assert found[name][band] == pytest.approx(number, rel=rtol, abs=1e-12), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    split=st.integers(0, 6),
+    seed=st.integers(0, 1000),
+)
+def test_small_data_is_exact_however_it_is_cut(sizes, split, seed):
+    rng = np.random.default_rng(seed)
+    # A mean far above the spread would show cancellation in a naive sum of squares.
+    parts = [rng.normal(1000, 0.5, (2, n)) for n in sizes]
+    left, right = Statistics(["a", "b"]), Statistics(["a", "b"])
+    for index, part in enumerate(parts):
+        (left if index < split else right).update(part)
+    left.merge(right)
+    found = left.to_dict()
+    together = np.concatenate(parts, axis=1)
+    for band in range(2):
+        check(found, band, together[band], rtol=1e-9)
+
+
+def test_only_valid_pixels_count():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(3, 20, 30))
+    shared, own = rng.random((20, 30)) < 0.5, rng.random((3, 20, 30)) < 0.5
+    x[:, ~shared] = np.nan
+    statistics = Statistics(["a", "b", "c"])
+    statistics.update(x, valid=shared)
+    for band in range(3):
+        check(statistics.to_dict(), band, x[band][shared])
+    y = rng.normal(size=(3, 20, 30))
+    statistics.update(y, valid=own)
+    for band in range(3):
+        check(statistics.to_dict(), band, np.concatenate([x[band][shared], y[band][own[band]]]))
+
+
+def test_percentiles_of_large_data_are_close_and_do_not_depend_on_the_cuts():
+    rng = np.random.default_rng(2)
+    values = rng.exponential(size=(1, 12 * SAMPLE))
+    whole, cut = Statistics(["a"]), Statistics(["a"])
+    whole.update(values)
+    for piece in np.array_split(values, 37, axis=1):
+        cut.update(piece)
+    found, again = whole.to_dict(), cut.to_dict()
+    for name, p in (("p1", 1), ("p2", 2), ("p50", 50), ("p98", 98), ("p99", 99)):
+        assert found[name] == again[name]
+        rank = 100 * (values < found[name][0]).mean()
+        # Five standard deviations of the rank of a sample quantile.
+        assert abs(rank - p) < 5 * np.sqrt(p * (100 - p) / SAMPLE), name
+    assert found["count"] == [values.size]
+    assert found["mean"][0] == pytest.approx(again["mean"][0], rel=1e-12)
+
+
+def test_merged_halves_of_large_data_weigh_alike():
+    # Low values in one half, high in the other: the median must fall between, p2 and p98 inside.
+    rng = np.random.default_rng(3)
+    low, high = rng.uniform(0, 1, (1, 3 * SAMPLE)), rng.uniform(2, 3, (1, 9 * SAMPLE))
+    halves = []
+    for part in (low, high):
+        halves.append(Statistics(["a"]))
+        halves[-1].update(part)
+    halves[0].merge(halves[1])
+    found = halves[0].to_dict()
+    both = np.concatenate([low, high], axis=1)
+    for name, p in (("p2", 2), ("p50", 50), ("p98", 98)):
+        assert found[name][0] == pytest.approx(np.percentile(both, p), abs=0.05)
+
+
+def test_statistics_refuse_what_they_cannot_count():
+    statistics = Statistics(modality_bands("s1grd_10"))
+    with pytest.raises(FMError, match="bands come first"):
+        statistics.update(np.zeros((3, 4)))
+    with pytest.raises(FMError, match="'VH' holds values that are not finite"):
+        statistics.update(np.array([[0.0, 1.0], [0.0, np.nan]]))
+    with pytest.raises(FMError, match="cannot merge"):
+        statistics.merge(Statistics(["VH", "VV"]))
+    with pytest.raises(FMError, match="valid must be bool"):
+        statistics.update(np.zeros((2, 4)), valid=np.ones(4))
+    fresh = Statistics(["VV", "VH"])
+    fresh.update(np.zeros((2, 4)), valid=np.array([[True] * 4, [False] * 4]))
+    with pytest.raises(FMError, match="'VH' has no valid pixel"):
+        fresh.to_dict()
+
+
+def test_fit_takes_what_statistics_give():
+    rng = np.random.default_rng(4)
+    x = rng.normal([[5.0], [-3.0]], [[2.0], [0.1]], (2, 5000))
+    statistics = Statistics(["a", "b"])
+    statistics.update(x)
+    z = Normalisation.fit("zscore", json.loads(json.dumps(statistics.to_dict())))(x, band_axis=0)
+    np.testing.assert_allclose(z.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(z.std(axis=1), 1, atol=1e-5)
