@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,20 +118,22 @@ class Dataset:
         for member in members or ():
             if member not in self.info.members:
                 raise UsageError(f"no member {member!r}; {suggest(member, self.info.members)}")
-        store = Store(self.path, self.info, self.index.slice(row, 1), self.info.members)
-        has = [member for member in self.info.members if store.has(member)[0]]
+        store = self._store
+        has = [member for member in self.info.members if store.has(member)[row]]
         wanted = has if members is None else list(members)
         for member in wanted:
             if member not in has:
                 raise UsageError(f"sample {self.keys[row]} has no {member}; it has {has}")
         try:
-            return {member: store.read(0, member) for member in wanted}
+            return {member: store.read(row, member) for member in wanted}
         except CorruptError as error:
             raise FMError(
                 f"{self.path}: sample {self.keys[row]}: {error}; see `fm shards verify`"
             ) from None
-        finally:
-            store.close()
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        return Store(self.path, self.info, self.index, self.info.members, max_idle=0)
 
     def __getitem__(self, i: int) -> Sample:
         row = self.index.slice(self._row(i), 1).to_pylist()[0]
@@ -162,6 +164,7 @@ class Dataset:
         position: int = 0,
         *,
         modalities: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
         threads: int = 2,
         steps: int | None = None,
         shuffle: bool = True,
@@ -169,16 +172,40 @@ class Dataset:
         crop: int | None = None,
         on_quarantine: Callable[[str, str], None] | None = None,
         max_bad: float = 0.05,
-    ) -> Iterator["Batch"]:
-        """Stream batches; see `shards.reader.load`, which this calls with the same arguments."""
+    ) -> "Generator[Batch, None, None]":
+        """Stream batches.
+
+        Step k holds the positions `[position + k*batch_size, position + (k+1)*batch_size)` of the
+        stream of all epochs, in an order that depends on (dataset, seed, epoch) only.
+
+        Args:
+            batch_size: the global batch, over all ranks.
+            seed: of the order.
+            epoch: of position 0.
+            rank: this process; it gets `[rank*B//world_size, (rank+1)*B//world_size)` of a batch.
+            world_size: number of processes.
+            position: where to begin, in samples of the stream; to resume after k steps give
+                `k * batch_size`.
+            shuffle: false gives the order of the index.
+            pad: one pass over the samples, the last batch filled with weight 0.
+            modalities: see `shards.reader.load`, also for the other arguments and the errors.
+            labels: as there.
+            threads: as there.
+            steps: as there.
+            crop: as there.
+            on_quarantine: as there.
+            max_bad: as there.
+        """
         from shards import reader
 
+        plan = reader.Plan(
+            len(self), batch_size, seed, epoch, rank, world_size, position, shuffle, pad
+        )
         return reader.load(
             self,
-            reader.Plan(
-                len(self), batch_size, seed, epoch, rank, world_size, position, shuffle, pad
-            ),
+            plan,
             modalities=modalities,
+            labels=labels,
             threads=threads,
             steps=steps,
             crop=crop,

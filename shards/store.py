@@ -14,16 +14,16 @@ import pyarrow as pa
 from shards.codec import MAX_BYTES, CorruptError, array_bytes, checksum, decode_into
 from shards.format import CODECS, DatasetInfo
 
-MAX_OPEN = 64
+MAX_IDLE = 64
 _MAX_AXES = 5
 _MAX_MEMBER = MAX_BYTES + 2**20
 
 
 class Files:
-    """Open files of one folder, at most `MAX_OPEN` idle ones, safe to use from many threads."""
+    """Open files of one folder, at most `max_idle` not in use, safe to use from many threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._lock = folder, threading.Lock()
+    def __init__(self, folder: Path, max_idle: int = MAX_IDLE) -> None:
+        self._folder, self._lock, self._max_idle = folder, threading.Lock(), max_idle
         self._open: OrderedDict[str, list[int]] = OrderedDict()
 
     @contextlib.contextmanager
@@ -40,7 +40,7 @@ class Files:
         finally:
             with self._lock:
                 entry[1] -= 1
-                if len(self._open) > MAX_OPEN:
+                if len(self._open) > self._max_idle:
                     idle = next((n for n, e in self._open.items() if e[1] == 0), None)
                     if idle is not None:
                         os.close(self._open.pop(idle)[0])
@@ -60,12 +60,18 @@ class Store:
         info: its description.
         table: its index, perhaps filtered.
         members: those that will be read.
+        max_idle: files that stay open while nobody reads them.
     """
 
     def __init__(
-        self, folder: Path, info: DatasetInfo, table: pa.Table, members: tuple[str, ...]
+        self,
+        folder: Path,
+        info: DatasetInfo,
+        table: pa.Table,
+        members: tuple[str, ...],
+        max_idle: int = MAX_IDLE,
     ) -> None:
-        self.files = Files(folder)
+        self.files = Files(folder, max_idle)
         self._local = threading.local()
         names = [shard.name for shard in info.shards]
         self._names = names
