@@ -5,6 +5,7 @@ sample in its tar with headers and padding (so that every byte of a tar belongs 
 one column a label; and for every member M `M.offset|bytes|shape|xxh3`, null where absent.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -70,15 +71,27 @@ def write(
     pq.write_table(table, path, compression="zstd")
 
 
-def read(path: Path, info: DatasetInfo) -> pa.Table:
+def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
     """Read an index and check that it fits the description.
 
+    Args:
+        path: of the file.
+        info: the description.
+        check_hash: refuse a file whose SHA-256 is not the one in the description, so that no label
+            or position is silently another.
+
     Raises:
-        FMError: unreadable, a column is missing or of another type, a shard that the description
+        FMError: unreadable, altered, a column is missing or of another type, a shard that the description
             does not list, or other sample counts.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        data = path.read_bytes()
+        if check_hash and hashlib.sha256(data).hexdigest() != info.index_sha256:
+            raise FMError(
+                f"{path}: this is not the index that dataset.json describes (SHA-256 differs); "
+                "copy the dataset again"
+            )
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
     except FileNotFoundError:
         raise FMError(f"{path}: the index is missing; copy the whole dataset again") from None
     except (pa.ArrowException, OSError) as error:

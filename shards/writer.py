@@ -9,7 +9,7 @@ import datetime
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def write_dataset(
         licence: of the data.
         codec: `blosc-lz4`, `blosc-zstd` or `npy`, for every member.
         samples_per_shard: samples in each tar.
-        total: number of samples, for the progress bar.
+        total: number of samples, for the progress bar; the length of `samples` when it has one.
         overwrite: replace a dataset that is there.
 
     Returns:
@@ -130,9 +130,10 @@ def write_dataset(
     check_labels(labels, modalities)
     if overwrite and out.exists() and not (out / DESCRIPTION).is_file():
         raise FMError(f"{out} is there and is no dataset; remove it yourself or name another")
+    size = total if total is not None else len(samples) if isinstance(samples, Sized) else 0
     writer = _Writer(name, _declare(modalities), labels, codec, samples_per_shard)
     with atomic_folder(out, overwrite=overwrite) as folder:
-        with contextlib.closing(writer), progress("writing shards", total or 0) as bar:
+        with contextlib.closing(writer), progress("writing shards", size) as bar:
             for sample in samples:
                 writer.add(folder, sample)
                 bar.advance()
