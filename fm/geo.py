@@ -229,6 +229,8 @@ def _q(sine: np.ndarray | np.float64) -> Any:
 def _latitude(authalic_sine: float) -> float:
     """Invert `_authalic` by bisection (it rises everywhere)."""
     low, high = -90.0, 90.0
+    if abs(authalic_sine) >= 1:  # flat at the poles: bisection would stop 7 cm short
+        return high if authalic_sine > 0 else low
     for _ in range(60):
         middle = (low + high) / 2
         if _authalic(np.float64(middle)) < authalic_sine:

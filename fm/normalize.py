@@ -207,8 +207,8 @@ class Normalisation:
 
 
 _STORED = (
-    "normalisation got stored numbers ({}); apply the dataset's scale and offset first, "
-    "it works on physical floating values"
+    "got stored numbers ({}); apply the dataset's scale and offset first: statistics and "
+    "normalisation work on physical floating values"
 )
 
 
@@ -248,13 +248,16 @@ class Statistics:
                 without the band axis, or `[C, ...]`). None: all of them.
 
         Raises:
-            FMError: another number of bands, or a valid value that is not finite.
+            FMError: another number of bands, integers (stored numbers), or a valid value that is
+                not finite.
         """
         if physical.ndim < 1 or len(physical) != len(self._names):
             raise FMError(
                 f"statistics of {len(self._names)} bands got an array of shape "
                 f"{list(physical.shape)}; bands come first"
             )
+        if physical.dtype.kind != "f":
+            raise FMError(_STORED.format(physical.dtype))
         values = np.ascontiguousarray(physical, dtype=np.float64).reshape(len(physical), -1)
         masks = None
         if valid is not None:

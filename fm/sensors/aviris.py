@@ -6,8 +6,9 @@ corrected one leaves out the water absorption bands 104-108, 150-163 and 220 (nu
 
 The exact calibration of that flight is not in the files that circulate. The wavelengths here are
 *nominal*: 220 bands evenly spaced from 400 to 2500 nm (9.59 nm apart) with a nominal FWHM of 10 nm
-(AVIRIS: 224 bands, about 10 nm wide). True centres differ by some nanometres, most near the
-overlaps of the four spectrometers; do not read them as a calibration.
+(AVIRIS: 224 bands, about 10 nm wide). Measured on the cube: the oxygen A line (761 nm) falls on
+B040, nominally 774.0, and the water vapour line at 942 nm on B058, nominally 946.6. So expect up to
+13 nm, and do not read the table as a calibration.
 
 Band names are the numbers of the 220-band cube, `B001` to `B219`, so a name keeps its meaning
 after bands are dropped. Pixels are scaled radiance with an offset (MultiSpec: about 500 x radiance

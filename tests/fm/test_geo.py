@@ -124,7 +124,8 @@ def test_a_point_lies_in_its_block(lon, lat, size):
     block = int(block_id([lon, lat], size))
     west, south, east, north = block_bounds(block, size)
     assert west - 1e-9 <= lon <= east + 1e-9
-    assert south - 1e-9 <= lat <= north + 1e-9
+    # Near a pole one rounding of the sine is 1e-6 degrees.
+    assert south - 2e-6 <= lat <= north + 2e-6
 
 
 def test_blocks_are_near_squares_and_separate_far_points():

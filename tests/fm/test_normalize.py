@@ -205,6 +205,8 @@ def test_statistics_refuse_what_they_cannot_count():
         statistics.update(np.zeros((3, 4)))
     with pytest.raises(FMError, match="'VH' holds values that are not finite"):
         statistics.update(np.array([[0.0, 1.0], [0.0, np.nan]]))
+    with pytest.raises(FMError, match="stored numbers"):
+        statistics.update(np.zeros((2, 4), np.uint16))
     with pytest.raises(FMError, match="cannot merge"):
         statistics.merge(Statistics(["VH", "VV"]))
     with pytest.raises(FMError, match="valid must be bool"):
