@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from shards.integrity import Problem, Report, verify
     from shards.order import Order
     from shards.reader import Batch
-    from shards.writer import Declared, Sample, write_dataset
+    from shards.sample import Sample
+    from shards.writer import Declared, write_dataset
 
 _HOME = {
     "Batch": "reader",
@@ -30,7 +31,7 @@ _HOME = {
     "Order": "order",
     "Problem": "integrity",
     "Report": "integrity",
-    "Sample": "writer",
+    "Sample": "sample",
     "ShardInfo": "format",
     "open": "dataset",
     "verify": "integrity",

@@ -13,9 +13,9 @@ from fm.errors import FMError, UsageError, suggest
 from shards import index as index_file
 from shards.codec import CorruptError
 from shards.format import INDEX, DatasetInfo, ModalityInfo, read_info
+from shards.sample import Sample, format_time
 from shards.store import Store
 from shards.where import filter_table
-from shards.writer import Sample, format_time
 
 if TYPE_CHECKING:
     from shards.reader import Batch

@@ -81,8 +81,8 @@ def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
             or position is silently another.
 
     Raises:
-        FMError: unreadable, altered, a column is missing or of another type, a shard that the description
-            does not list, or other sample counts.
+        FMError: unreadable, altered, a column is missing or of another type, a shard that the
+            description does not list, or other sample counts.
     """
     try:
         data = path.read_bytes()
