@@ -1,5 +1,6 @@
 """Start and stop the processes of a run: alone, or under torchrun, deepspeed or Slurm."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def device() -> torch.device:
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """Join the process group and leave it at the end.
+    """Join the process group; it is left when the process ends.
 
     Without a launcher this is a group of one that opens no socket.
 
@@ -53,12 +54,31 @@ def processes() -> Iterator[torch.device]:
             store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=store, rank=0, world_size=1)
             os.environ.setdefault("LOCAL_RANK", "0")
+        # DeepSpeed keeps references to the group, so it lives as long as the process
+        atexit.register(_leave)
     _disable_shared_memory_op()
+    yield place
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Silence standard error, also of child processes.
+
+    DeepSpeed tries to link optional libraries and lets the linker print its failures.
+    """
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        yield place
+        os.dup2(sink, 2)
+        yield
     finally:
-        if joined and dist.is_initialized():
-            dist.destroy_process_group()
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
 
 
 def _disable_shared_memory_op() -> None:
@@ -67,6 +87,7 @@ def _disable_shared_memory_op() -> None:
     On CPU it would build it on first use in a cache shared by all environments: minutes of
     compiling, and a lock file that hangs later runs when a build is killed. Gloo does the work.
     """
-    import deepspeed.ops
+    with quiet_stderr():
+        import deepspeed.ops
 
     getattr(deepspeed.ops, "__compatible_ops__", {})[SHARED_MEMORY_OP] = False

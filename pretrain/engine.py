@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fm.config import find_recipe, read_yaml
+from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.config import EngineConfig, OptimizerConfig
+from pretrain.distributed import quiet_stderr
 from pretrain.objective import Objective
 
 OWN_KEYS = (
@@ -91,6 +93,28 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
+def native_bfloat16(device: torch.device) -> bool:
+    """Say whether the device multiplies bfloat16 matrices itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def read_fragment(config: EngineConfig) -> dict[str, Any]:
+    """Read the DeepSpeed settings a config names.
+
+    Raises:
+        UsageError: there are none of that name, or they hold what follows from the config.
+    """
+    fragment = read_yaml(find_recipe("deepspeed", config.deepspeed))
+    if taken := sorted(set(fragment) & set(OWN_KEYS)):
+        raise UsageError(
+            f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
+            f"config; remove them there"
+        )
+    return fragment
+
+
 class Engine:
     """DeepSpeed around an objective.
 
@@ -116,22 +140,21 @@ class Engine:
         import deepspeed
 
         self.objective, self.device, self.accumulate = objective, device, accumulate
-        fragment = read_yaml(find_recipe("deepspeed", config.deepspeed))
-        if taken := sorted(set(fragment) & set(OWN_KEYS)):
-            raise UsageError(
-                f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
-                f"config; remove them there"
-            )
         settings: dict[str, Any] = {
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "steps_per_print": 10**9,
-            **fragment,
+            **read_fragment(config),
             "train_batch_size": micro_batch * accumulate * collective.world_size(),
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": accumulate,
             "gradient_clipping": optimizer.clip,
         }
+        if config.precision == "bf16" and not native_bfloat16(device):
+            note(
+                "engine.precision=bf16 is emulated on this processor and many times slower than "
+                "engine.precision=fp32"
+            )
         self.zero_stage = int(settings.get("zero_optimization", {}).get("stage", 0))
         module = _Forward(objective.to(device), config.precision)
         # torch's own fused AdamW: DeepSpeed's CPU Adam drifts after a resume (it keeps the powers
@@ -143,9 +166,10 @@ class Engine:
             eps=optimizer.eps,
             fused=True,
         )
-        self.engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw, config=settings, dist_init_required=False
-        )
+        with quiet_stderr():
+            self.engine, *_ = deepspeed.initialize(
+                model=module, optimizer=adamw, config=settings, dist_init_required=False
+            )
 
     def step(
         self, batches: Sequence[MicroBatch], learning_rate: float, stop: bool

@@ -81,7 +81,8 @@ def _displayed(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarr
     """Stretch `[C, H, W]` to `[H, W, 3]` for display: three bands of many, or grey."""
     count = len(image)
     chosen = [count - 1, count // 2, 0] if count > 4 else [2, 1, 0] if count >= 3 else [0, 0, 0]
-    stretched = (image[chosen] - low[chosen]) / np.maximum(high[chosen] - low[chosen], 1e-6)
+    bottom, span = low[chosen], np.maximum(high[chosen] - low[chosen], 1e-6)
+    stretched = (image[chosen] - bottom[:, None, None]) / span[:, None, None]
     return np.clip(np.moveaxis(stretched, 0, -1), 0, 1)
 
 

@@ -53,8 +53,9 @@ class RunFolder:
         """Hold the run while it lives; the kernel frees the lock when the process dies.
 
         Raises:
-            FMError: another process runs here, or the path is not a folder.
+            FMError: another process runs here, or the path is not a folder or holds other files.
         """
+        self.state()  # refuse a folder of something else before touching it
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):

@@ -32,7 +32,9 @@ from pretrain import collective
 from pretrain.augment import dihedral
 from pretrain.config import RunConfig
 from pretrain.distributed import processes
+from pretrain.engine import Engine, read_fragment
 from pretrain.monitor import Monitor, save_panels
+from pretrain.objective import Objective
 from pretrain.objectives import build_objective
 from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
 from pretrain.schedule import learning_rate
@@ -94,27 +96,27 @@ def run(
     """
     settings = config if isinstance(config, RunConfig) else load_config(config, overrides)
     with processes() as device, _stop_signal() as stop:
+        # everything that can be wrong with the request is found before anything is written
         folder = RunFolder(settings.out)
         dataset = open_data(settings)
+        objective = build(settings, dataset)
+        read_fragment(settings.engine)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
             finished = collective.on_first(lambda: _prepare(folder, settings, dataset, force))
             if finished is not None:
                 return finished
-            return _train(settings, folder, dataset, device, stop)
+            return _train(settings, folder, dataset, objective, device, stop)
 
 
 def open_data(config: RunConfig) -> Any:
     """Open the run's dataset and check that the config fits it.
 
     Raises:
-        FMError: it is missing or empty, or holds no such modality.
+        FMError: it is missing or empty, holds no such modality, or the sizes do not divide.
     """
     data = config.data
     dataset = shards.open(data.path, where=data.where)
-    if len(dataset) == 0:
-        which = f" after where={data.where!r}" if data.where else ""
-        raise FMError(f"{data.path}: the dataset is empty{which}; nothing to train on")
     if wrong := sorted(set(data.modalities or ()) - set(dataset.modalities)):
         raise UsageError(
             f"data.modalities: {data.path} has no {', '.join(wrong)}; it has "
@@ -153,6 +155,16 @@ def build_backbone(config: RunConfig, dataset: Any) -> VisionTransformer:
         depth=model.depth,
         heads=model.heads,
     )
+
+
+def build(config: RunConfig, dataset: Any) -> Objective:
+    """Build the objective around its backbone, with fresh weights or those of `init_from`."""
+    torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
+    objective = build_objective(config.objective, build_backbone(config, dataset))
+    if config.init_from is not None:
+        parent = load(config.init_from)
+        load_strict(objective.backbone, parent.state_dict(), f"init_from={config.init_from}")
+    return objective
 
 
 def _enter(stack: contextlib.ExitStack, folder: RunFolder) -> None:
@@ -232,18 +244,16 @@ def _stop_signal() -> Iterator[list[bool]]:
 
 
 def _train(
-    config: RunConfig, folder: RunFolder, dataset: Any, device: torch.device, stop: list[bool]
+    config: RunConfig,
+    folder: RunFolder,
+    dataset: Any,
+    objective: Objective,
+    device: torch.device,
+    stop: list[bool],
 ) -> RunResult:
-    from pretrain.engine import Engine
-
     first, world = collective.rank() == 0, collective.world_size()
     share = config.data.batch_size // world
     micro = config.engine.micro_batch or share
-    torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
-    objective = build_objective(config.objective, build_backbone(config, dataset))
-    if config.init_from is not None:
-        parent = load(config.init_from)
-        load_strict(objective.backbone, parent.state_dict(), f"init_from={config.init_from}")
     engine = Engine(
         objective,
         config.optimizer,

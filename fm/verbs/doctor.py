@@ -24,6 +24,17 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _bfloat16() -> str:
+    import torch
+
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if torch.cuda.is_available()
+        else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+    return "native" if native else "emulated: use engine.precision=fp32 here"
+
+
 def _collective() -> str:
     """Time one all-reduce in a group of one."""
     import torch
@@ -60,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
             torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
         )
         or f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "bfloat16": str(torch.cuda.is_bf16_supported() if torch.cuda.is_available() else True),
+        "bfloat16": _bfloat16(),
         "package cache": os.environ.get("EOFM_CACHE", "EOFM_CACHE is not set"),
         "free disk here": f"{shutil.disk_usage('.').free / 2**30:.1f} GiB",
         "collective": _collective(),

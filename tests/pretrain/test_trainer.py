@@ -26,6 +26,7 @@ def config_file(tmp_path: Path, dataset: Path, **changes: object) -> Path:
         "model": {"name": "vit_nano", "depth": 1, "token_m": 60},
         "objective": {"kind": "mae", "decoder": {"width": 32, "depth": 1, "heads": 2}},
         "optimizer": {"lr": 1e-3, "clip": 1.0},
+        "engine": {"precision": "fp32"},
         "schedule": {"steps": 30, "warmup": 3},
         "checkpoint": {"every": 4},
         "monitor": {"pictures": 0, "tensorboard": False},
@@ -67,7 +68,7 @@ def losses(folder: Path) -> list[float]:
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """An uninterrupted float32 run on one process."""
     tmp_path = tmp_path_factory.mktemp("whole")
-    done = launch(config_file(tmp_path, tiny_dataset), "engine.precision=fp32")
+    done = launch(config_file(tmp_path, tiny_dataset))
     assert done.returncode == 0, done.stderr
     return tmp_path / "run"
 
@@ -94,11 +95,11 @@ def test_kill_and_start_again_is_the_same_curve_bit_for_bit(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    status = interrupt(config, tmp_path / "run", signal.SIGKILL, "engine.precision=fp32")
+    status = interrupt(config, tmp_path / "run", signal.SIGKILL)
     assert status == -signal.SIGKILL
     before = losses(tmp_path / "run")
     assert 6 <= len(before) < 30
-    done = launch(config, "engine.precision=fp32")
+    done = launch(config)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
     assert losses(tmp_path / "run") == losses(whole)
@@ -111,17 +112,17 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset, checkpoint={"every": 1000})
-    assert interrupt(config, tmp_path / "run", signal.SIGTERM, "engine.precision=fp32") == 75
+    assert interrupt(config, tmp_path / "run", signal.SIGTERM) == 75
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["status"] == "stopped"
     assert state["step"] == len(losses(tmp_path / "run"))
-    assert launch(config, "engine.precision=fp32").returncode == 0
+    assert launch(config).returncode == 0
     assert losses(tmp_path / "run") == losses(whole)
 
 
 def test_two_ranks_give_the_curve_of_one(tmp_path: Path, tiny_dataset: Path, whole: Path) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    done = launch(config, "engine.precision=fp32", "engine.micro_batch=2", ranks=2)
+    done = launch(config, "engine.micro_batch=2", ranks=2)
     assert done.returncode == 0, done.stderr
     ours, theirs = losses(tmp_path / "run"), losses(whole)
     assert len(ours) == 30
@@ -179,7 +180,7 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
     (tmp_path / "other" / "thesis.txt").write_text("x")
     cases = [
         (["data.path=/no/such/folder"], "/no/such/folder"),
-        (["data.where=split == 'nothing'"], "empty"),
+        (["data.where=split == 'nothing'"], "no sample has"),
         (["data.modalities=[s1grd_10]"], "has no s1grd_10"),
         (["data.batchsize=3"], "did you mean 'batch_size'"),
         (["objective.decoder.widht=3"], "did you mean 'width'"),
@@ -194,7 +195,8 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
         with pytest.raises(FMError, match=text) as error:
             run(str(path), overrides)
         assert "\n" not in str(error.value)
-    assert [p.name for p in (tmp_path / "other").iterdir() if p.name != ".lock"] == ["thesis.txt"]
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_live_run_locks_its_folder(tmp_path: Path, tiny_dataset: Path) -> None:
