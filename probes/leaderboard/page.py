@@ -81,12 +81,17 @@ def _score(row: Row, name: str, primary: str) -> str:
     return _cell(score.value, text, "primary" if name == primary else "")
 
 
-def _difference(row: Row) -> str:
+def _signed(row: Row, unit: str = "") -> str:
     versus = row.random_init
     if versus is None:
-        return _cell(None, "–")
+        return "–"
     shown, _, span = metrics.change(versus.difference, versus.low, versus.high).partition(" ")
-    return _cell(versus.difference, shown + (f' <span class="ci">{span}</span>' if span else ""))
+    named = f"{shown} {escape(unit)}".strip()
+    return named + (f' <span class="ci">{span}</span>' if span else "")
+
+
+def _difference(row: Row) -> str:
+    return _cell(row.random_init.difference if row.random_init else None, _signed(row))
 
 
 def _overlap(row: Row, short: str) -> str:
@@ -142,12 +147,13 @@ def _table(group: Group) -> str:
             + _cell(short, overlap, "overlap")
             + "</tr>"
         )
-    caption = f"{group.title}: all results, best {metrics.label(group.primary)} first"
+    caption = f"Results of {group.title}"
+    best_first = f"Best {metrics.label(group.primary)} first."
     return (
+        f'<p class="facts">{escape(best_first)} A heading sorts; a name opens its details.</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="ranks"><caption>{escape(caption)}. A heading sorts; a name opens its '
-        f"details.</caption><thead><tr>{''.join(heads)}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<table class="ranks"><caption class="unseen">{escape(caption)}</caption>'
+        f"<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -191,7 +197,8 @@ def _facts(group: Group) -> str:
         f"{metrics.describe(group.primary)}, {direction} is better",
         " or ".join(intervals),
     ]
-    return f'<p class="facts">{escape("; ".join(facts))}.</p>'
+    text = "; ".join(facts)
+    return f'<p class="facts">{escape(text[0].upper() + text[1:])}.</p>'
 
 
 def _metric_title(name: str) -> str:
@@ -211,11 +218,10 @@ def _section(group: Group) -> str:
 
 def _overview(groups: Sequence[Group]) -> str:
     rows = "".join(
-        f'<tr><th scope="row"><a href="#{group.anchor}">{escape(group.title)}</a></th>'
-        f"<td>{escape(row.name)}</td><td>{escape(metrics.label(group.primary))}</td>"
-        + _difference(row).replace(' class=""', "")
-        + f'<td><span class="outcome {row.verdict.outcome}">{OUTCOMES[row.verdict.outcome]}'
-        "</span></td></tr>"
+        f'<tr><th scope="row"><a href="#{group.anchor}">{escape(group.title)}</a>'
+        f"<small>{escape(row.name)}</small></th>"
+        f'<td><span class="outcome {row.verdict.outcome}">{OUTCOMES[row.verdict.outcome]}</span>'
+        f"</td><td>{_signed(row, metrics.label(group.primary))}</td></tr>"
         for group in groups
         for row in group.pretrained
         if row.verdict is not None
@@ -228,9 +234,9 @@ def _overview(groups: Sequence[Group]) -> str:
         "weights, on the same test samples. It beats it only when the whole interval of the "
         "difference lies on its side of 0.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Did pretraining help?">'
-        '<table><thead><tr><th scope="col">benchmark · protocol</th><th scope="col">model</th>'
-        '<th scope="col">metric</th><th scope="col">difference</th><th scope="col">outcome</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        '<table class="overview"><thead><tr><th scope="col">benchmark · protocol</th>'
+        '<th scope="col">outcome</th><th scope="col">difference</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 

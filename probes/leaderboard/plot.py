@@ -74,6 +74,8 @@ def bars(group: Group) -> str:
             f'<text class="tick" x="{at(tick)}" y="{height - 8}" text-anchor="{anchor}">'
             f"{metrics.number(tick, 2)}</text>"
         )
+    baseline = [row.value for row in group.rows if row.record.model.kind == "random-init"]
+    reference = baseline[0] if len(baseline) == 1 else None
     for index, row in enumerate(group.rows):
         score = row.record.metrics[group.primary]
         top = _TOP + index * ROW
@@ -96,10 +98,11 @@ def bars(group: Group) -> str:
                 f'<line class="whisker" x1="{end}" x2="{end}" y1="{middle - 4}" y2="{middle + 4}"/>'
                 for end in (low, high)
             ]
+        if reference is not None:
+            x = at(reference)
+            parts.append(
+                f'<line class="reference" x1="{x}" x2="{x}" y1="{bar - 2}" y2="{bar + _BAR + 8}"/>'
+            )
         parts.append("</g>")
-    baseline = [row for row in group.rows if row.record.model.kind == "random-init"]
-    if len(baseline) == 1:
-        x = at(baseline[0].value)
-        parts.append(f'<line class="reference" x1="{x}" x2="{x}" y1="{_TOP}" y2="{foot}"/>')
     parts.append("</svg>")
     return "".join(parts)

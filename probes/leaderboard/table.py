@@ -230,9 +230,11 @@ def _metric_order(records: Iterable[Record], primary: str) -> tuple[str, ...]:
 
 
 def _repeated(records: Iterable[Record]) -> set[str]:
-    """Names that stand in a group more than once: those of several seeds."""
-    names = [record.model.name for record in records]
-    return {name for name in names if names.count(name) > 1}
+    """Names that stand in a group with more than one seed."""
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        seeds.setdefault(record.model.name, set()).add(record.seed)
+    return {name for name, found in seeds.items() if len(found) > 1}
 
 
 def groups(records: list[Record]) -> list[Group]:
