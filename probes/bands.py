@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import fm.adapt
 from fm.errors import UsageError
 from fm.sensors import sensor_of_modality
 
@@ -33,11 +32,13 @@ def fit(
             f"{benchmark}: {problem}; give adapt=True (--adapt) to use the shared bands, or "
             f"another model"
         )
+    from fm.adapt import to_bands  # here, because it loads the backbones
+
     wanted = {}
     for modality, names in bands.items():
         table = {band.name: band for band in sensor_of_modality(modality).modalities[modality]}
         wanted[modality] = tuple(table[name] for name in names)
-    return fm.adapt.to_bands(model, wanted, like=counterparts(model, bands, benchmark))
+    return to_bands(model, wanted, like=counterparts(model, bands, benchmark))
 
 
 def difference(model: Any, bands: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -40,7 +40,7 @@ def _probe(arguments: Namespace) -> int:
         raise UsageError(f"--seed {arguments.seed}: give a whole number from 0")
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a file; name a folder for the results")
-    from probes.evaluate import evaluate_many
+    from probes.evaluation import evaluate_many
 
     results = evaluate_many(
         arguments.model,

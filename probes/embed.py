@@ -62,7 +62,7 @@ def embed(
     with torch.inference_mode(), progress("embedding", len(ds)) as bar:
         for group in _groups(ds, modalities, batch_size):
             arrays = [ds.read(i, list(group[1])) for i in group[0]]
-            inputs = Inputs({m: np.stack([a[m] for a in arrays]) for m in group[1]})
+            inputs = Inputs.of({m: np.stack([a[m] for a in arrays]) for m in group[1]})
             own = {m: bands[m] for m in group[1]}
             pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
             features.update(zip(group[0], pooled, strict=True))

@@ -56,7 +56,9 @@ def finetune(
     Raises:
         FMError: the loss became NaN for every learning rate.
     """
-    train, val, test = (data.of(name) for name in ("train", "val", "test"))
+    train = subset(data, data.of("train"), settings.per_class, seed)
+    val = subset(data, data.of("val"), settings.val_per_class, seed)
+    test = data.of("test")
     steps = math.ceil(len(train) / settings.batch_size)
     trials: list[tuple[float, int]] = []
     found: list[float] = []
@@ -91,6 +93,22 @@ def finetune(
         raise FMError(f"{label}: no learning rate gave finite scores; give smaller ones")
     network.load_state_dict(best[1])
     return Tuned(_predict(network, data, test), trials, found, found.index(best[0]))
+
+
+def subset(data: Data, rows: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+    """Draw at most `per_class` of the given samples of each class, without replacement.
+
+    Multi-label sets are cut to `per_class` times the classes. The draw depends on the benchmark
+    and the seed alone, so every model gets the same one.
+    """
+    if per_class is None:
+        return rows
+    order = np.random.Generator(np.random.PCG64([seed, 1])).permutation(rows)
+    if data.targets.ndim == 2:
+        return np.sort(order[: per_class * len(data.classes)])
+    targets = data.targets[order]
+    kept = [order[targets == k][:per_class] for k in range(len(data.classes))]
+    return np.sort(np.concatenate(kept))
 
 
 class _Network(nn.Module):

@@ -211,8 +211,13 @@ class _Problem:
             average = (p * (1 - p)).mean(0)[..., None]
         values, vectors = torch.linalg.eigh(average.double())
         values, vectors = values.clamp_min(0).to(p.dtype), vectors.to(p.dtype)
-        inverse = self.c[:, None, None] * values[..., None] * self.power + self.penalty
-        return _Preconditioner(vectors, 1 / inverse.clamp_min(1e-9 * self.c[:, None, None] + 1e-12))
+        bend = self.c[:, None, None] * values[..., None] * self.power + self.penalty
+        inverse = 1 / bend.clamp_min(1e-12)
+        if self.softmax:
+            # Adding one number to all intercepts changes nothing: the first eigenvector is that
+            # direction, without curvature, and a step along it would be rounding noise.
+            inverse[:, 0, -1] = 0
+        return _Preconditioner(vectors, inverse)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,12 @@ class Knn(Config):
 
 
 class Finetune(Config):
-    """All weights trained by AdamW; learning rate and epoch chosen on val."""
+    """All weights trained by AdamW; learning rate and epoch chosen on val.
+
+    `per_class` bounds the training samples of each class (multi-label: the training samples by
+    this number times the classes), and `val_per_class` those of val; None takes all. The subsets
+    are drawn by the seed, the same for every model. Test is always whole.
+    """
 
     family: Literal["finetune"]
     epochs: int = Field(ge=1)
@@ -64,6 +69,8 @@ class Finetune(Config):
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
+    per_class: int | None = Field(None, ge=1)
+    val_per_class: int | None = Field(None, ge=1)
 
 
 Settings = Annotated[Linear | Knn | Finetune, Field(discriminator="family")]

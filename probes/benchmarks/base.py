@@ -21,6 +21,22 @@ class Inputs:
     pixels: dict[str, np.ndarray]
     valid: dict[str, NDArray[np.bool_]] | None = None
 
+    @classmethod
+    def of(cls, pixels: dict[str, np.ndarray]) -> "Inputs":
+        """Take whole images; pixels that are NaN in any band become invalid and zero."""
+        valid = {
+            m: np.isfinite(x).all(1)
+            if x.dtype.kind == "f"
+            else np.ones((len(x), *x.shape[2:]), bool)
+            for m, x in pixels.items()
+        }
+        if all(mask.all() for mask in valid.values()):
+            return cls(pixels)
+        clean = {
+            m: np.where(valid[m][:, None], x, np.zeros((), x.dtype)) for m, x in pixels.items()
+        }
+        return cls(clean, valid)
+
 
 @dataclass(frozen=True)
 class Data:

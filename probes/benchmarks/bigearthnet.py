@@ -52,7 +52,7 @@ def load(folder: Path, modalities: tuple[str, ...]) -> Data:
             if n not in arrays and len(arrays) < 256:
                 arrays[n] = ds.read(rows[n], list(modalities))
         found = [arrays[n] if n in arrays else ds.read(rows[n], list(modalities)) for n in index]
-        return Inputs({m: np.stack([one[m] for one in found]) for m in modalities})
+        return Inputs.of({m: np.stack([one[m] for one in found]) for m in modalities})
 
     tests = int((split == "test").sum())
     nowhere = [label.classes[k] for k in np.flatnonzero(~truth[split == "test"].any(0))]

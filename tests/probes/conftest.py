@@ -1,0 +1,16 @@
+import pytest
+
+from tests.probes import standin
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory):
+    """A scene of 16-px blocks in the layout of Indian Pines."""
+    pixels, label = standin.scene()
+    return standin.write_scene(tmp_path_factory.mktemp("scene") / "ds", pixels, label)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Sentinel-1 and Sentinel-2 L2A pairs with labels, in the layout of BigEarthNet."""
+    return standin.write_pairs(tmp_path_factory.mktemp("pairs") / "ds")

@@ -1,0 +1,54 @@
+import json
+import struct
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fm
+import shards
+from fm.errors import UsageError
+from probes.embed import embed
+from probes.features import model_hash
+from tests.probes import standin
+
+
+def _model():
+    bands = {**fm.sensor("sentinel2-l2a").modalities, **fm.sensor("sentinel1-grd").modalities}
+    return fm.create_model("vit_nano", bands=bands, token_m=120, width=32, depth=1, heads=2)
+
+
+def test_one_row_a_sample_with_place_and_hash(pairs, tmp_path):
+    model = _model()
+    path = embed(model, pairs, tmp_path / "e.parquet", batch_size=5)
+    table = pq.read_table(path)
+    ds = shards.open(pairs)
+    assert table.column_names == ["key", "lon", "lat", "time", "split", "embedding", "geometry"]
+    assert table.column("key").to_pylist() == list(ds.keys)
+    assert str(table.schema.field("embedding").type.value_type) == "float"
+    vectors = np.array(table.column("embedding").to_pylist())
+    assert vectors.shape == (18, 32)
+    assert np.ptp(vectors, axis=0).max() > 0
+    wkb = table.column("geometry")[3].as_py()
+    assert struct.unpack("<BIdd", wkb) == (1, 1, table.column("lon")[3].as_py(), 48.0)
+    about = json.loads(table.schema.metadata[b"eofm"])
+    assert about["model_sha256"] == model_hash(model)
+    assert about["manifest_hash"] == ds.manifest_hash
+    geo = json.loads(table.schema.metadata[b"geo"])
+    assert geo["columns"]["geometry"]["encoding"] == "WKB"
+    alone = pq.read_table(embed(model, pairs, tmp_path / "f.parquet", batch_size=1))
+    np.testing.assert_allclose(np.array(alone.column("embedding").to_pylist()), vectors, atol=1e-5)
+
+
+def test_samples_without_a_place_and_of_other_sizes(tmp_path):
+    pixels, label = standin.scene(side=40)
+    ds = standin.write_scene(tmp_path / "ragged", pixels, label)
+    table = pq.read_table(embed(standin.Encoder(), ds, tmp_path / "e.parquet"))
+    assert table.num_rows == 9
+    assert table.column("geometry").null_count == 9
+
+
+def test_a_dataset_of_another_sensor_is_refused(pairs, tmp_path):
+    with pytest.raises(UsageError, match="aviris_20"):
+        embed(standin.Encoder(), pairs, tmp_path / "e.parquet")
+    assert not (tmp_path / "e.parquet").exists()

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from fm.errors import FMError
+from probes import logistic
+
+
+def _data(classes, n=150, d=12, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    y[:classes] = np.arange(classes)
+    x = rng.normal(size=(n, d)) * np.geomspace(1, 1e-2, d) + rng.normal(size=(classes, d))[y] * 0.6
+    return x + 3.0, y
+
+
+def _objective(x, y, w, b, c):
+    """Softmax objective in float64, written out."""
+    z = x @ w.T + b
+    top = z.max(1, keepdims=True)
+    log_sum = top[:, 0] + np.log(np.exp(z - top).sum(1))
+    return c * (log_sum - z[np.arange(len(y)), y]).sum() + 0.5 * (w**2).sum()
+
+
+@pytest.mark.parametrize("shape", [(150, 12), (40, 90)], ids=["tall", "wide"])
+def test_softmax_optimum_is_that_of_sklearn_for_every_c(shape):
+    x, y = _data(5, *shape)
+    grid = [1e-3, 1.0, 1e2]
+    found = logistic.fit(x, y, grid, tol=1e-9)
+    assert found.converged.all()
+    for i, c in enumerate(grid):
+        peer = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(x, y)
+        want = _objective(x, y, peer.coef_, peer.intercept_, c)
+        have = _objective(x, y, found.weights[i].numpy(), found.intercepts[i].numpy(), c)
+        # both minimise the same convex function: neither may be below the other by more than tol
+        assert have == pytest.approx(want, rel=1e-6)
+        assert float(found.loss[i]) == pytest.approx(have, rel=1e-9)
+        same = found.scores(x)[i].argmax(1) == peer.predict(x)
+        assert same.mean() > 0.99
+
+
+def test_two_classes_use_the_single_sigmoid_of_sklearn():
+    x, y = _data(2)
+    found = logistic.fit(x, y, [0.5], tol=1e-10)
+    peer = LogisticRegression(C=0.5, tol=1e-10, max_iter=20000).fit(x, y)
+    margin = found.scores(x)[0]
+    np.testing.assert_allclose(
+        margin[:, 1] - margin[:, 0], peer.decision_function(x), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_multilabel_is_one_sklearn_problem_a_column():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 6))
+    y = (x[:, :3] + rng.normal(size=(80, 3)) > 0).astype(int)
+    found = logistic.fit(x, y, [0.1, 10.0], tol=1e-10)
+    for i, c in enumerate((0.1, 10.0)):
+        for k in range(3):
+            peer = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(x, y[:, k])
+            np.testing.assert_allclose(
+                found.scores(x)[i, :, k], peer.decision_function(x), rtol=1e-3, atol=1e-4
+            )
+
+
+def test_a_column_without_both_outcomes_gets_a_constant_score():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    y = np.zeros((20, 3), int)
+    y[:, 1] = 1
+    y[::2, 2] = 1
+    scores = logistic.fit(x, y, [1.0]).scores(x)[0]
+    assert (scores[:, 0] == scores[0, 0]).all()
+    assert scores[0, 0] < 0 < scores[0, 1]
+    assert np.ptp(scores[:, 2]) > 0
+
+
+def test_a_class_without_training_samples_is_never_predicted():
+    x, y = _data(3)
+    y = y * 2  # classes 0, 2, 4 of 6
+    scores = logistic.fit(x, y, [1.0], classes=6).scores(x)[0]
+    assert set(scores.argmax(1)) <= {0, 2, 4}
+    assert np.isneginf(scores[:, [1, 3, 5]]).all()
+
+
+def test_one_batched_solve_equals_single_solves():
+    x, y = _data(4)
+    grid = np.geomspace(1e-4, 1e3, 9)
+    together = logistic.fit(x, y, grid, tol=1e-10)
+    for i, c in enumerate(grid):
+        alone = logistic.fit(x, y, [c], tol=1e-10)
+        assert float(together.loss[i]) == pytest.approx(float(alone.loss[0]), rel=1e-8)
+
+
+def test_float32_finds_the_same_loss():
+    x, y = _data(4)
+    exact = logistic.fit(x, y, [1e-2, 1.0, 100.0], tol=1e-9)
+    fast = logistic.fit(x, y, [1e-2, 1.0, 100.0], tol=1e-5, dtype=torch.float32)
+    # float32 sums of 150 losses carry about 1e-6, the tolerance 1e-5
+    np.testing.assert_allclose(fast.loss.numpy(), exact.loss.numpy(), rtol=1e-4)
+
+
+def test_separable_data_stay_finite():
+    x = np.vstack([np.full((10, 2), -1.0), np.full((10, 2), 1.0)])
+    y = np.repeat([0, 1], 10)
+    found = logistic.fit(x, y, [1e5])
+    assert torch.isfinite(found.weights).all()
+    assert (found.scores(x)[0].argmax(1) == y).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [(np.full((4, 2), np.nan), [0, 1, 0, 1]), (np.zeros((0, 2)), []), (np.ones((3, 2)), [1, 1, 1])],
+    ids=["nan", "empty", "one class"],
+)
+def test_unusable_input_is_one_line(x, y):
+    with pytest.raises(FMError) as error:
+        logistic.fit(x, np.array(y, int), [1.0])
+    assert "\n" not in str(error.value)
