@@ -271,7 +271,8 @@ def _solve(
         now = now + step[:, None, None] * direction
         z = z + step[:, None] * dz
         steps += 1
-        stop = small if steps < max_steps else torch.ones_like(small)
+        # without a step that decreases, rounding has the last word
+        stop = small | ~good if steps < max_steps else torch.ones_like(small)
         if stop.any():
             theta[live[stop]], loss[live[stop]] = now[stop], part.value(now, z)[stop]
             done[live[stop]] = small[stop]
