@@ -5,6 +5,7 @@ A Blosc member is the raw C-order pixels; its shape and dtype stand in the index
 runs, so a damaged or hostile header costs an error, not memory.
 """
 
+import functools
 import io
 import json
 import math
@@ -98,6 +99,14 @@ def npy_header(data: Any) -> tuple[tuple[int, ...], str, int]:
     return tuple(shape), dtype.name, stream.tell()
 
 
+@functools.lru_cache(256)
+def _usual_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    stream = io.BytesIO()
+    about = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, about)
+    return stream.getvalue()
+
+
 def decode_into(data: Any, ending: str, out: np.ndarray) -> None:
     """Decode a member straight into a buffer.
 
@@ -111,7 +120,11 @@ def decode_into(data: Any, ending: str, out: np.ndarray) -> None:
     """
     view = memoryview(data)
     if ending == "npy":
-        shape, dtype, start = npy_header(view)
+        usual = _usual_header(out.shape, out.dtype.str)
+        if view[: len(usual)] == usual:  # parsing costs more than copying a small patch
+            shape, dtype, start = out.shape, out.dtype.name, len(usual)
+        else:
+            shape, dtype, start = npy_header(view)
         if shape != out.shape or dtype != out.dtype.name:
             raise CorruptError(f"npy holds {dtype} {shape}, the index says {out.dtype} {out.shape}")
         if len(view) - start != out.nbytes:

@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -68,9 +69,18 @@ def test_sizes_are_bounded_before_allocation(shape: tuple[int, ...], dtype: str)
         array_bytes(shape, dtype)
 
 
-def test_object_arrays_in_npy_are_refused() -> None:
-    import io
+def test_npy_with_another_header_is_read_too() -> None:
+    array = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version=(2, 0))
+    assert np.array_equal(decode(stream.getvalue(), "npy", (3, 4), "uint16"), array)
+    stream = io.BytesIO()
+    np.save(stream, np.asfortranarray(array))
+    with pytest.raises(CorruptError, match="Fortran"):
+        decode(stream.getvalue(), "npy", (3, 4), "uint16")
 
+
+def test_object_arrays_in_npy_are_refused() -> None:
     stream = io.BytesIO()
     np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(CorruptError, match="object"):
