@@ -81,17 +81,21 @@ def _score(row: Row, name: str, primary: str) -> str:
     return _cell(score.value, text, "primary" if name == primary else "")
 
 
-def _signed(row: Row, unit: str = "") -> str:
+def _shown(row: Row) -> str:
+    """The difference with its interval and metric, for a line of text."""
     versus = row.random_init
     if versus is None:
-        return "–"
-    shown, _, span = metrics.change(versus.difference, versus.low, versus.high).partition(" ")
-    named = f"{shown} {escape(unit)}".strip()
-    return named + (f' <span class="ci">{span}</span>' if span else "")
+        return "no comparison"
+    shown = metrics.change(versus.difference, versus.low, versus.high)
+    return escape(f"{shown} {metrics.label(row.record.primary)}")
 
 
 def _difference(row: Row) -> str:
-    return _cell(row.random_init.difference if row.random_init else None, _signed(row))
+    versus = row.random_init
+    if versus is None:
+        return _cell(None, "–")
+    shown, _, span = metrics.change(versus.difference, versus.low, versus.high).partition(" ")
+    return _cell(versus.difference, shown + (f' <span class="ci">{span}</span>' if span else ""))
 
 
 def _overlap(row: Row, short: str) -> str:
@@ -221,7 +225,7 @@ def _overview(groups: Sequence[Group]) -> str:
         f'<tr><th scope="row"><a href="#{group.anchor}">{escape(group.title)}</a>'
         f"<small>{escape(row.name)}</small></th>"
         f'<td><span class="outcome {row.verdict.outcome}">{OUTCOMES[row.verdict.outcome]}</span>'
-        f"</td><td>{_signed(row, metrics.label(group.primary))}</td></tr>"
+        f"<small>{_shown(row)}</small></td></tr>"
         for group in groups
         for row in group.pretrained
         if row.verdict is not None
@@ -235,7 +239,7 @@ def _overview(groups: Sequence[Group]) -> str:
         "difference lies on its side of 0.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Did pretraining help?">'
         '<table class="overview"><thead><tr><th scope="col">benchmark · protocol</th>'
-        '<th scope="col">outcome</th><th scope="col">difference</th></tr></thead>'
+        '<th scope="col">outcome</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 

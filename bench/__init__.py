@@ -1,0 +1,1 @@
+"""Comparisons: one runner, one file a comparison. See `docs/bench.md`."""
