@@ -198,6 +198,6 @@ BENCH = Bench(
     rounds=60,
     quick_rounds=8,
     warmup=5,
-    versions=("torch", "deepspeed", "timm", "lightning-fabric", "numpy"),
+    versions=("torch", "deepspeed", "timm", "pytorch-lightning", "numpy"),
     check=same_work,
 )
