@@ -52,6 +52,9 @@ def _device() -> torch.device:
 
 
 def _size(quick: bool) -> int:
+    """Batch of this run; a quick one also keeps to one thread, since it may share the machine."""
+    if quick:
+        torch.set_num_threads(1)
     return QUICK_BATCH if quick else _recipe().data.batch_size
 
 

@@ -1,135 +1,24 @@
-"""The leaderboard: strict reading, honest verdicts, deterministic and self-contained pages."""
+"""The leaderboard: honest verdicts, deterministic and self-contained pages."""
 
+import base64
 import csv
+import hashlib
 import io
-import json
-import random
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-from fm.errors import FMError
 from probes import leaderboard
 from probes.leaderboard import metrics, plot, records, table
-
-CLASSES = ["fixture-corn", "fixture-grass", "fixture-woods", "fixture-stone"]
-SCORES = {"fixture-mae": 0.81, "fixture-random": 0.76, "fixture-stats": 0.62, "fixture-cnn": 0.84}
-KINDS = {
-    "fixture-mae": "pretrained",
-    "fixture-random": "random-init",
-    "fixture-stats": "floor",
-    "fixture-cnn": "supervised",
-}
-
-
-def fixture_result(name="fixture-mae", benchmark="fixture-fields", protocol="linear", **changes):
-    """One sound Result with seeded fake values; `changes` replace top-level keys."""
-    draw = random.Random(f"{name} {benchmark} {protocol}")
-    score = SCORES[name] + draw.uniform(-0.02, 0.02)
-    value = {
-        "format_version": 1,
-        "id": f"{benchmark}--{protocol}--{name}--s0",
-        "created": "2024-01-02T03:04:05Z",
-        "command": f"fm probe runs/{name}/export --benchmark {benchmark} --protocol {protocol}",
-        "model": {
-            "name": name,
-            "kind": KINDS[name],
-            "path": f"runs/{name}/export",
-            "weights_sha256": "0f" * 32,
-            "parameters": 5_526_720,
-            "architecture": "vit_tiny",
-            "adapted": None,
-        },
-        "benchmark": {
-            "name": benchmark,
-            "version": "1",
-            "dataset": "fixture-dataset",
-            "manifest_hash": "ab" * 16,
-            "task": "classification of land cover",
-            "n_train": 512,
-            "n_val": 128,
-            "n_test": 1024,
-            "classes": CLASSES,
-            "verified": "fixtures only",
-            "split": "checkerboard of 16 px, three ways",
-        },
-        "protocol": {"name": protocol, "version": "1", "settings": {"pool": "mean", "l2": 0.1}},
-        "seed": 0,
-        "metrics": {
-            "oa": {"value": score, "low": score - 0.03, "high": score + 0.03},
-            "aa": {"value": score - 0.08, "low": score - 0.13, "high": score - 0.02},
-            "kappa": {"value": score - 0.05, "low": score - 0.09, "high": score - 0.01},
-        },
-        "primary": "oa",
-        "interval": {
-            "kind": "percentile bootstrap",
-            "unit": "block",
-            "resamples": 1000,
-            "level": 0.95,
-        },
-        "selection": {
-            "split": "val",
-            "name": "C",
-            "grid": [0.01, 0.1, 1.0, 10.0],
-            "scores": [0.61, 0.7, 0.74, 0.755],
-            "chosen": 10.0,
-            "on_edge": True,
-        },
-        "versus": [],
-        "overlap": {
-            "statement": "Pretraining saw the pixels of the whole scene, without labels.",
-            "shared_samples": 1024,
-            "transductive": True,
-        },
-        "environment": {"python": "3.11.7", "torch": "2.13.0+cpu", "cpu": "fixture cpu"},
-        "seconds": 12.25,
-        "per_class": [draw.uniform(0.4, 1) for _ in CLASSES],
-        "confusion": [[draw.randrange(90) for _ in CLASSES] for _ in CLASSES],
-    }
-    if KINDS[name] == "pretrained":
-        value["versus"] = [versus(0.052, 0.011, 0.094), versus(0.19, 0.15, 0.23, "floor")]
-    else:
-        statement = f"none: {name} was not pretrained"
-        value["overlap"] = {"statement": statement, "shared_samples": 0, "transductive": False}
-    return value | changes
-
-
-def versus(difference, low, high, kind="random-init", metric="oa", name=None):
-    return {
-        "name": name or f"fixture-{kind}",
-        "kind": kind,
-        "metric": metric,
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "paired": "block bootstrap",
-    }
-
-
-def save(folder: Path, *results) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for result in results:
-        (folder / f"{result['id']}.json").write_text(json.dumps(result))
-    return folder
-
-
-def sample_folder(folder: Path) -> Path:
-    """Two benchmarks, three groups, four kinds; one verdict of each sort."""
-    outcomes = {
-        ("fixture-fields", "linear"): versus(0.052, 0.011, 0.094),
-        ("fixture-fields", "knn"): versus(0.008, -0.02, 0.035),
-        ("fixture-radar", "linear"): versus(-0.061, -0.104, -0.02),
-    }
-    for (benchmark, protocol), against in outcomes.items():
-        for name in SCORES:
-            own = "image-statistics" if KINDS[name] == "floor" else protocol
-            result = fixture_result(name, benchmark, own)
-            if name == "fixture-mae":
-                result["versus"] = [against, versus(0.19, 0.15, 0.23, "floor")]
-            save(folder, result)
-    return folder
+from tests.probes.fixture_results import (
+    KINDS,
+    SCORES,
+    fixture_result,
+    sample_folder,
+    save,
+    versus,
+)
 
 
 class Page(HTMLParser):
@@ -244,9 +133,6 @@ def test_text_of_a_result_is_never_markup(tmp_path):
 
 
 def test_security_policy_holds_the_hashes_of_style_and_script(tmp_path):
-    import base64
-    import hashlib
-
     text = build_page(tmp_path, fixture_result())
     for tag in ("style", "script"):
         body = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.S).group(1)
@@ -438,107 +324,3 @@ def test_details_show_grid_command_and_edge(tmp_path):
     assert "edge of the grid" in text
     assert "2.13.0+cpu" in text
     assert "95 % intervals by percentile bootstrap over blocks, 1000 resamples" in text
-
-
-def _without(key):
-    def change(result):
-        *parents, last = key.split(".")
-        for parent in parents:
-            result = result[parent]
-        del result[last]
-
-    return change
-
-
-def _with(key, value):
-    def change(result):
-        *parents, last = key.split(".")
-        for parent in parents:
-            result = result[parent]
-        result[last] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (_without("overlap"), "key 'overlap' is missing"),
-        (_without("model.kind"), "key 'model.kind' is missing"),
-        (_without("format_version"), "key 'format_version' is missing"),
-        (_with("format_version", 2), "key 'format_version': 2 is unknown, this eofm reads 1"),
-        (_with("model.kind", "trained"), "key 'model.kind'"),
-        (_with("model.name", "two\nlines"), "key 'model.name'"),
-        (_with("metrics.oa.value", "0.8"), "key 'metrics.oa.value'"),
-        (_with("metrics.oa.value", float("nan")), "key 'metrics.oa.value'"),
-        (_with("metrics.oa.low", 0.99), "low 0.99 is above high"),
-        (_with("metrics.oa.low", None), "one end of the interval is missing"),
-        (_with("primary", "miou"), "key 'primary': 'miou' is not under 'metrics'"),
-        (_with("metrics", {}), "key 'metrics'"),
-        (_with("selection.scores", [0.5]), "4 grid values but 1 scores"),
-        (_with("benchmark.n_test", -1), "key 'benchmark.n_test'"),
-    ],
-)
-def test_a_broken_result_is_refused_in_one_line_and_nothing_is_written(tmp_path, change, words):
-    result = fixture_result()
-    change(result)
-    folder = save(tmp_path / "results", fixture_result("fixture-random"), result)
-    (line,) = leaderboard.check(folder)
-    assert words in line
-    assert f"{result['id']}.json: " in line
-    assert "\n" not in line
-    with pytest.raises(FMError, match="key") as caught:
-        leaderboard.build(folder, tmp_path / "board")
-    assert str(caught.value) == line
-    assert not (tmp_path / "board").exists()
-
-
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b"[" * 100_000])
-def test_a_file_that_is_no_result_is_named(tmp_path, content):
-    (tmp_path / "odd.json").write_bytes(content)
-    (line,) = leaderboard.check(tmp_path)
-    assert "odd.json: " in line
-    assert "\n" not in line
-
-
-def test_folder_errors_are_one_line(tmp_path):
-    (tmp_path / "empty").mkdir()
-    for folder, words in (("none", "no such folder"), ("empty", "no results")):
-        with pytest.raises(FMError, match=words):
-            leaderboard.build(tmp_path / folder, tmp_path / "board")
-        assert not (tmp_path / "board").exists()
-    results = save(tmp_path / "results", fixture_result())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FMError, match="is a file"):
-        leaderboard.build(results, tmp_path / "file")
-    with pytest.raises(FMError, match="no such file or folder"):
-        leaderboard.check(tmp_path / "none")
-
-
-def test_two_results_of_one_id_are_refused(tmp_path):
-    folder = save(tmp_path / "results", fixture_result())
-    (folder / "zz.json").write_text(json.dumps(fixture_result()))
-    with pytest.raises(FMError, match=r"zz\.json: key 'id': .* is already that of fixture-fields"):
-        leaderboard.build(folder, tmp_path / "board")
-
-
-def test_unknown_primary_metric_must_say_which_way_is_better(tmp_path):
-    result = fixture_result(primary="zeal", metrics={"zeal": {"value": 0.4}}, versus=[])
-    folder = save(tmp_path / "results", result)
-    (line,) = leaderboard.check(folder)
-    assert "metric 'zeal' is unknown" in line
-    result["metrics"]["zeal"]["better"] = "lower"
-    (group,) = table.groups(records.load(save(folder, result)))
-    assert not group.higher
-
-
-def test_check_accepts_sound_results_and_extra_keys(tmp_path):
-    folder = save(tmp_path, fixture_result(later_key=1), fixture_result("fixture-random"))
-    assert leaderboard.check(folder) == []
-    assert leaderboard.check(next(folder.glob("*.json"))) == []
-
-
-def test_build_fails_with_a_count_when_many_results_are_broken(tmp_path):
-    results = [fixture_result(name, seed="0") for name in SCORES]
-    with pytest.raises(FMError, match=r"\(and 3 more; fm leaderboard check lists them\)$"):
-        leaderboard.build(save(tmp_path / "results", *results), tmp_path / "board")
