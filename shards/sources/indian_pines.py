@@ -1,0 +1,142 @@
+"""Indian Pines (AVIRIS, June 1992) of the pip package `tensorly`, cut into labelled blocks.
+
+Baumgardner, Biehl and Landgrebe, "220 Band AVIRIS Hyperspectral Image Data Set: June 12, 1992
+Indian Pine Test Site 3" (Purdue University, doi 10.4231/R7RX991C): 145 x 145 pixels of about 20
+m, 200 of 220 bands (water absorption removed), 16 classes. The files have neither coordinates
+nor wavelengths; the wavelengths are the nominal ones of `fm.sensors.aviris`. The numbers are
+uncalibrated (`dn`).
+
+Blocks of 16 pixels, the ragged ones of the last row and column included, so that the scene can
+be put together again. Each block belongs to one split (`shards.splits`).
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fm import sensors
+from fm.errors import FMError, UsageError
+from shards.format import LabelInfo
+from shards.packages import Package, fetch
+from shards.sample import Sample
+from shards.sources.base import Content
+from shards.splits import SPLITS, block_split
+from shards.writer import Declared
+
+HELP = "Indian Pines, hyperspectral and labelled, of the pip package tensorly (7 MB)"
+SENSOR, MODALITY = "aviris-indian-pines", "aviris_20"
+PACKAGE = Package(
+    name="tensorly",
+    version="0.10.0",
+    sha256="90becb3d28023638ec60d19fbf8d87735b4ce1537fe3eb881897d69e107b882d",
+    members=("tensorly/datasets/data/Indian_pines_*.npy",),
+    licence="package BSD-3-Clause; data Purdue University, freely available",
+)
+CLASSES = (
+    "unlabelled",
+    "Alfalfa",
+    "Corn-notill",
+    "Corn-mintill",
+    "Corn",
+    "Grass-pasture",
+    "Grass-trees",
+    "Grass-pasture-mowed",
+    "Hay-windrowed",
+    "Oats",
+    "Soybean-notill",
+    "Soybean-mintill",
+    "Soybean-clean",
+    "Wheat",
+    "Woods",
+    "Buildings-Grass-Trees-Drives",
+    "Stone-Steel-Towers",
+)
+"""The usual order of the ground truth's numbers."""
+COUNTS = (46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93)
+"""Labelled pixels of classes 1 to 16, checked when the file is opened."""
+RARE = 46
+"""Classes with no more pixels than this lie in one or two fields and do not steer the split."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--block", type=int, default=16, help="side of a block in pixels")
+
+
+def read(arguments: Namespace) -> Content:
+    """Get the scene, check it and split its blocks."""
+    folder = fetch(PACKAGE, Path(arguments.cache)) / "tensorly/datasets/data"
+    cube = _load(folder / "Indian_pines_corrected.npy", (145, 145, 200))
+    truth = _load(folder / "Indian_pines_gt.npy", (145, 145)).astype(np.uint8)
+    counts = np.bincount(truth.ravel(), minlength=len(CLASSES))
+    if tuple(counts[1:].tolist()) != COUNTS:
+        raise FMError(f"{folder}: the labels count {counts[1:].tolist()}, expected {list(COUNTS)}")
+    return cut(
+        np.ascontiguousarray(np.moveaxis(cube, -1, 0)),
+        truth,
+        block=arguments.block,
+        provenance={
+            "source": "indian-pines",
+            "package": f"{PACKAGE.name}=={PACKAGE.version}",
+            "sha256": PACKAGE.sha256,
+        },
+    )
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.load(path, allow_pickle=False)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise FMError(f"{path}: {array.dtype} {array.shape}, expected integers of shape {shape}")
+    return array
+
+
+def cut(
+    cube: np.ndarray, truth: np.ndarray, *, block: int, provenance: dict[str, object]
+) -> Content:
+    """Cut a labelled scene into blocks.
+
+    Args:
+        cube: `[200, H, W]` integers.
+        truth: `[H, W]` uint8 class numbers, 0 unlabelled.
+        block: side in pixels.
+        provenance: goes into the description.
+    """
+    height, width = truth.shape
+    if not 4 <= block <= min(height, width):
+        raise UsageError(f"--block {block}: give 4 to {min(height, width)} pixels")
+    corners = [(r, c) for r in range(0, height, block) for c in range(0, width, block)]
+    counts = np.stack(
+        [
+            np.bincount(truth[r : r + block, c : c + block].ravel(), minlength=len(CLASSES))
+            for r, c in corners
+        ]
+    )
+    spread = [k for k in range(1, len(CLASSES)) if counts[:, k].sum() > RARE]
+    split = block_split(counts[:, spread])
+
+    def samples() -> Iterator[Sample]:
+        for (row, column), part in zip(corners, split, strict=True):
+            box = (slice(row, row + block), slice(column, column + block))
+            label = np.ascontiguousarray(truth[box])
+            yield Sample(
+                key=f"indian-pines_{row:03d}_{column:03d}",
+                arrays={
+                    MODALITY: np.ascontiguousarray(cube[:, *box]).astype(np.uint16),
+                    "label": label,
+                },
+                split=SPLITS[part],
+                window=(row, column, *label.shape),
+            )
+
+    bands = tuple(band.name for band in sensors.sensor(SENSOR).bands)
+    return Content(
+        name="indian-pines",
+        samples=samples(),
+        total=len(corners),
+        modalities={MODALITY: Declared(SENSOR, bands)},
+        labels={"land_cover": LabelInfo("land_cover", "mask", CLASSES, ignore=0, member="label")},
+        provenance={**provenance, "block_px": block, "split": "shards.splits.block_split"},
+        licence=PACKAGE.licence,
+    )

