@@ -12,6 +12,7 @@ imported. Everything in torchvision that is plain Python then works; calling an 
 needs the compiled library still raises. Where the library loads, nothing is done.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 from pathlib import Path
@@ -51,10 +52,9 @@ def install() -> bool:
         return False
     library = _compiled_library(Path(spec.origin).parent)
     if library is not None:
-        try:
+        # an OSError says it links libraries this torch does not carry: the case to cure
+        with contextlib.suppress(OSError):
             torch.ops.load_library(str(library))
-        except OSError:
-            pass  # linked against libraries this torch does not carry: the case to cure
     if _declared("nms"):
         return False
     fragment = torch.library.Library("torchvision", "FRAGMENT")
