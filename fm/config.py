@@ -149,7 +149,8 @@ def _model_in(annotation: Any, path: list[str]) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        found = [m for m in map(lambda a: _model_in(a, path), typing.get_args(annotation)) if m]
+        members = (_model_in(part, path) for part in typing.get_args(annotation))
+        found = [member for member in members if member is not None]
         for member in found:
             tags = {
                 value

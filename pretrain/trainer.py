@@ -3,15 +3,10 @@
 import contextlib
 import json
 import math
-import platform
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,8 +14,7 @@ import torch
 
 import fm
 import shards
-from fm.card import Card
-from fm.checkpoint import load, load_strict, read_card, save
+from fm.checkpoint import load, load_strict, save
 from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
@@ -33,7 +27,9 @@ from pretrain.augment import dihedral
 from pretrain.config import RunConfig
 from pretrain.distributed import processes
 from pretrain.engine import Engine, read_fragment
-from pretrain.monitor import Monitor, save_panels
+from pretrain.environment import environment
+from pretrain.export import draw_pictures, make_card
+from pretrain.monitor import Monitor
 from pretrain.objective import Objective
 from pretrain.objectives import build_objective
 from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
@@ -189,38 +185,6 @@ def _prepare(folder: RunFolder, config: RunConfig, dataset: Any, force: bool) ->
     write_json(folder.path / "env.json", environment())
     folder.write_state(status="running", step=state["step"] if state else 0, identity=identity)
     return None
-
-
-def environment() -> dict[str, Any]:
-    """Describe the machine, the versions and the state of the source."""
-    packages = ("eofm", "torch", "timm", "deepspeed", "numpy", "webdataset")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-        "world_size": collective.world_size(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": sys.argv,
-        "git": _git_state(),
-    }
-
-
-def _git_state() -> dict[str, Any] | None:
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        words = ["git", "-C", str(root)]
-        commit = subprocess.run(
-            [*words, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            [*words, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {"commit": commit, "changed": bool(changes.strip())}
 
 
 @contextlib.contextmanager
@@ -419,10 +383,18 @@ def _finish(
             seconds=seconds,
         )
         if complete:
-            card = _card(config, dataset, backbone, result)
+            training = {
+                "steps": result.steps,
+                "samples_seen": result.samples,
+                "loss_start": result.loss_start,
+                "loss_end": result.loss_end,
+                "precision": config.engine.precision,
+                "config_hash": config.hash(),
+            }
+            card = make_card(config, dataset, backbone, training)
             save(folder.export, backbone, card, state=weights, overwrite=True)
     if complete and config.monitor.pictures:
-        _pictures(config, folder, dataset, engine, device)
+        draw_pictures(config, folder, dataset, engine, device)
     if collective.rank() == 0:
         assert result is not None
         status = "finished" if complete else "stopped"
@@ -437,73 +409,3 @@ def _finish(
         )
     final = result
     return collective.on_first(lambda: final)  # type: ignore[return-value]
-
-
-def _card(config: RunConfig, dataset: Any, backbone: VisionTransformer, result: RunResult) -> Card:
-    parent = None
-    if config.init_from is not None:
-        parent = f"{read_card(config.init_from).name} ({config.init_from})"
-    return Card(
-        name=config.name,
-        architecture=backbone.architecture,
-        bands=backbone.bands,
-        normalisation=backbone.normalisation,
-        scaling=backbone.scaling,
-        objective=config.objective.model_dump(mode="json"),
-        data={
-            "name": dataset.info.name,
-            "manifest_hash": dataset.manifest_hash,
-            "where": config.data.where,
-            "samples": len(dataset),
-            **_seen(dataset),
-        },
-        training={
-            "steps": result.steps,
-            "samples_seen": result.samples,
-            "loss_start": result.loss_start,
-            "loss_end": result.loss_end,
-            "precision": config.engine.precision,
-            "config_hash": config.hash(),
-        },
-        licence=dataset.info.licence,
-        parent=parent,
-    )
-
-
-def _seen(dataset: Any) -> dict[str, Any]:
-    """Return the location cells (about 10 km) and months of a dataset, as far as it says."""
-    import numpy as np
-
-    lon = dataset.index.column("lon").to_numpy(zero_copy_only=False)
-    lat = dataset.index.column("lat").to_numpy(zero_copy_only=False)
-    known = np.isfinite(lon) & np.isfinite(lat)
-    cells = fm.geo.block_id(np.stack([lon[known], lat[known]], axis=1), 10.0)
-    months = {str(t)[:7] for t in dataset.index.column("time").to_pylist() if t is not None}
-    return {
-        "cell_km": 10.0,
-        "cells": sorted({int(cell) for cell in cells}),
-        "located": int(known.sum()),
-        "months": sorted(months),
-    }
-
-
-def _pictures(
-    config: RunConfig, folder: RunFolder, dataset: Any, engine: Any, device: torch.device
-) -> None:
-    """Reconstruct the first samples of the stored order; every rank computes, the first writes."""
-    count = min(config.monitor.pictures, len(dataset))
-    loader = dataset.loader(
-        batch_size=count,
-        seed=config.seed,
-        modalities=config.data.modalities or list(dataset.modalities),
-        threads=1,
-        steps=1,
-        shuffle=False,
-    )
-    batch = next(iter(loader)).to(device)
-    loader.close()
-    rng = CounterRng(config.seed, batch.epochs, batch.positions)
-    (micro,) = engine.micro_batches(batch, rng, count)
-    samples = engine.panels(micro)
-    if collective.rank() == 0:
-        save_panels(folder.pictures, samples, batch.keys)

@@ -275,7 +275,8 @@ class VisionTransformer(nn.Module):
                 raise UsageError(
                     f"{modality}: the bands do not match the model's: "
                     f"missing {', '.join(missing) or 'none'}; "
-                    f"not known {', '.join(extra) or 'none'}; give the model's bands or adapt it with fm.adapt.to_bands"
+                    f"not known {', '.join(extra) or 'none'}; "
+                    f"give the model's bands or adapt it with fm.adapt.to_bands"
                 )
             order = [have.index(name) for name in want]
             result[modality] = pixels[modality][:, order]

@@ -1,0 +1,88 @@
+"""What a finished run leaves behind: the card of its checkpoint and pictures of reconstructions."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+import fm
+from fm.card import Card
+from fm.checkpoint import read_card
+from fm.models import VisionTransformer
+from fm.rng import CounterRng
+from pretrain import collective
+from pretrain.config import RunConfig
+from pretrain.engine import Engine
+from pretrain.monitor import save_panels
+from pretrain.runfolder import RunFolder
+
+
+def make_card(
+    config: RunConfig, dataset: Any, backbone: VisionTransformer, training: dict[str, Any]
+) -> Card:
+    """Write down what a run made: architecture, bands, objective, data seen, training.
+
+    Args:
+        config: of the run.
+        dataset: what it was trained on.
+        backbone: the trained model.
+        training: the summary of the run.
+    """
+    parent = None
+    if config.init_from is not None:
+        parent = f"{read_card(config.init_from).name} ({config.init_from})"
+    return Card(
+        name=config.name,
+        architecture=backbone.architecture,
+        bands=backbone.bands,
+        normalisation=backbone.normalisation,
+        scaling=backbone.scaling,
+        objective=config.objective.model_dump(mode="json"),
+        data={
+            "name": dataset.info.name,
+            "manifest_hash": dataset.manifest_hash,
+            "where": config.data.where,
+            "samples": len(dataset),
+            **_seen(dataset),
+        },
+        training=training,
+        licence=dataset.info.licence,
+        parent=parent,
+    )
+
+
+def _seen(dataset: Any) -> dict[str, Any]:
+    """Return the location cells (about 10 km) and months of a dataset, as far as it says."""
+    lon = dataset.index.column("lon").to_numpy(zero_copy_only=False)
+    lat = dataset.index.column("lat").to_numpy(zero_copy_only=False)
+    known = np.isfinite(lon) & np.isfinite(lat)
+    cells = fm.geo.block_id(np.stack([lon[known], lat[known]], axis=1), 10.0)
+    months = {str(t)[:7] for t in dataset.index.column("time").to_pylist() if t is not None}
+    return {
+        "cell_km": 10.0,
+        "cells": sorted({int(cell) for cell in cells}),
+        "located": int(known.sum()),
+        "months": sorted(months),
+    }
+
+
+def draw_pictures(
+    config: RunConfig, folder: RunFolder, dataset: Any, engine: Engine, device: torch.device
+) -> None:
+    """Reconstruct the first samples of the stored order; every rank computes, the first writes."""
+    count = min(config.monitor.pictures, len(dataset))
+    loader = dataset.loader(
+        batch_size=count,
+        seed=config.seed,
+        modalities=config.data.modalities or list(dataset.modalities),
+        threads=1,
+        steps=1,
+        shuffle=False,
+    )
+    batch = next(iter(loader)).to(device)
+    loader.close()
+    rng = CounterRng(config.seed, batch.epochs, batch.positions)
+    (micro,) = engine.micro_batches(batch, rng, count)
+    samples = engine.panels(micro)
+    if collective.rank() == 0:
+        save_panels(folder.pictures, samples, batch.keys)
