@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# before torch is imported: small matrices, and several processes share few cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY = 24
 """Samples of `tiny_dataset`."""
 
