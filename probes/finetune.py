@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fm.console import progress
 from fm.errors import FMError
+from probes import logistic
 from probes.benchmarks.base import Data
 from probes.features import encode
 from probes.protocols import Finetune
@@ -50,7 +51,7 @@ def finetune(
         data: the benchmark, opened.
         settings: the recipe.
         score: (scores [n, K], targets) to the primary metric; used on val.
-        seed: of the head's weights and of the order of samples; each learning rate gets the same.
+        seed: of the order of samples; each learning rate gets the same.
         label: shown beside the progress bar.
 
     Raises:
@@ -65,10 +66,12 @@ def finetune(
     best: tuple[float, dict[str, Tensor]] | None = None
     network: nn.Module | None = None
     total = len(settings.learning_rates) * settings.epochs * steps
+    head = _head(model, data, train, settings.head_c)
     with torch.random.fork_rng(devices=[]), progress(label, total) as bar:
         for rate in settings.learning_rates:
             torch.manual_seed(seed)
             network = _Network(copy.deepcopy(model), len(data.classes))
+            network.start(head)
             optimizer = _optimizer(network, rate, settings)
             for epoch in range(settings.epochs):
                 order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(train)
@@ -116,11 +119,34 @@ class _Network(nn.Module):
         super().__init__()
         self.backbone = model
         self.head = nn.Linear(model.width, classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+
+    @torch.no_grad()
+    def start(self, head: tuple[Tensor, Tensor]) -> None:
+        """Set the head's weights [K, D] and biases [K]."""
+        self.head.weight.copy_(head[0])
+        self.head.bias.copy_(head[1])
 
     def forward(self, data: Data, index: np.ndarray) -> Tensor:
         return self.head(encode(self.backbone, data.read(index), data.bands, data.scaling))
+
+
+def _head(model: Any, data: Data, rows: np.ndarray, c: float) -> tuple[Tensor, Tensor]:
+    """The logistic regression on the frozen features of some samples, as a linear layer."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [
+            encode(model, data.read(rows[i : i + 256]), data.bands, data.scaling).double().numpy()
+            for i in range(0, len(rows), 256)
+        ]
+    features = np.concatenate(parts)
+    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
+    found = logistic.fit(
+        (features - mean) / spread, data.targets[rows], [c], classes=len(data.classes)
+    )
+    weight = found.weights[0] / torch.from_numpy(spread)
+    # a class without training samples has an intercept of -inf, which no optimiser can move
+    bias = found.intercepts[0].clamp_min(-30.0) - weight @ torch.from_numpy(mean)
+    return weight.float(), bias.float()
 
 
 def _loss(scores: Tensor, targets: np.ndarray) -> Tensor:

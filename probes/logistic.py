@@ -17,7 +17,8 @@ Optimization, section 9.5.1), is at most `tol` times the objective; the step is 
 Finished problems leave the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError
+
+SMALL = 2_000_000_000
+"""Multiplications in one product over all problems below which one thread is used."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,22 @@ def _columns(
     )
 
 
+@contextmanager
+def _few_threads(multiplications: int) -> Iterator[None]:
+    """Run small products on one thread.
+
+    They gain little from a second one and wait at a barrier thousands of times: on two cores
+    that another process also uses, two threads took 15 times as long as one.
+    """
+    before = torch.get_num_threads()
+    if multiplications < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Problem:
     """`P` problems of `K` scores over the same rotated features x [N, r]; y is [N, P, K].
 
@@ -239,6 +259,13 @@ class _Preconditioner:
 
 
 def _solve(
+    problem: _Problem, tol: float, max_steps: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    with _few_threads(problem.y.numel() * problem.x.shape[1]):
+        return _newton(problem, tol, max_steps)
+
+
+def _newton(
     problem: _Problem, tol: float, max_steps: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     count, k = problem.y.shape[1:]

@@ -57,6 +57,8 @@ class Knn(Config):
 class Finetune(Config):
     """All weights trained by AdamW; learning rate and epoch chosen on val.
 
+    The head starts as the logistic regression (C = `head_c`) on the frozen features of the same
+    training samples, so that a random head does not first distort the backbone.
     `per_class` bounds the training samples of each class (multi-label: the training samples by
     this number times the classes), and `val_per_class` those of val; None takes all. The subsets
     are drawn by the seed, the same for every model. Test is always whole.
@@ -69,6 +71,7 @@ class Finetune(Config):
     weight_decay: float = Field(0.05, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
+    head_c: float = Field(1.0, gt=0)
     per_class: int | None = Field(None, ge=1)
     val_per_class: int | None = Field(None, ge=1)
 

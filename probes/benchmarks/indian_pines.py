@@ -1,8 +1,8 @@
 """Indian Pines (AVIRIS, 1992; Baumgardner et al., doi 10.4231/R7RX991C): crops of one scene.
 
 The labelled pixels of one scene are neighbours, and a random split puts near-copies of the test
-pixels into training. Here whole 16-px blocks go to train, val or test, and windows do not look
-across the split (`probes.windows`).
+pixels into training. Here whole blocks go to train, val or test, and windows do not look across
+the split (`probes.windows`).
 """
 
 from pathlib import Path
@@ -154,7 +154,7 @@ BENCHMARKS = (
         task="class",
         primary="oa",
         unit="block",
-        split="16-px blocks in train, val and test; a window's pixels in another split are invalid",
+        split="whole blocks in train, val and test; a window's pixels in another split are invalid",
         verified="real files (tensorly 0.10.0)",
         load=load_blocks,
     ),
