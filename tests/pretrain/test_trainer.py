@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import fm
+import shards
 from fm.errors import FMError, UsageError
 from pretrain.runfolder import read_metrics
 from pretrain.trainer import RunResult, load_config, run
@@ -172,6 +174,26 @@ def test_learning_happens_and_the_run_folder_is_complete(
     )
     assert started.loss_start < result.loss_start
     assert fm.load(started.export).card.parent.startswith("tiny (")
+
+
+def test_a_damaged_sample_is_quarantined_and_the_run_goes_on(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_dataset, damaged)
+    row = shards.open(damaged).index.slice(9, 1).to_pylist()[0]
+    tar = damaged / row["shard"]
+    data = bytearray(tar.read_bytes())
+    data[row["s2l1c_20.offset"] + row["s2l1c_20.bytes"] // 2] ^= 1
+    tar.write_bytes(data)
+    path = config_file(tmp_path, damaged)
+    result = run(str(path), ["schedule.steps=6", "schedule.warmup=1"])
+    assert result.steps == 6
+    lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == [row["key"]]
+    weights = [entry["weight"] for entry in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    # 48 samples are two epochs: the damaged one is met twice and counts nothing both times
+    assert sum(weights) == (48 - 2) * max(weights) / 8
 
 
 def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
