@@ -170,6 +170,9 @@ class Engine:
             self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=adamw, config=settings, dist_init_required=False
             )
+        if self.zero_stage == 0 and collective.world_size() == 1:
+            # one process has nothing to reduce; DeepSpeed would still copy every gradient twice
+            self.engine.enable_backward_allreduce = False
 
     def step(
         self, batches: Sequence[MicroBatch], learning_rate: float, stop: bool
