@@ -20,8 +20,8 @@ def to_bands(
     """Make a model for other modalities out of the bands it shares with them by name.
 
     The weights and the normalisation of a shared band move with it. A band the model knows and
-    the data lacks is dropped, which for the linear tokenizer is the same as feeding its mean. A
-    band the model has never seen is refused.
+    the data lacks is dropped: the linear tokenizer then gets a 0 in its place, which under
+    `zscore` is the band's mean. A band the model has never seen is refused.
 
     Args:
         model: the source; it is not changed.

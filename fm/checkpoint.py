@@ -40,14 +40,14 @@ def save(
     Args:
         folder: where; refused if it exists and `overwrite` is false.
         model: the backbone.
-        card: what to say of it; `describe(model)` when None.
+        card: what to say of it; the model's own, or `describe(model)`, when None.
         state: the weights when they are not the model's own (gathered from other ranks).
         overwrite: replace an existing checkpoint.
 
     Returns:
         the card as written, with the hash of the weights.
     """
-    card = card or describe(model, Path(folder).name)
+    card = card or model.card or describe(model, Path(folder).name)
     tensors = {
         name: value.detach().to("cpu").contiguous()
         for name, value in (state or model.state_dict()).items()

@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.configure(parser)
     try:
-        parsed = parser.parse_args(words[1:])
+        if any(isinstance(a, argparse._SubParsersAction) for a in parser._actions):
+            parsed = parser.parse_args(words[1:])
+        else:  # options may stand between positional words
+            parsed = parser.parse_intermixed_args(words[1:])
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -78,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FMError as error:
         note(f"fm {words[0]}: {error}")
         return error.exit_status
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        note(f"fm {words[0]}: {error.strerror or error}{where}; check the path and its permissions")
+        return 1
     except KeyboardInterrupt:
         note(f"fm {words[0]}: interrupted")
         return 130

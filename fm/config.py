@@ -86,7 +86,7 @@ def override(values: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"{word!r} is not an override; write key=value, such as seed=1")
         try:
             value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # a date that is none is a ValueError
             raise UsageError(f"{word!r}: the value is not valid YAML; quote it") from None
         place = result
         for part in parts[:-1]:
@@ -118,7 +118,9 @@ def parse(kind: type[C], values: Mapping[str, Any], where: str) -> C:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        # an unknown key is often why another is missing
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
         path = [str(part) for part in first["loc"]]
         key = ".".join(path)
         if first["type"] == "extra_forbidden":

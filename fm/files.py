@@ -79,8 +79,10 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     try:
         yield aside
         fsync_tree(aside)
-        if path.exists():
+        if path.exists() and overwrite:
             shutil.rmtree(path)
+        elif path.exists():
+            raise FMError(f"{path} appeared while it was being made; it is left as it is")
         os.replace(aside, path)
         fsync_folder(path.parent)
     except BaseException:

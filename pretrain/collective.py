@@ -56,6 +56,9 @@ def on_first(decide: Callable[[], T]) -> T:
             outcome[0] = decide()
         except FMError as error:
             outcome[1:] = [str(error), isinstance(error, UsageError)]
+        except Exception as error:  # the others must not wait for a process that has left
+            dist.broadcast_object_list([None, f"{type(error).__name__}: {error}", False], src=0)
+            raise
     dist.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:
         raise (UsageError if outcome[2] else FMError)(str(outcome[1]))

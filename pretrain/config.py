@@ -10,6 +10,7 @@ from fm.config import Config
 from pretrain.objectives import ObjectiveConfig
 
 Positive = Annotated[int, Field(gt=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(Config):
@@ -69,7 +70,7 @@ class OptimizerConfig(Config):
 
     lr: float = Field(1.5e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     eps: float = Field(1e-8, gt=0)
     clip: float = Field(0.0, ge=0)
 
@@ -158,7 +159,7 @@ class RunConfig(Config):
     name: str
     follows: str = ""
     out: str
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     init_from: str | None = None
     data: DataConfig
     model: ModelConfig = ModelConfig()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fm.config import find_recipe, read_yaml
 from fm.console import note
 from fm.errors import FMError, UsageError
+from fm.hardware import native_bfloat16
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.config import EngineConfig, OptimizerConfig
@@ -84,20 +85,13 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        code = name.endswith(("cls_token", "mask_token")) or "_code." in name or "_embed." in name
-        is_code = code and parameter.ndim == 3
-        (plain if parameter.ndim < 2 or is_code else decayed).append(parameter)
+        code = name.endswith(("cls_token", "mask_token"))
+        code = code or "group_code." in name or "group_embed." in name
+        (plain if parameter.ndim < 2 or code else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 matrices itself."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def read_fragment(config: EngineConfig) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def draw_pictures(
         threads=1,
         steps=1,
         shuffle=False,
+        max_bad=1.0,  # the run has ended; a picture may miss a sample
     )
     batch = next(iter(loader)).to(device)
     loader.close()

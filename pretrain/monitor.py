@@ -21,10 +21,18 @@ class Monitor:
         bar: the progress bar.
         every: steps between lines.
         batch_size: samples in a global batch.
+        done: steps of earlier sessions.
     """
 
     def __init__(
-        self, metrics: IO[str], events: Path | None, bar: Bar, *, every: int, batch_size: int
+        self,
+        metrics: IO[str],
+        events: Path | None,
+        bar: Bar,
+        *,
+        every: int,
+        batch_size: int,
+        done: int = 0,
     ) -> None:
         self._metrics, self._bar = metrics, bar
         self._every, self._batch_size = every, batch_size
@@ -32,7 +40,8 @@ class Monitor:
         if events is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(events))
+            # after a kill, events of steps that are taken again are dropped
+            self._writer = SummaryWriter(str(events), purge_step=done + 1)
         self._started = self._last = time.perf_counter()
         self._waited = 0.0
         self._steps = 0

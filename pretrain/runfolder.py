@@ -77,6 +77,10 @@ class RunFolder:
         """
         if (self.path / STATE).is_file():
             value: dict[str, Any] = read_json(self.path / STATE, "run state")
+            if not isinstance(value, dict) or not {"status", "step", "identity"} <= set(value):
+                raise FMError(
+                    f"{self.path / STATE}: not the state of a run; name another out=FOLDER"
+                )
             return value
         if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise FMError(f"{self.path} is not empty and holds no run; name another out=FOLDER")
@@ -131,24 +135,27 @@ class RunFolder:
             os.replace(aside, target)
             fsync_folder(self.checkpoints)
             write_atomic(self.path / LATEST, name + "\n")
-            for old in sorted(self.checkpoints.glob("step-*"))[:-keep]:
+            # a later step can be there only from before a crash, and `latest` does not know it
+            every = sorted(self.checkpoints.glob("step-*"))
+            stale = [old for old in every if old.name > name]
+            for old in [*stale, *[one for one in every if one not in stale][:-keep]]:
                 shutil.rmtree(old)
         barrier()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl`, without a torn last one."""
-        return read_metrics(self.path / METRICS)
+        return read_lines(self.path / METRICS)
 
     def open_metrics(self, step: int) -> IO[str]:
         """Open `metrics.jsonl` to go on after `step`; later lines are dropped."""
         path = self.path / METRICS
-        kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
+        kept = [row for row in read_lines(path) if row["step"] <= step] if path.exists() else []
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
         return open(path, "a", encoding="utf-8", buffering=1)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a `metrics.jsonl`; a last line cut short by a crash is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a last line cut short by a crash is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -32,7 +32,7 @@ from pretrain.export import draw_pictures, make_card
 from pretrain.monitor import Monitor
 from pretrain.objective import Objective
 from pretrain.objectives import build_objective
-from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
+from pretrain.runfolder import TAG, Position, RunFolder, differing_keys, read_lines
 from pretrain.schedule import learning_rate
 
 STOPPED_STATUS = 75
@@ -49,8 +49,8 @@ class RunResult:
         export: checkpoint folder; None when the run was stopped before its end.
         steps: optimiser steps done.
         samples: samples seen.
-        loss_start: mean loss of the first tenth of the steps (at most 10).
-        loss_end: mean loss of as many last steps.
+        loss_start: mean loss of the first tenth of the logged steps (at most 10).
+        loss_end: mean loss of as many last ones.
         seconds: of training, all sessions together.
     """
 
@@ -96,6 +96,7 @@ def run(
         folder = RunFolder(settings.out)
         dataset = open_data(settings)
         objective = build(settings, dataset)
+        check_sizes(settings, dataset, objective)
         read_fragment(settings.engine)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
@@ -159,8 +160,34 @@ def build(config: RunConfig, dataset: Any) -> Objective:
     objective = build_objective(config.objective, build_backbone(config, dataset))
     if config.init_from is not None:
         parent = load(config.init_from)
-        load_strict(objective.backbone, parent.state_dict(), f"init_from={config.init_from}")
+        where = f"init_from={config.init_from}"
+        load_strict(objective.backbone, parent.state_dict(), where)
+        for modality, bands in objective.backbone.bands.items():
+            ours, theirs = (tuple(b.name for b in x) for x in (bands, parent.bands[modality]))
+            if ours != theirs:
+                raise UsageError(
+                    f"{where}: its {modality} bands are {', '.join(theirs)}, the dataset has "
+                    f"{', '.join(ours)}; the order matters"
+                )
     return objective
+
+
+def check_sizes(config: RunConfig, dataset: Any, objective: Objective) -> None:
+    """Check that the samples make batches and whole tokens.
+
+    Raises:
+        FMError: samples of different sizes, or sizes that do not fit the tokens.
+    """
+    names = config.data.modalities or list(dataset.modalities)
+    dataset.loader(batch_size=config.data.batch_size, modalities=names).close()
+    shapes = {name: dataset.index.column(f"{name}.shape")[0].as_py() for name in names}
+    images = {n: torch.empty((1, *s), device="meta") for n, s in shapes.items() if s is not None}
+    for group, (rows, columns) in objective.backbone.grids(images).items():
+        if rows * columns < 2:
+            raise UsageError(
+                f"{group}: one token covers the whole sample, so nothing is left to predict; "
+                f"make model.token_m smaller"
+            )
 
 
 def _enter(stack: contextlib.ExitStack, folder: RunFolder) -> None:
@@ -171,20 +198,34 @@ def _prepare(folder: RunFolder, config: RunConfig, dataset: Any, force: bool) ->
     """Check what is in the run folder; return the result of a finished run."""
     identity = {**config.identity(), "manifest_hash": dataset.manifest_hash}
     state = folder.state()
-    if state is not None:
+    if state is not None and folder.latest() is not None:
         changed = differing_keys(state["identity"], identity)
         if changed and not force:
             raise UsageError(
                 f"{folder.path}: the run there was started with other values of "
                 f"{', '.join(changed)}; name another out=FOLDER, or go on with --force"
             )
-        if state["status"] == "finished" and not changed:
+        done = state["status"] == "finished" and (folder.export / "card.json").is_file()
+        if done and not changed:
             note(f"{folder.path}: finished already ({state['step']} steps)")
-            return RunResult(**state["result"])
+            place = {"out": str(folder.path), "export": str(folder.export)}
+            return RunResult(**{**state["result"], **place})
+    return None
+
+
+def _begin(folder: RunFolder, config: RunConfig, dataset: Any, step: int) -> dict[str, Any]:
+    """Write what this run is, once nothing can be wrong with it any more; return its state."""
+    before = folder.state() or {}
+    state = {
+        "status": "running",
+        "step": step,
+        "seconds": before.get("seconds", 0.0) if step else 0.0,
+        "identity": {**config.identity(), "manifest_hash": dataset.manifest_hash},
+    }
     write_atomic(folder.path / "config.yaml", dump_yaml(config))
     write_json(folder.path / "env.json", environment())
-    folder.write_state(status="running", step=state["step"] if state else 0, identity=identity)
-    return None
+    folder.write_state(**state)
+    return state
 
 
 @contextlib.contextmanager
@@ -242,8 +283,8 @@ def _train(
     )
     schedule = config.schedule
     started, step, stopped = time.perf_counter(), done, False
-    state = collective.on_first(folder.state) or {}
-    spent = float(state.get("seconds", 0.0))
+    state = collective.on_first(lambda: _begin(folder, config, dataset, done))
+    spent = float(state["seconds"])
 
     def checkpoint(step: int) -> None:
         position = Position(step, step * config.data.batch_size, world, engine.zero_stage)
@@ -270,6 +311,7 @@ def _train(
                 bar,
                 every=config.monitor.every,
                 batch_size=config.data.batch_size,
+                done=done,
             )
             stack.callback(monitor.close)
         while step < schedule.steps and not stopped:
@@ -341,7 +383,7 @@ def _quarantine(folder: RunFolder) -> Any:
     path = folder.path / "quarantine.jsonl"
     known: set[str] = set()
     if path.is_file():
-        known = {json.loads(line)["key"] for line in path.read_text().splitlines() if line}
+        known = {row["key"] for row in read_lines(path)}
 
     def log(key: str, reason: str) -> None:
         if key in known:

@@ -24,8 +24,9 @@ def contact_sheet(
 ) -> None:
     """Draw some samples of a dataset.
 
-    A row a modality, a column a sample, spread evenly over the stored order. Values are stretched
-    between the dataset's 2nd and 98th percentile of each band, so brightness can be compared.
+    A row a modality, a column a sample, spread evenly over the stored order; the bands shown as
+    red, green, blue stand at the left. Values are stretched between the dataset's 2nd and 98th
+    percentile of each band, so brightness can be compared between samples.
 
     Args:
         path: dataset folder.
@@ -64,17 +65,22 @@ def contact_sheet(
                 info = ds.modalities[name]
                 row.imshow(display(arrays[name], info), interpolation="nearest", cmap="gray")
         for row, name in zip(axes[len(names) :, column], curves, strict=True):
-            _curve(row, arrays[name], ds.modalities[name])
+            if name in arrays:
+                _curve(row, arrays[name], ds.modalities[name])
+            else:
+                row.set_axis_off()
         axes[0, column].set_title(_title(ds, i), fontsize=5)
-    for row, name in zip(axes[:, 0], [*names, *curves], strict=True):
-        row.annotate(
-            name,
-            (-0.06, 0.5),
+    titles = [f"{name}\n{_caption(ds.modalities[name])}" for name in names]
+    titles += [f"{name}\nmean, {_unit(ds.modalities[name])}" for name in curves]
+    for place, title in enumerate(titles):
+        axes[place, 0].annotate(
+            title,
+            (-0.06 if place < len(names) else -0.3, 0.5),
             xycoords="axes fraction",
             rotation=90,
             va="center",
             ha="right",
-            fontsize=7,
+            fontsize=6,
         )
     figure.suptitle(f"{ds.info.name}: {len(chosen)} of {len(ds)} samples", fontsize=8)
     stream = io.BytesIO()
@@ -95,16 +101,10 @@ def display(array: np.ndarray, info: ModalityInfo) -> np.ndarray:
         spread over the spectrum where there are many, else the first band in grey.
     """
     image = array[0] if array.ndim == 4 else array
-    if all(band in info.bands for band in TRUE_COLOUR):
-        chosen = [info.bands.index(band) for band in TRUE_COLOUR]
-    elif len(info.bands) >= 3:
-        last = len(info.bands) - 1
-        chosen = [round(last * share) for share in (0.45, 0.2, 0.05)]
-    else:
-        chosen = [0]
+    chosen = shown(info)
     physical = image[chosen].astype(np.float64)
     if image.dtype.kind in "iu":
-        physical = physical * info.scale + info.offset
+        physical = physical * info.scale + info.offset  # floats are stored in physical units
     low = np.array([info.statistics["p2"][k] for k in chosen])[:, None, None]
     high = np.array([info.statistics["p98"][k] for k in chosen])[:, None, None]
     stretched = np.clip((physical - low) / np.maximum(high - low, 1e-12), 0, 1)
@@ -112,12 +112,35 @@ def display(array: np.ndarray, info: ModalityInfo) -> np.ndarray:
     return np.moveaxis(stretched, 0, -1) if len(chosen) == 3 else stretched[0]
 
 
+def shown(info: ModalityInfo) -> list[int]:
+    """Choose the channels to look at: three for red, green, blue, or one for grey."""
+    if all(band in info.bands for band in TRUE_COLOUR):
+        return [info.bands.index(band) for band in TRUE_COLOUR]
+    last = len(info.bands) - 1
+    if len(info.bands) >= CURVES:  # the short-wave end is dark: stay left of the middle
+        return [round(last * share) for share in (0.45, 0.2, 0.05)]
+    return [last, last // 2, 0] if last >= 2 else [0]
+
+
+def _caption(info: ModalityInfo) -> str:
+    names = " ".join(info.bands[k] for k in shown(info))
+    return names if len(shown(info)) == 3 else f"{names}, {_unit(info)}"
+
+
+def _unit(info: ModalityInfo) -> str:
+    from fm.sensors import sensor
+
+    return sensor(info.sensor).band(info.bands[0]).unit
+
+
 def _curve(axis: Any, array: np.ndarray, info: ModalityInfo) -> None:
     """Draw the mean spectrum of a sample over its wavelengths."""
     from fm.sensors import sensor, wavelengths
 
     bands = sensor(info.sensor).select(info.bands)
-    mean = array.reshape(len(bands), -1).mean(axis=1) * info.scale + info.offset
+    scale, offset = info.scaling
+    first = array[0] if array.ndim == 4 else array
+    mean = first.reshape(len(bands), -1).mean(axis=1) * scale + offset
     axis.plot(wavelengths(bands), mean, linewidth=0.6)
     axis.tick_params(labelsize=4)
     axis.set_xlabel("nm", fontsize=5)

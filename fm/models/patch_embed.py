@@ -121,11 +121,11 @@ class SpectralAdapter(nn.Module):
 class _Affine(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + self.bias
+        return x * self.weight[:, None] + self.bias[:, None]
 
 
 TOKENIZERS: dict[str, type[LinearEmbed] | type[SpectralAdapter]] = {

@@ -15,10 +15,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fm.command import Command
+from fm.config import find_recipe
 from fm.console import note
 from fm.errors import FMError
 from fm.files import read_json, write_json
@@ -76,14 +78,15 @@ class Stages:
             name: of the stage.
             words: the command without `fm`.
             inputs: files whose content it depends on.
-            makes: what it leaves behind.
+            makes: what it leaves behind; the name may hold a `*`.
 
         Raises:
             FMError: the command failed; its own error was printed already.
         """
-        text = shlex.join(words) + "".join(p.read_text(encoding="utf-8") for p in inputs)
+        text = version("eofm") + shlex.join(words)
+        text += "".join(p.read_text(encoding="utf-8") for p in inputs)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if self.done.get(name) == digest and makes.exists():
+        if self.done.get(name) == digest and any(makes.parent.glob(makes.name)):
             note(f"= fm {shlex.join(words)}  (done before)")
             return
         note(f"$ fm {shlex.join(words)}")
@@ -110,6 +113,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _main(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise FMError(f"{out} is a file; name a folder as --out")
     if out.exists() and not (out / "stages.json").exists() and any(out.iterdir()):
         raise FMError(f"{out} is not empty and is no demo; name another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -131,21 +136,23 @@ def _main(arguments: argparse.Namespace) -> int:
         stages.run(
             f"pretrain {run.recipe}",
             words,
-            inputs=[data / "dataset.json"],
+            inputs=[data / "dataset.json", find_recipe("pretrain", run.recipe)],
             makes=folder / "export" / "card.json",
         )
         words = ["probe", str(folder / "export"), "--benchmark", run.benchmark]
         words += ["--protocol", run.protocols, "--data", str(out / "shards" / run.labelled)]
         words += ["--out", str(out / "results"), "--cache", str(out / "features"), *run.options]
         inputs = [folder / "export" / "card.json", out / "shards" / run.labelled / "dataset.json"]
-        stages.run(f"probe {run.recipe}", words, inputs=inputs, makes=out / "results")
+        inputs += [find_recipe("probes", f"{name}@1") for name in run.protocols.split(",")]
+        made = out / "results" / f"{run.benchmark}@*{run.recipe.replace('_', '-')}--*.json"
+        stages.run(f"probe {run.recipe}", words, inputs=inputs, makes=made)
     checkerboard = ["probe", "--benchmark", "indian-pines-checkerboard", "--protocol", "raw-pixel"]
     checkerboard += ["--data", str(out / "shards" / "indian-pines"), "--out", str(out / "results")]
     stages.run(
         "probe raw pixels",
         checkerboard,
         inputs=[out / "shards" / "indian-pines" / "dataset.json"],
-        makes=out / "results",
+        makes=out / "results" / "indian-pines-checkerboard@*.json",
     )
     words = ["leaderboard", "build", str(out / "results"), "--out", str(out / "leaderboard")]
     inputs = sorted((out / "results").glob("*.json"))
@@ -189,6 +196,7 @@ def summarise(out: Path, seconds: float) -> dict[str, Any]:
                     "score": result["metrics"][metric],
                     "minus_random": against[0] if against else None,
                     "adapted": result["model"].get("adapted") is not None,
+                    "transductive": result["overlap"]["transductive"],
                 }
             )
         runs.append(
@@ -211,6 +219,8 @@ def _verdict(row: dict[str, Any]) -> str:
         return "no random-initialised row"
     low, high = difference["low"], difference["high"]
     words = "better" if low > 0 else "worse" if high < 0 else "undecided"
+    if row.get("transductive"):
+        words += ", test pixels seen in pretraining"
     return f"{difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}] {words}"
 
 

@@ -27,12 +27,10 @@ def _version(name: str) -> str:
 def _bfloat16() -> str:
     import torch
 
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if torch.cuda.is_available()
-        else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
-    return "native" if native else "emulated: use engine.precision=fp32 here"
+    from fm.hardware import native_bfloat16
+
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "native" if native_bfloat16(place) else "emulated: use engine.precision=fp32 here"
 
 
 def _collective() -> str:

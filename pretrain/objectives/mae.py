@@ -132,6 +132,8 @@ class MAE(Objective):
             part.apply(_xavier)
 
     def _predicted_count(self, tokens: int, share: float) -> int:
+        if tokens < 2:
+            raise UsageError("a sample of one token has nothing to predict; make token_m smaller")
         masked = tokens - kept_count(tokens, self.config.mask_ratio)
         return max(int(masked * share + 0.5), 1)
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from fm.errors import FMError, UsageError
+from fm.models import create_model
+from fm.sensors import sensor
 from pretrain.config import EngineConfig, OptimizerConfig
 from pretrain.distributed import processes
 from pretrain.engine import Engine, parameter_groups
@@ -95,6 +97,14 @@ def test_decay_is_for_matrices_only() -> None:
     undecayed = {names[id(p)] for p in plain["params"]}
     assert {"mask_token", "backbone.cls_token", "group_code.s2l1c"} <= undecayed
     assert len(names) == len(decayed["params"]) + len(plain["params"])
+    model = create_model(
+        "vit_nano", bands=sensor("aviris-indian-pines"), tokenizer="spectral_adapter", depth=1
+    )
+    decayed, plain = parameter_groups(model, 0.05)
+    spectral = model.patch_embed["aviris"].embed["aviris_20"].spectral
+    ids = {id(p) for p in decayed["params"]}
+    assert all(id(p) in ids for p in spectral.parameters() if p.ndim == 3)
+    assert not any(id(p) in ids for p in spectral.parameters() if p.ndim == 1)
 
 
 def test_settings_that_follow_from_the_config_are_refused(

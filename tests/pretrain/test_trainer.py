@@ -15,7 +15,7 @@ import yaml
 import fm
 import shards
 from fm.errors import FMError, UsageError
-from pretrain.runfolder import read_metrics
+from pretrain.runfolder import read_lines
 from pretrain.trainer import RunResult, load_config, run
 
 
@@ -63,7 +63,7 @@ def launch(config: Path, *overrides: str, ranks: int = 1) -> subprocess.Complete
 
 
 def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_metrics(folder / "metrics.jsonl")]
+    return [row["loss"] for row in read_lines(folder / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_a_damaged_sample_is_quarantined_and_the_run_goes_on(
     assert result.steps == 6
     lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines] == [row["key"]]
-    weights = [entry["weight"] for entry in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    weights = [entry["weight"] for entry in read_lines(tmp_path / "run" / "metrics.jsonl")]
     # 48 samples are two epochs: the damaged one is met twice and counts nothing both times
     assert sum(weights) == (48 - 2) * max(weights) / 8
 
