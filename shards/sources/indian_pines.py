@@ -19,6 +19,7 @@ import numpy as np
 from fm import sensors
 from fm.errors import FMError, UsageError
 from shards.format import LabelInfo
+from shards.overview import PIXELS_BY_CLASS
 from shards.packages import Package, fetch
 from shards.sample import Sample
 from shards.sources.base import Content
@@ -97,7 +98,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 def cut(
     cube: np.ndarray, truth: np.ndarray, *, block: int, provenance: dict[str, object]
 ) -> Content:
-    """Cut a labelled scene into blocks.
+    """Cut a labelled scene into blocks; the provenance tells the pixels of each class by split.
 
     Args:
         cube: `[200, H, W]` integers.
@@ -117,6 +118,7 @@ def cut(
     )
     spread = [k for k in range(1, len(CLASSES)) if counts[:, k].sum() > RARE]
     split = block_split(counts[:, spread])
+    pixels = {name: counts[split == k].sum(axis=0).tolist() for k, name in enumerate(SPLITS)}
 
     def samples() -> Iterator[Sample]:
         for (row, column), part in zip(corners, split, strict=True):
@@ -139,6 +141,11 @@ def cut(
         total=len(corners),
         modalities={MODALITY: Declared(SENSOR, bands)},
         labels={"land_cover": LabelInfo("land_cover", "mask", CLASSES, ignore=0, member="label")},
-        provenance={**provenance, "block_px": block, "split": "shards.splits.block_split"},
+        provenance={
+            **provenance,
+            "block_px": block,
+            "split": "shards.splits.block_split",
+            PIXELS_BY_CLASS: {"land_cover": pixels},
+        },
         licence=PACKAGE.licence,
     )

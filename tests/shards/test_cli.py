@@ -17,7 +17,9 @@ def test_info_and_verify_on_a_good_dataset(tiny_dataset: Path, capsys) -> None:
     assert "tiny: 24 samples" in text
     assert "s2l1c_10: sentinel2-l1c, 4 bands of 10 m, uint16" in text
     assert main(["shards", "info", str(tiny_dataset), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["splits"] == {"train": 12, "val": 6, "test": 6}
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"] == {"train": 12, "val": 6, "test": 6}
+    assert {s: sum(n) for s, n in found["class_counts"]["cover"].items()} == found["splits"]
     assert main(["shards", "verify", str(tiny_dataset)]) == 0
     assert "all well" in capsys.readouterr().out
 
