@@ -58,7 +58,7 @@ CLASSES = (
 COUNTS = (46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93)
 """Labelled pixels of classes 1 to 16, checked when the file is opened."""
 RARE = 46
-"""Classes with no more pixels than this lie in one or two fields and do not steer the split."""
+"""Classes with no more pixels than this are one connected field each and do not steer the split."""
 
 
 def configure(parser: ArgumentParser) -> None:
