@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any
 
 from fm.command import Command
 from fm.console import note
@@ -18,6 +19,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> "None":  # type: ignore[override]
         note(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = action.choices
+        if choices is not None and value not in choices:
+            text = f"there is no {value!r}; {suggest(str(value), map(str, choices))}"
+            raise argparse.ArgumentError(action, text)
 
 
 def _verbs() -> dict[str, EntryPoint]:

@@ -18,7 +18,7 @@ from probes.windows import NOWHERE, Scene, cut
 MODALITY = "aviris_20"
 WINDOW = 9
 DROPPED = (1, 7, 9)
-"""Alfalfa, Grass-pasture-mowed and Oats have 46, 28 and 20 pixels: one or two fields each, so a
+"""Alfalfa, Grass-pasture-mowed and Oats have 46, 28 and 20 pixels: one field each, so a
 blocked split leaves no example of them in some split."""
 SPLITS = ("train", "val", "test")
 SOURCE = "fm shards build indian-pines --out FOLDER"

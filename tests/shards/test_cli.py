@@ -41,12 +41,12 @@ def test_verify_names_the_sample_and_exits_1(tiny_dataset: Path, tmp_path: Path,
     [
         (["info", "/no/such"], 1, "/no/such"),
         (["verify", "/no/such"], 1, "/no/such"),
-        (["build", "nothing", "--out", "x"], 2, "invalid choice: 'nothing'"),
+        (["build", "nothing", "--out", "x"], 2, "there is no 'nothing'"),
         ([*SCENE, "--sensor", "sentinel2-l1c"], 1, "no such folder"),
         ([*SCENE, "--sensor", "sentinel2-l1d"], 2, "did you mean 'sentinel2-l1c'"),
         (SCENE, 2, "required: --sensor"),
         (["build", "indian-pines", "--out", "/tmp", "--cache", "x"], 1, "exists already"),
-        (["frobnicate"], 2, "invalid choice"),
+        (["frobnicate"], 2, "there is no 'frobnicate'"),
     ],
 )
 def test_bad_input_is_one_line(words, status, text, capsys, tmp_path, monkeypatch) -> None:
