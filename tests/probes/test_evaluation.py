@@ -301,6 +301,6 @@ def test_grids_that_are_no_whole_tokens_are_extended_by_invalid_pixels(checkpoin
 
 
 def test_protocol_files_parse_to_what_they_say():
-    assert len(get_protocol("linear@1").settings.c.values()) == 13
+    assert len(get_protocol("linear@1").settings.c.values()) == 17
     assert get_protocol("raw-pixel").needs_model is False
     assert get_protocol("finetune-full").settings.per_class is None
