@@ -128,9 +128,8 @@ def test_two_ranks_give_the_curve_of_one(tmp_path: Path, tiny_dataset: Path, who
     assert done.returncode == 0, done.stderr
     ours, theirs = losses(tmp_path / "run"), losses(whole)
     assert len(ours) == 30
-    # float32 sums in another order; the first steps are equal to 1e-6, then rounding grows
-    assert ours[:5] == pytest.approx(theirs[:5], rel=1e-6)
-    assert ours == pytest.approx(theirs, rel=1e-4)
+    # the same numbers summed in another order
+    assert ours == pytest.approx(theirs, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -140,10 +139,20 @@ def test_zero_stages_on_two_ranks_train_and_go_on(
 ) -> None:
     config = config_file(tmp_path, tiny_dataset)
     options = ("engine.precision=fp32", f"engine.deepspeed=zero{stage}")
-    first = launch(config, *options, "monitor.every=1", ranks=2)
+    first = launch(config, *options, ranks=2)
     assert first.returncode == 0, first.stderr
-    assert losses(tmp_path / "run")[:5] == pytest.approx(losses(whole)[:5], rel=1e-6)
-    assert fm.load(tmp_path / "run" / "export").card.training["steps"] == 30
+    curve = losses(tmp_path / "run")
+    assert curve == pytest.approx(losses(whole), rel=1e-5)
+    exported = fm.load(tmp_path / "run" / "export").state_dict()
+    # back to the checkpoint of step 28, as after a crash: the last steps are taken again
+    shutil.rmtree(tmp_path / "run" / "export")
+    (tmp_path / "run" / "latest").write_text("step-00000028\n")
+    again = launch(config, *options, ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert "going on after step 28" in again.stderr
+    assert losses(tmp_path / "run") == curve
+    for name, value in fm.load(tmp_path / "run" / "export").state_dict().items():
+        assert (exported[name] == value).all(), name
 
 
 def test_learning_happens_and_the_run_folder_is_complete(
