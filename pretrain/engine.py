@@ -106,6 +106,11 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
             f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
             f"config; remove them there"
         )
+    if fragment.get("zero_optimization", {}).get("stage", 0) > 2:
+        raise UsageError(
+            f"deepspeed settings {config.deepspeed}: ZeRO stage 3 does not work with these models "
+            f"yet (codes and class tokens are used outside their module); use zero2"
+        )
     return fragment
 
 
@@ -231,16 +236,8 @@ class Engine:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
-        """Return a module's weights on the CPU, gathered from all ranks; call on every rank."""
-        with self._gathered(module):
-            return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-
-    def _gathered(self, module: nn.Module) -> Any:
-        if self.zero_stage < 3:
-            return nullcontext()
-        import deepspeed
-
-        return deepspeed.zero.GatheredParameters(list(module.parameters()))
+        """Return a module's weights on the CPU; call on every rank."""
+        return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
 
     def micro_batches(self, batch: Any, rng: CounterRng, size: int) -> Iterator[MicroBatch]:
         """Split this rank's samples, which are on the device already, into micro-batches."""
@@ -256,7 +253,6 @@ class Engine:
     def panels(self, batch: MicroBatch) -> Any:
         """Return the objective's pictures of a batch; call on every rank."""
         self.objective.eval()
-        with self._gathered(self.objective):
-            samples = self.objective.panels(batch, batch.rng)
+        samples = self.objective.panels(batch, batch.rng)
         self.objective.train()
         return samples

@@ -11,7 +11,7 @@ from fm.models import create_model
 from fm.sensors import sensor
 from pretrain.config import EngineConfig, OptimizerConfig
 from pretrain.distributed import processes
-from pretrain.engine import Engine, parameter_groups
+from pretrain.engine import Engine, parameter_groups, read_fragment
 from tests.pretrain.batches import mae, s2_batch
 
 
@@ -107,18 +107,13 @@ def test_decay_is_for_matrices_only() -> None:
     assert not any(id(p) in ids for p in spectral.parameters() if p.ndim == 1)
 
 
-def test_settings_that_follow_from_the_config_are_refused(
-    device: torch.device, tmp_path: object
-) -> None:
+def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
     path = f"{tmp_path}/ds.yaml"
     with open(path, "w") as stream:
         stream.write("gradient_accumulation_steps: 3\n")
     with pytest.raises(UsageError, match="gradient_accumulation_steps follow"):
-        Engine(
-            mae(),
-            OptimizerConfig(),
-            EngineConfig(deepspeed=path),
-            micro_batch=4,
-            accumulate=1,
-            device=device,
-        )
+        read_fragment(EngineConfig(deepspeed=path))
+    with open(path, "w") as stream:
+        stream.write("zero_optimization: {stage: 3}\n")
+    with pytest.raises(UsageError, match="ZeRO stage 3 does not work"):
+        read_fragment(EngineConfig(deepspeed=path))
