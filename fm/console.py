@@ -2,14 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-T = TypeVar("T")
 PLAIN_SECONDS = 5.0
 """Without a terminal, one line at most every so many seconds."""
 
@@ -74,14 +73,6 @@ def progress(label: str, total: int, *, done: int = 0, show: bool = True) -> Ite
 class _Silent:
     def advance(self, steps: int = 1, **figures: str) -> None:
         del steps, figures
-
-
-def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    """Yield `items` and show the progress through them."""
-    with progress(label, total) as bar:
-        for item in items:
-            yield item
-            bar.advance()
 
 
 def note(text: str) -> None:

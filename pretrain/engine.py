@@ -106,7 +106,13 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
             f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
             f"config; remove them there"
         )
-    if fragment.get("zero_optimization", {}).get("stage", 0) > 2:
+    zero = fragment.get("zero_optimization", {})
+    stage = zero.get("stage", 0) if isinstance(zero, dict) else None
+    if stage not in (0, 1, 2, 3):
+        raise UsageError(
+            f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1 or 2"
+        )
+    if stage == 3:
         raise UsageError(
             f"deepspeed settings {config.deepspeed}: ZeRO stage 3 does not work with these models "
             f"yet (codes and class tokens are used outside their module); use zero2"

@@ -77,10 +77,6 @@ class Objective(nn.Module, ABC):
         del batch, rng
         return []
 
-    def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
-        """Return (student, teacher, m) for the engine to average; none by default."""
-        return []
-
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
         return {"backbone": self.backbone}

@@ -1,7 +1,6 @@
 """Names and sizes of the backbones, and the one function that builds them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fm.errors import UsageError, suggest
@@ -116,11 +115,6 @@ def rebuild(
         scaling=scaling,
         **options,
     )
-
-
-def band_to_dict(band: Band) -> dict[str, Any]:
-    """Write a band as plain values."""
-    return asdict(band)
 
 
 def _by_modality(

@@ -117,3 +117,8 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
         stream.write("zero_optimization: {stage: 3}\n")
     with pytest.raises(UsageError, match="ZeRO stage 3 does not work"):
         read_fragment(EngineConfig(deepspeed=path))
+    for wrong in ("zero_optimization: 2", "zero_optimization: {stage: two}"):
+        with open(path, "w") as stream:
+            stream.write(wrong)
+        with pytest.raises(UsageError, match="stage must be 0, 1 or 2"):
+            read_fragment(EngineConfig(deepspeed=path))
