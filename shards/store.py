@@ -101,10 +101,6 @@ class Store:
         """Return the shape of a member; `()` where it is absent."""
         return tuple(int(size) for size in self.shapes[member][row] if size)
 
-    def shard_name(self, row: int) -> str:
-        """Return the file name of the shard of a row."""
-        return self._names[self.shard[row]]
-
     def fetch(self, row: int, member: str) -> memoryview:
         """Read a member's bytes and check them; the view holds until this thread's next call.
 
