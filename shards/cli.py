@@ -70,7 +70,7 @@ def _build(name: str, arguments: Namespace) -> int:
     content = get_source(name).read(arguments)
     info = write_dataset(
         arguments.out,
-        content.samples,
+        content.samples(),
         name=content.name,
         modalities=content.modalities,
         labels=content.labels,
@@ -78,7 +78,7 @@ def _build(name: str, arguments: Namespace) -> int:
         licence=content.licence,
         codec=arguments.codec,
         samples_per_shard=arguments.samples_per_shard,
-        total=content.total,
+        total=len(content.tasks),
     )
     size = sum(shard.bytes for shard in info.shards)
     if arguments.json:

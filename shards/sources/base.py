@@ -1,7 +1,7 @@
 """What `fm shards build` asks of a source."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,36 +10,57 @@ from shards.sample import Sample
 from shards.writer import Declared
 
 
+class Skip(Exception):  # noqa: N818 (a sample that is left out is no error)
+    """Raised by `Content.make` to leave a sample out; the text says why and is counted.
+
+    The same reason should read the same for every sample: the build counts by it.
+    """
+
+
 @dataclass(frozen=True)
 class Content:
-    """What a source has found, ready to be written.
+    """What a source has found, ready to be made into samples in any process.
 
     Attributes:
         name: dataset name.
-        samples: made one at a time, in a fixed order.
-        total: how many there are.
+        tasks: one small picklable description a sample, in a fixed order.
+        make: turns a task into its sample, or raises `Skip`; picklable (a module-level function or
+            a `functools.partial` of one), since it runs in worker processes.
         modalities: declarations, by name.
-        labels: declarations, by name.
-        provenance: where it comes from and how it was cut.
+        provenance: where it comes from and how it was cut (JSON).
         licence: SPDX name or a sentence.
+        labels: declarations, by name.
     """
 
     name: str
-    samples: Iterable[Sample]
-    total: int
+    tasks: Sequence[Any]
+    make: Callable[[Any], Sample]
     modalities: Mapping[str, Declared]
     provenance: Mapping[str, Any]
     licence: str
     labels: Mapping[str, LabelInfo] = field(default_factory=dict)
+
+    def samples(self) -> Iterator[Sample]:
+        """Make the samples here, one after the other, without those that are skipped."""
+        for task in self.tasks:
+            try:
+                sample = self.make(task)
+            except Skip:
+                continue
+            yield sample
 
 
 class Source(Protocol):
     """One kind of input: a module with these names."""
 
     HELP: str
+    EXAMPLE: str
 
     def configure(self, parser: ArgumentParser) -> None:
         """Add the source's own arguments (`--cache` is there already)."""
 
     def read(self, arguments: Namespace) -> Content:
-        """Open the input and check it; nothing is written yet."""
+        """Open the input and check all that can be checked without reading pixels.
+
+        All problems are collected and raised together; nothing is written yet.
+        """

@@ -12,7 +12,8 @@ while in a product with the offset of baseline 04.00 a reflectance of 0 is store
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from shards.sources.base import Content
 from shards.writer import Declared
 
 HELP = "Sentinel-1 and Sentinel-2 pairs with 19 labels, of the pip package configilm (55 MB)"
+EXAMPLE = "fm shards build bigearthnet --out data/bigearthnet --cache .cache"
 PACKAGE = Package(
     name="configilm",
     version="0.7.1",
@@ -80,8 +82,8 @@ def read(arguments: Namespace) -> Content:
     s1 = sensors.sensor("sentinel1-grd")
     return Content(
         name="bigearthnet-configilm",
-        samples=_samples(folder / "BigEarthNet-V2-LMDB", rows),
-        total=len(rows),
+        tasks=rows,
+        make=partial(make, folder / "BigEarthNet-V2-LMDB"),
         modalities={
             modality: Declared(sensor.name, tuple(band.name for band in bands))
             for sensor in (s2, s1)
@@ -116,33 +118,46 @@ def read_tables(folder: Path, tables: Sequence[str]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["patch_id"]))
 
 
-def _samples(lmdb_folder: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Sample]:
+@lru_cache(maxsize=1)
+def _base(folder: Path) -> Any:
     import lmdb
+
+    return lmdb.open(str(folder), readonly=True, lock=False)
+
+
+def _tensors(folder: Path, key: str) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
-    with lmdb.open(str(lmdb_folder), readonly=True, lock=False) as base, base.begin() as reading:
+    with _base(folder).begin() as reading:
+        value = reading.get(key.encode())
+        if value is None:
+            raise FMError(f"{folder}: no entry {key}, which the table names")
+        return load(bytes(value))
 
-        def tensors(key: str) -> dict[str, np.ndarray]:
-            value = reading.get(key.encode())
-            if value is None:
-                raise FMError(f"{lmdb_folder}: no entry {key}, which the table names")
-            return load(bytes(value))
 
-        for row in rows:
-            optical, radar = tensors(row["patch_id"]), tensors(row["s1_name"])
-            arrays = {
-                **_stack(row["patch_id"], optical, "sentinel2-l2a", np.dtype(np.uint16)),
-                **_stack(row["s1_name"], radar, "sentinel1-grd", np.dtype(np.float32)),
-            }
-            time, lonlat = place_and_time(row["patch_id"])
-            yield Sample(
-                key=row["patch_id"],
-                arrays=arrays,
-                lonlat=lonlat,
-                time=time,
-                split=SPLIT_NAMES[row["split"]],
-                labels={"land_cover": [CLASSES.index(label) for label in row["labels"]]},
-            )
+def make(folder: Path, row: dict[str, Any]) -> Sample:
+    """Read one pair.
+
+    Args:
+        folder: of the LMDB.
+        row: of the metadata table.
+
+    Raises:
+        FMError: an entry or a band is missing, or of another size or type.
+    """
+    optical, radar = _tensors(folder, row["patch_id"]), _tensors(folder, row["s1_name"])
+    time, lonlat = place_and_time(row["patch_id"])
+    return Sample(
+        key=row["patch_id"],
+        arrays={
+            **_stack(row["patch_id"], optical, "sentinel2-l2a", np.dtype(np.uint16)),
+            **_stack(row["s1_name"], radar, "sentinel1-grd", np.dtype(np.float32)),
+        },
+        lonlat=lonlat,
+        time=time,
+        split=SPLIT_NAMES[row["split"]],
+        labels={"land_cover": [CLASSES.index(label) for label in row["labels"]]},
+    )
 
 
 def _stack(

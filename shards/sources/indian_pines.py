@@ -11,7 +11,7 @@ be put together again. Each block belongs to one split (`shards.splits`).
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from shards.splits import SPLITS, block_split
 from shards.writer import Declared
 
 HELP = "Indian Pines, hyperspectral and labelled, of the pip package tensorly (7 MB)"
+EXAMPLE = "fm shards build indian-pines --out data/indian-pines --cache .cache"
 SENSOR, MODALITY = "aviris-indian-pines", "aviris_20"
 PACKAGE = Package(
     name="tensorly",
@@ -71,13 +72,14 @@ def configure(parser: ArgumentParser) -> None:
 def read(arguments: Namespace) -> Content:
     """Get the scene, check it and split its blocks."""
     folder = fetch(PACKAGE, Path(arguments.cache)) / "tensorly/datasets/data"
-    cube = _load(folder / "Indian_pines_corrected.npy", (145, 145, 200))
-    truth = _load(folder / "Indian_pines_gt.npy", (145, 145)).astype(np.uint8)
-    counts = np.bincount(truth.ravel(), minlength=len(CLASSES))
+    cube, truth = folder / "Indian_pines_corrected.npy", folder / "Indian_pines_gt.npy"
+    if (found := _load(cube).shape) != (145, 145, 200):
+        raise FMError(f"{cube}: shape {found}, expected (145, 145, 200)")
+    counts = np.bincount(_load(truth).ravel(), minlength=len(CLASSES))
     if tuple(counts[1:].tolist()) != COUNTS:
-        raise FMError(f"{folder}: the labels count {counts[1:].tolist()}, expected {list(COUNTS)}")
+        raise FMError(f"{truth}: the labels count {counts[1:].tolist()}, expected {list(COUNTS)}")
     return cut(
-        np.ascontiguousarray(np.moveaxis(cube, -1, 0)),
+        cube,
         truth,
         block=arguments.block,
         provenance={
@@ -88,57 +90,42 @@ def read(arguments: Namespace) -> Content:
     )
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.load(path, allow_pickle=False)
-    if array.shape != shape or array.dtype.kind not in "iu":
-        raise FMError(f"{path}: {array.dtype} {array.shape}, expected integers of shape {shape}")
+@lru_cache(maxsize=2)
+def _load(path: Path) -> np.ndarray:
+    array: np.ndarray = np.load(path, allow_pickle=False)
+    if array.dtype.kind not in "iu":
+        raise FMError(f"{path}: {array.dtype} numbers, expected integers")
     return array
 
 
-def cut(
-    cube: np.ndarray, truth: np.ndarray, *, block: int, provenance: dict[str, object]
-) -> Content:
+def cut(cube: Path, truth: Path, *, block: int, provenance: dict[str, object]) -> Content:
     """Cut a labelled scene into blocks; the provenance tells the pixels of each class by split.
 
     Args:
-        cube: `[200, H, W]` integers.
-        truth: `[H, W]` uint8 class numbers, 0 unlabelled.
+        cube: `.npy` of `[H, W, 200]` integers.
+        truth: `.npy` of `[H, W]` class numbers, 0 unlabelled.
         block: side in pixels.
         provenance: goes into the description.
     """
-    height, width = truth.shape
+    labels = _load(truth)
+    height, width = labels.shape
     if not 4 <= block <= min(height, width):
         raise UsageError(f"--block {block}: give 4 to {min(height, width)} pixels")
     corners = [(r, c) for r in range(0, height, block) for c in range(0, width, block)]
     counts = np.stack(
         [
-            np.bincount(truth[r : r + block, c : c + block].ravel(), minlength=len(CLASSES))
+            np.bincount(labels[r : r + block, c : c + block].ravel(), minlength=len(CLASSES))
             for r, c in corners
         ]
     )
     spread = [k for k in range(1, len(CLASSES)) if counts[:, k].sum() > RARE]
     split = block_split(counts[:, spread])
     pixels = {name: counts[split == k].sum(axis=0).tolist() for k, name in enumerate(SPLITS)}
-
-    def samples() -> Iterator[Sample]:
-        for (row, column), part in zip(corners, split, strict=True):
-            box = (slice(row, row + block), slice(column, column + block))
-            label = np.ascontiguousarray(truth[box])
-            yield Sample(
-                key=f"indian-pines_{row:03d}_{column:03d}",
-                arrays={
-                    MODALITY: np.ascontiguousarray(cube[:, *box]).astype(np.uint16),
-                    "label": label,
-                },
-                split=SPLITS[part],
-                window=(row, column, *label.shape),
-            )
-
     bands = tuple(band.name for band in sensors.sensor(SENSOR).bands)
     return Content(
         name="indian-pines",
-        samples=samples(),
-        total=len(corners),
+        tasks=[(*corner, SPLITS[part]) for corner, part in zip(corners, split, strict=True)],
+        make=partial(_block, cube, truth, block),
         modalities={MODALITY: Declared(SENSOR, bands)},
         labels={"land_cover": LabelInfo("land_cover", "mask", CLASSES, ignore=0, member="label")},
         provenance={
@@ -148,4 +135,16 @@ def cut(
             PIXELS_BY_CLASS: {"land_cover": pixels},
         },
         licence=PACKAGE.licence,
+    )
+
+
+def _block(cube: Path, truth: Path, block: int, task: tuple[int, int, str]) -> Sample:
+    row, column, split = task
+    box = (slice(row, row + block), slice(column, column + block))
+    label = _load(truth)[box].astype(np.uint8)
+    return Sample(
+        key=f"indian-pines_{row:03d}_{column:03d}",
+        arrays={MODALITY: np.moveaxis(_load(cube)[box], -1, 0).astype(np.uint16), "label": label},
+        split=split,
+        window=(row, column, *label.shape),
     )

