@@ -10,7 +10,7 @@ from shards.sample import Sample
 from shards.writer import Declared
 
 
-class Skip(Exception):  # noqa: N818 (a sample that is left out is no error)
+class Skip(Exception):
     """Raised by `Content.make` to leave a sample out; the text says why and is counted.
 
     The same reason should read the same for every sample: the build counts by it.

@@ -102,6 +102,7 @@ def test_bigearthnet_bands_follow_the_tables(package_cache: Path, tmp_path: Path
 
     folder = fetch(bigearthnet.PACKAGE, package_cache) / "configilm/extra/mock_data/BENv2"
     path = str(folder / "BigEarthNet-V2-LMDB")
+    bigearthnet._base.cache_clear()  # LMDB opens a file once a process
     with lmdb.open(path, readonly=True, lock=False) as base, base.begin() as reading:
         for i in (0, 11, 23):
             sample = ds[i]

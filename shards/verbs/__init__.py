@@ -1,0 +1,1 @@
+"""The verbs of `fm shards`, one module each; `shards.cli` has the table."""
