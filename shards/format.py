@@ -16,28 +16,32 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from fm.errors import FMError, UsageError, suggest
-from fm.files import read_json, write_json
+from fm.files import write_json
+from fm.sensors import Band, sensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION = "dataset.json"
 INDEX = "index.parquet"
+COLUMNS = "index.bin"
+"""Fixed-width columns made from the index (`shards.columns`); without it opening is slower."""
 CODECS = {"npy": "npy", "blosc-lz4": "blosc", "blosc-zstd": "blosc"}
 """Codec names and the ending of their members."""
 DTYPES = (
     *("uint8", "int8", "uint16", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-LabelKind = Literal["class", "multilabel", "mask", "regression"]
+LabelKind = Literal["class", "multilabel", "mask", "regression", "text"]
 
 FIXED_COLUMNS = (
     *("key", "shard", "row", "col", "height", "width", "lon", "lat", "time", "split"),
-    *("valid_fraction", "geometry"),
+    *("valid_fraction", "times", "crs", "transform", "duplicate_of", "geometry"),
 )
 _RESERVED = (*FIXED_COLUMNS, "sample", "json", "month", "year", "has", "members")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+=@,-]*")
 _MEMBER = re.compile(r"[a-z][a-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.tar")
+_SHARD = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*\.tar")
+_ROOT = re.compile(r"/.*|[a-z][a-z0-9+.-]*://.*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class ModalityInfo:
         offset: see `scale`.
         gsd_m: ground sampling distance in metres.
         statistics: per band, in physical units: mean, std, min, max, p1, p2, p50, p98, p99, count.
+        nodata: for each band the stored number that means "no data", None where every number is
+            data; None for all bands alike. Floating types use NaN.
+        table: the bands with wavelength, width, grid and unit, so that a dataset describes
+            itself; made from `fm.sensors` when it is empty.
+        quality: of a lossy codec, what was lost, as its encoder measured it; else None.
     """
 
     name: str
@@ -65,6 +74,14 @@ class ModalityInfo:
     offset: float
     gsd_m: float
     statistics: dict[str, list[float]]
+    nodata: tuple[int | None, ...] | None = None
+    table: tuple[Band, ...] = ()
+    quality: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the band table in, in plain floats, as it reads back from JSON."""
+        table = self.table or sensor(self.sensor).select(self.bands)
+        object.__setattr__(self, "table", tuple(_plain(band) for band in table))
 
     @property
     def scaling(self) -> tuple[float, float]:
@@ -82,7 +99,7 @@ class LabelInfo:
     Attributes:
         name: its column in the index (a mask has no column but a member).
         kind: `class` (one integer), `multilabel` (a list of integers), `regression` (a number),
-            `mask` (an array member `[H, W]`).
+            `mask` (an array member `[H, W]`), `text`.
         classes: class names; the integer is the place in this tuple.
         ignore: the integer that says "no label here".
         member: the array member of a mask; None for the other kinds.
@@ -101,7 +118,10 @@ class LabelInfo:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One tar: file name, number of samples, size in bytes, SHA-256 of the whole file."""
+    """One tar: file name, number of samples, size in bytes, SHA-256 of the whole file.
+
+    `count` is 0 for a tar that holds further members of samples counted elsewhere.
+    """
 
     name: str
     count: int
@@ -122,8 +142,9 @@ class DatasetInfo:
         shards: in the order of the index.
         index_sha256: of `index.parquet`.
         format_version: of this description.
+        root: folder or URL where the tars lie; None when they are beside `dataset.json`.
         manifest_hash: SHA-256 over everything that decides what is read (modalities, labels,
-            shards, index), not over name, provenance and licence.
+            shards, index), not over name, provenance, licence and place.
     """
 
     name: str
@@ -134,6 +155,7 @@ class DatasetInfo:
     shards: tuple[ShardInfo, ...]
     index_sha256: str
     format_version: int = FORMAT_VERSION
+    root: str | None = None
     manifest_hash: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -165,14 +187,25 @@ class DatasetInfo:
         return tuple(dict.fromkeys(m.sensor for m in self.modalities.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `dataset.json` holds."""
-        return dataclasses.asdict(self)
+        """Return what `dataset.json` holds, in the description's own format."""
+        value = dataclasses.asdict(self)
+        if self.format_version == 1:
+            del value["root"]
+            for modality in value["modalities"].values():
+                for name in ("nodata", "table", "quality"):
+                    del modality[name]
+            return value
+        value["checksum"] = _digest(value)
+        return value
 
 
 def manifest_hash(info: DatasetInfo) -> str:
     """Return the SHA-256 of what decides which pixels and labels are read."""
     kept = {"format_version", "modalities", "labels", "shards", "index_sha256"}
-    value = {key: item for key, item in info.to_dict().items() if key in kept}
+    return _digest({key: item for key, item in info.to_dict().items() if key in kept})
+
+
+def _digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -231,24 +264,34 @@ def write_info(folder: str | os.PathLike[str], info: DatasetInfo) -> None:
 
 
 def read_info(folder: str | os.PathLike[str]) -> DatasetInfo:
-    """Read and check `dataset.json`.
-
-    Raises:
-        FMError: the folder is missing or no dataset, its format is newer than this code, or its
-            description is incomplete or unsafe.
-    """
+    """Read and check `dataset.json` of a local folder; see `parse_info`."""
     folder = Path(folder)
-    if "://" in str(folder) or ":/" in str(folder):
-        raise FMError(f"{folder}: remote datasets cannot be opened yet; copy the folder here first")
     if not folder.exists():
         raise FMError(f"{folder}: no such dataset folder; `fm shards build` makes one")
     if not (folder / DESCRIPTION).is_file():
         raise FMError(f"{folder}: not a dataset (no {DESCRIPTION}); `fm shards build` makes one")
-    value = read_json(folder / DESCRIPTION, "dataset description")
+    return parse_info((folder / DESCRIPTION).read_bytes(), str(folder / DESCRIPTION))
+
+
+def parse_info(data: bytes, where: str) -> DatasetInfo:
+    """Parse and check the bytes of a `dataset.json`.
+
+    Args:
+        data: the file's content.
+        where: its name in an error.
+
+    Raises:
+        FMError: not JSON, a format newer than this code, or incomplete, altered or unsafe.
+    """
+    try:
+        value = json.loads(data.decode())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise FMError(f"{where}: this dataset description is not valid JSON ({reason})") from None
     try:
         return info_from_dict(value)
     except FMError as error:
-        raise type(error)(f"{folder / DESCRIPTION}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def info_from_dict(value: Any) -> DatasetInfo:
@@ -278,6 +321,9 @@ def info_from_dict(value: Any) -> DatasetInfo:
     )
     if len({shard.name for shard in shards}) != len(shards):
         raise FMError("a shard is listed twice; the description is damaged")
+    root = value.get("root")
+    if root is not None and (not isinstance(root, str) or not _ROOT.fullmatch(root)):
+        raise FMError("'root' is neither an absolute folder nor a URL; the description is damaged")
     info = DatasetInfo(
         name=check_dataset_name(_get(value, "name", str)),
         modalities=modalities,
@@ -287,9 +333,12 @@ def info_from_dict(value: Any) -> DatasetInfo:
         shards=shards,
         index_sha256=_get(value, "index_sha256", str),
         format_version=version,
+        root=root,
     )
     if info.manifest_hash != _get(value, "manifest_hash", str):
         raise FMError("manifest_hash does not match the content; the description was altered")
+    if version > 1 and value.get("checksum") != info.to_dict()["checksum"]:
+        raise FMError("checksum does not match the content; the description was altered")
     return info
 
 
@@ -303,7 +352,7 @@ def check_labels(labels: Mapping[str, LabelInfo], modalities: Mapping[str, Any])
             raise FMError(f"label {key!r}: {label.kind!r}; {suggest(label.kind, _KINDS)}")
         if (label.kind == "mask") != (label.member is not None):
             raise FMError(f"label {key!r}: a mask, and only a mask, names its member")
-        if label.kind != "regression" and not label.classes:
+        if label.kind not in ("regression", "text") and not label.classes:
             raise FMError(f"label {key!r}: name its classes")
         for name in {check_member(key), check_member(label.member or key)}:
             if name in taken:
@@ -330,16 +379,61 @@ def _strings(value: Any, key: str) -> tuple[str, ...]:
 
 
 def _modality(name: str, value: Any) -> ModalityInfo:
+    bands = _strings(value, "bands")
+    nodata = value.get("nodata")
+    if nodata is not None:
+        whole = isinstance(nodata, list) and all(n is None or type(n) is int for n in nodata)
+        if not whole or len(nodata) != len(bands):
+            raise FMError(f"'nodata' of {name} is no number a band; the description is damaged")
+    table = tuple(_band(name, item) for item in value.get("table") or ())
+    if table and tuple(band.name for band in table) != bands:
+        raise FMError(f"'table' of {name} lists other bands; the description is damaged")
+    quality = value.get("quality")
     return ModalityInfo(
         name=name,
         sensor=_get(value, "sensor", str),
-        bands=_strings(value, "bands"),
+        bands=bands,
         dtype=check_dtype(_get(value, "dtype", str)),
         codec=check_codec(_get(value, "codec", str)),
         scale=_get(value, "scale", float),
         offset=_get(value, "offset", float),
         gsd_m=_get(value, "gsd_m", float),
         statistics=_get(value, "statistics", dict),
+        nodata=None if nodata is None else tuple(nodata),
+        table=table,
+        quality=quality if isinstance(quality, dict) else None,
+    )
+
+
+def _plain(band: Band) -> Band:
+    def number(value: float | None) -> float | None:
+        return None if value is None else float(value)
+
+    return dataclasses.replace(
+        band,
+        wavelength_nm=number(band.wavelength_nm),
+        fwhm_nm=number(band.fwhm_nm),
+        gsd_m=float(band.gsd_m),
+    )
+
+
+def _band(modality: str, value: Any) -> Band:
+    if not isinstance(value, dict):
+        raise FMError(f"a band of {modality} is no object; the description is damaged")
+
+    def optional(key: str) -> float | None:
+        return None if value.get(key) is None else float(_get(value, key, float))
+
+    name = _get(value, "name", str)
+    polarisation = value.get("polarisation")
+    return Band(
+        name=name,
+        wavelength_nm=optional("wavelength_nm"),
+        fwhm_nm=optional("fwhm_nm"),
+        gsd_m=_get(value, "gsd_m", float),
+        unit=_get(value, "unit", str),
+        polarisation=polarisation if isinstance(polarisation, str) else None,
+        modality=_get(value, "modality", str),
     )
 
 

@@ -1,41 +1,65 @@
 """`index.parquet`: one row a sample, GeoParquet metadata, and the byte range of everything.
 
 Columns: `FIXED_COLUMNS` of `shards.format`; `sample.offset|bytes|xxh3`, the range of the whole
-sample in its tar with headers and padding (so that every byte of a tar belongs to somebody);
-one column a label; and for every member M `M.offset|bytes|shape|xxh3`, null where absent.
+sample in its tar with headers and padding (so that every byte of a tar belongs to somebody; null
+for tars that somebody else wrote); one column a label; and for every member M
+`M.offset|bytes|shape|xxh3`, null where absent, and `M.shard`, null where it is the sample's.
 """
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fm.errors import FMError
-from shards.format import DatasetInfo, LabelInfo
+from shards.format import FORMAT_VERSION, DatasetInfo, LabelInfo
 
-_LABEL_TYPES = {"class": pa.int64(), "multilabel": pa.list_(pa.int64()), "regression": pa.float64()}
+_LABEL_TYPES = {
+    "class": pa.int64(),
+    "multilabel": pa.list_(pa.int64()),
+    "regression": pa.float64(),
+    "text": pa.string(),
+}
+_TIME = pa.timestamp("us", tz="UTC")
+GROUP_ROWS = 1 << 16
+"""Rows of a row group at most, so that one row is found without reading the whole."""
 
 
-def schema(members: Sequence[str], labels: Mapping[str, LabelInfo]) -> pa.Schema:
+def schema(
+    members: Sequence[str], labels: Mapping[str, LabelInfo], version: int = FORMAT_VERSION
+) -> pa.Schema:
     """Return the columns of an index (without the GeoParquet metadata)."""
     whole = pa.int32()
+    known = version > 1
     fields = [
         pa.field("key", pa.string(), nullable=False),
         pa.field("shard", pa.string(), nullable=False),
         *(pa.field(name, whole) for name in ("row", "col", "height", "width")),
         pa.field("lon", pa.float64()),
         pa.field("lat", pa.float64()),
-        pa.field("time", pa.timestamp("us", tz="UTC")),
+        pa.field("time", _TIME),
         pa.field("split", pa.string()),
         pa.field("valid_fraction", pa.float32()),
-        pa.field("sample.offset", pa.int64(), nullable=False),
-        pa.field("sample.bytes", pa.int64(), nullable=False),
-        pa.field("sample.xxh3", pa.uint64(), nullable=False),
+    ]
+    if known:
+        fields += [
+            pa.field("times", pa.list_(_TIME)),
+            pa.field("crs", pa.string()),
+            pa.field("transform", pa.list_(pa.float64())),
+            pa.field("duplicate_of", pa.string()),
+        ]
+    fields += [
+        pa.field("sample.offset", pa.int64(), nullable=known),
+        pa.field("sample.bytes", pa.int64(), nullable=known),
+        pa.field("sample.xxh3", pa.uint64(), nullable=known),
     ]
     for label in labels.values():
         if label.kind != "mask":
@@ -47,8 +71,74 @@ def schema(members: Sequence[str], labels: Mapping[str, LabelInfo]) -> pa.Schema
             pa.field(f"{member}.shape", pa.list_(pa.int32())),
             pa.field(f"{member}.xxh3", pa.uint64()),
         ]
+        if known:
+            fields.append(pa.field(f"{member}.shard", pa.string()))
     fields.append(pa.field("geometry", pa.binary()))
     return pa.schema(fields)
+
+
+def to_table(
+    rows: Sequence[Mapping[str, Any]], members: Sequence[str], labels: Mapping[str, LabelInfo]
+) -> pa.Table:
+    """Turn rows into a table; a missing key is null, `geometry` is made from `lon` and `lat`."""
+    columns = schema(members, labels)
+    data = {name: [row.get(name) for row in rows] for name in columns.names}
+    data["geometry"] = [
+        _point(row["lon"], row["lat"]) if row.get("lon") is not None else None for row in rows
+    ]
+    return pa.table(data, schema=columns)
+
+
+def bounds(table: pa.Table, box: Sequence[float] | None = None) -> list[float] | None:
+    """Return `[west, south, east, north]` of a table's points, joined with another box."""
+    lon, lat = (pc.min_max(table.column(name)).as_py() for name in ("lon", "lat"))
+    if lon["min"] is None:
+        return None if box is None else list(box)
+    new = [lon["min"], lat["min"], lon["max"], lat["max"]]
+    return [*map(min, new[:2], (box or new)[:2]), *map(max, new[2:], (box or new)[2:])]
+
+
+class IndexWriter:
+    """Writes an index table by table, in bounded memory.
+
+    Args:
+        path: of the new file.
+        members: every array member of the dataset.
+        labels: of the dataset.
+        box: `[west, south, east, north]` of all tables together (see `bounds`), which the
+            GeoParquet metadata hold; they come first in the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        members: Sequence[str],
+        labels: Mapping[str, LabelInfo],
+        box: Sequence[float] | None,
+    ) -> None:
+        column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"]}
+        if box is not None:
+            column["bbox"] = list(box)
+        geo: dict[str, Any] = {"version": "1.1.0", "primary_column": "geometry"}
+        geo["columns"] = {"geometry": column}
+        self._schema = schema(members, labels).with_metadata({"geo": json.dumps(geo)})
+        self._writer = pq.ParquetWriter(Path(path), self._schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        """Append a table of `to_table`'s columns."""
+        table = table.replace_schema_metadata(self._schema.metadata)
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
 
 
 def write(
@@ -57,18 +147,10 @@ def write(
     members: Sequence[str],
     labels: Mapping[str, LabelInfo],
 ) -> None:
-    """Write an index; `geometry` is made from `lon` and `lat`."""
-    columns = schema(members, labels)
-    points = [(row["lon"], row["lat"]) for row in rows if "lon" in row]
-    data = {name: [row.get(name) for row in rows] for name in columns.names}
-    data["geometry"] = [_point(row["lon"], row["lat"]) if "lon" in row else None for row in rows]
-    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"]}
-    if points:
-        lons, lats = zip(*points, strict=True)
-        column["bbox"] = [min(lons), min(lats), max(lons), max(lats)]
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    table = pa.table(data, schema=columns.with_metadata({"geo": json.dumps(geo)}))
-    pq.write_table(table, path, compression="zstd")
+    """Write an index from rows that are all at hand."""
+    table = to_table(rows, members, labels)
+    with IndexWriter(path, members, labels, bounds(table)) as writer:
+        writer.write(table)
 
 
 def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
@@ -86,27 +168,20 @@ def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
     """
     try:
         data = path.read_bytes()
-        if check_hash and hashlib.sha256(data).hexdigest() != info.index_sha256:
-            raise FMError(
-                f"{path}: this is not the index that dataset.json describes (SHA-256 differs); "
-                "copy the dataset again"
-            )
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
     except FileNotFoundError:
         raise FMError(f"{path}: the index is missing; copy the whole dataset again") from None
+    if check_hash and hashlib.sha256(data).hexdigest() != info.index_sha256:
+        raise FMError(
+            f"{path}: this is not the index that dataset.json describes (SHA-256 differs); "
+            "copy the dataset again"
+        )
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         text = str(error).splitlines()[0]
         raise FMError(f"{path}: unreadable index ({text}); copy the dataset again") from None
-    for column in schema(info.members, info.labels):
-        if column.name not in table.column_names:
-            raise FMError(f"{path}: column {column.name!r} is missing; copy the dataset again")
-        kind = table.schema.field(column.name).type
-        if kind != column.type:
-            raise FMError(
-                f"{path}: column {column.name!r} is {kind}, not {column.type}; "
-                "copy the dataset again"
-            )
-    counts = {shard.name: shard.count for shard in info.shards}
+    check_columns(path, table.schema, info)
+    counts = {shard.name: shard.count for shard in info.shards if shard.count}
     found = {
         item["values"]: item["counts"] for item in table.column("shard").value_counts().to_pylist()
     }
@@ -115,6 +190,19 @@ def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
             f"{path}: its samples per shard are not those of dataset.json; copy the dataset again"
         )
     return table
+
+
+def check_columns(path: Path, found: pa.Schema, info: DatasetInfo) -> None:
+    """Raise `FMError` when a column is missing or of another type."""
+    for column in schema(info.members, info.labels, info.format_version):
+        if column.name not in found.names:
+            raise FMError(f"{path}: column {column.name!r} is missing; copy the dataset again")
+        kind = found.field(column.name).type
+        if kind != column.type:
+            raise FMError(
+                f"{path}: column {column.name!r} is {kind}, not {column.type}; "
+                "copy the dataset again"
+            )
 
 
 def _point(lon: float, lat: float) -> bytes:

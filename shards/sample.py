@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,12 @@ class Sample:
         labels: by label name: a class number, a list of class numbers, or a number; a label that
             is absent is unknown. Masks are arrays, under the label's `member`.
         window: `(row, col, height, width)` in the source scene, in pixels of the finest grid.
-        valid_fraction: share of pixels with data, 0 to 1.
+        valid_fraction: share of pixels with data, 0 to 1; None lets the writer count.
+        times: of a temporal sample, one ISO-8601 time for each place on the T axis; `time` is the
+            first of them when it is not given.
+        crs: coordinate system of `transform`, as PROJ reads it (`EPSG:32618`).
+        transform: `(a, b, c, d, e, f)` of the finest grid: x = a*col + b*row + c,
+            y = d*col + e*row + f, for the upper left corner of pixel (row, col).
     """
 
     key: str
@@ -36,7 +41,10 @@ class Sample:
     split: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     window: tuple[int, int, int, int] | None = None
-    valid_fraction: float = 1.0
+    valid_fraction: float | None = 1.0
+    times: Sequence[str] | None = None
+    crs: str | None = None
+    transform: tuple[float, float, float, float, float, float] | None = None
 
 
 def describe(
@@ -54,18 +62,26 @@ def describe(
             raise FMError(f"{where}: lonlat ({lon}, {lat}) is not (lon, lat) in degrees WGS84")
         row |= {"lon": lon, "lat": lat}
         lonlat = [lon, lat]
+    moments = None if sample.times is None else [parse_time(where, t) for t in sample.times]
+    if moments is not None and (not moments or None in moments):
+        raise FMError(f"{where}: times must hold one ISO-8601 time for each place on the T axis")
     moment = parse_time(where, sample.time)
-    row["time"] = moment
+    if moment is None and moments:
+        moment = moments[0]
+    row |= {"time": moment, "times": moments}
     window = None
     if sample.window is not None:
         window = [int(value) for value in sample.window]
         if len(window) != 4 or min(window[2:]) < 1 or max(map(abs, window)) >= 2**31:
             raise FMError(f"{where}: window {sample.window} is not (row, col, height, width)")
         row |= dict(zip(("row", "col", "height", "width"), window, strict=True))
+    if sample.valid_fraction is None:
+        raise FMError(f"{where}: valid_fraction was not counted")
     valid = float(sample.valid_fraction)
     if not 0.0 <= valid <= 1.0:
         raise FMError(f"{where}: valid_fraction {valid} is not between 0 and 1")
     row["valid_fraction"] = valid
+    row |= {"crs": sample.crs, "transform": _transform(where, sample)}
     known: dict[str, Any] = {}
     for name, value in sample.labels.items():
         if name not in labels:
@@ -77,12 +93,28 @@ def describe(
         "key": sample.key,
         "lonlat": lonlat,
         "time": None if moment is None else format_time(moment),
+        "times": None if moments is None else [format_time(m) for m in moments if m],
+        "crs": sample.crs,
+        "transform": row["transform"],
         "split": sample.split,
         "window": window,
         "valid_fraction": valid,
         "labels": known,
     }
     return row, about
+
+
+def _transform(where: str, sample: Sample) -> list[float] | None:
+    if (sample.crs is None) != (sample.transform is None):
+        raise FMError(f"{where}: crs and transform come together; give both or neither")
+    if sample.transform is None:
+        return None
+    values = [float(value) for value in sample.transform]
+    if len(values) != 6 or not all(map(math.isfinite, values)):
+        raise FMError(f"{where}: transform {sample.transform} is not six finite numbers")
+    if values[0] * values[4] == values[1] * values[3]:
+        raise FMError(f"{where}: transform {sample.transform} maps every pixel onto one line")
+    return values
 
 
 def parse_time(where: str, text: str | None) -> datetime.datetime | None:
@@ -108,6 +140,10 @@ def check_label(where: str, value: Any, label: LabelInfo) -> Any:
     where = f"{where}: label {label.name!r}"
     if label.kind == "mask":
         raise FMError(f"{where} is a mask; put it into arrays[{label.member!r}]")
+    if label.kind == "text":
+        if not isinstance(value, str):
+            raise FMError(f"{where} is {value!r}, expected text")
+        return value
     if label.kind == "regression":
         number = float(value)
         if not math.isfinite(number):
