@@ -1,0 +1,215 @@
+"""Where the bytes of a dataset lie: a local folder here, everything else in `shards.remote`."""
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fm.errors import FMError
+from shards.codec import CorruptError
+
+MAX_IDLE = 64
+"""Files that stay open while nobody reads them."""
+_MAX_MAPS = 4096
+_POPULATE_READ = 22
+"""MADV_POPULATE_READ (Linux 5.14): map pages in, and report a failure instead of raising SIGBUS."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
+
+
+class Storage(Protocol):
+    """Files by name and byte range. Every method may be called from many threads.
+
+    Attributes:
+        url: of the folder, for messages.
+    """
+
+    url: str
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return a whole small file; `FileNotFoundError` where there is none."""
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+
+    def read_into(self, name: str, offset: int, view: memoryview) -> None:
+        """Fill a buffer from a place in a file.
+
+        Raises:
+            CorruptError: the file ends early.
+            OSError: it cannot be read.
+        """
+
+    def view(self, name: str, offset: int, size: int) -> np.ndarray | None:
+        """Return the bytes as a read-only array without a copy, uint8; None where that is unsafe.
+
+        Raises:
+            CorruptError: the file ends early.
+            OSError: it cannot be read.
+        """
+
+    def local(self, name: str) -> Path:
+        """Return a local file with the whole content."""
+
+    def prefetch(self, ranges: Sequence[tuple[str, int, int]]) -> None:
+        """Say which `(name, offset, size)` will be read soon; returns at once."""
+
+    def invalidate(self, name: str, offset: int, size: int) -> bool:
+        """Say that these bytes were wrong; True when they may be right if they are read again."""
+
+    def close(self) -> None:
+        """Close every file."""
+
+
+def open_storage(
+    place: str | os.PathLike[str],
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> Storage:
+    """Open a folder or URL.
+
+    Args:
+        place: a path, `file://PATH`, or a URL that fsspec knows (`https://`, `s3://`, ...).
+        cache: folder for what was fetched from a URL; `EOFM_CACHE` when None.
+        cache_bytes: bound on that folder; the default of `shards.remote` when None.
+
+    Raises:
+        FMError: no such folder, or it is a URL that cannot be read.
+        UsageError: a URL without a cache folder.
+    """
+    text = os.fspath(place)
+    scheme = _URL.match(text)
+    if scheme is None or scheme[1] == "file":
+        folder = Path(text[len("file://") :] if scheme else text)
+        if not folder.exists():
+            raise FMError(f"{folder}: no such dataset folder; `fm shards build` makes one")
+        return LocalStorage(folder)
+    from shards.remote import RemoteStorage
+
+    options = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
+    return RemoteStorage(text, cache=cache or os.environ.get("EOFM_CACHE") or None, **options)
+
+
+class LocalStorage:
+    """A folder on this machine, or one that is mounted.
+
+    Args:
+        folder: with the files.
+        max_idle: files that stay open while nobody reads them.
+    """
+
+    def __init__(self, folder: Path, max_idle: int = MAX_IDLE) -> None:
+        self.url, self._folder, self._max_idle = str(folder), folder, max_idle
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, list[int]] = OrderedDict()
+        self._maps: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
+        self._can_map = hasattr(mmap, "PROT_READ")
+
+    def read_bytes(self, name: str) -> bytes:
+        """See `Storage`."""
+        return (self._folder / name).read_bytes()
+
+    def size(self, name: str) -> int:
+        """See `Storage`."""
+        return (self._folder / name).stat().st_size
+
+    def local(self, name: str) -> Path:
+        """See `Storage`."""
+        return self._folder / name
+
+    def prefetch(self, ranges: Sequence[tuple[str, int, int]]) -> None:
+        """Do nothing: the operating system reads ahead."""
+
+    def invalidate(self, name: str, offset: int, size: int) -> bool:
+        """Return False: a second read gives the same bytes."""
+        return False
+
+    def read_into(self, name: str, offset: int, view: memoryview) -> None:
+        """See `Storage`."""
+        read = 0
+        with self._descriptor(name) as descriptor:
+            while read < len(view):
+                got = os.preadv(descriptor, [view[read:]], offset + read)
+                if got == 0:
+                    raise CorruptError(f"{name} ends early")
+                read += got
+
+    def view(self, name: str, offset: int, size: int) -> np.ndarray | None:
+        """See `Storage`.
+
+        Copying from the page cache costs twice what copying memory does, so uncompressed members
+        are mapped. The pages are brought in by `madvise` first: a file that was cut short or a
+        sector that cannot be read is an error of this call then, not a signal that ends the run.
+        """
+        if not self._can_map:
+            return None
+        found = self._maps.get(name)
+        if found is None:
+            found = self._map(name)
+        array, address = found
+        if offset + size > len(array):
+            raise CorruptError(f"{name} ends early")
+        start = (address + offset) // mmap.PAGESIZE * mmap.PAGESIZE
+        if _madvise(start, address + offset + size - start, _POPULATE_READ):
+            code = ctypes.get_errno()
+            if code == errno.EINVAL:  # an older kernel
+                self._can_map = False
+                return None
+            if code == errno.EFAULT:
+                raise CorruptError(f"{name} ends early or cannot be read")
+            raise OSError(code, os.strerror(code))
+        return array[offset : offset + size]
+
+    def _map(self, name: str) -> tuple[np.ndarray, int]:
+        with self._lock, open(self._folder / name, "rb") as stream:
+            if os.fstat(stream.fileno()).st_size == 0:
+                raise CorruptError(f"{name} ends early")
+            # never closed by hand: a view may outlive its place in this table
+            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+            array = np.frombuffer(mapped, np.uint8)
+            found = self._maps[name] = (array, array.ctypes.data)
+            if len(self._maps) > _MAX_MAPS:
+                self._maps.popitem(last=False)
+        return found
+
+    @contextlib.contextmanager
+    def _descriptor(self, name: str) -> Iterator[int]:
+        """Lend the descriptor of a file; it stays open while it is lent."""
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = [os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC), 0]
+            entry = self._open[name]
+            self._open.move_to_end(name)
+            entry[1] += 1
+        try:
+            yield entry[0]
+        finally:
+            with self._lock:
+                entry[1] -= 1
+                if len(self._open) > self._max_idle:
+                    idle = next((n for n, e in self._open.items() if e[1] == 0), None)
+                    if idle is not None:
+                        os.close(self._open.pop(idle)[0])
+
+    def close(self) -> None:
+        """Close every file."""
+        with self._lock:
+            self._maps.clear()
+            while self._open:
+                os.close(self._open.popitem()[1][0])
+
+
+_libc = ctypes.CDLL(None, use_errno=True)  # its calls free the GIL
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def _madvise(address: int, size: int, advice: int) -> int:
+    return int(_libc.madvise(address, size, advice))
