@@ -196,7 +196,7 @@ def _sum_holds(block: bytes) -> bool:
 
 
 def _pax(data: bytes, where: str) -> dict[str, str]:
-    """Parse records `LENGTH KEY=VALUE\\n`."""
+    """Parse records `LENGTH KEY=VALUE`, each with a newline."""
     records: dict[str, str] = {}
     at = 0
     while at < len(data) and data[at]:
