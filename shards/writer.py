@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sized
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fm.errors import FMError, UsageError, suggest
 from fm.files import atomic_folder, sha256_file
 from shards import index
 from shards.codec import CorruptError, array_bytes, checksum, encode
+from shards.declare import Declared, Known, resolve
 from shards.format import (
     CODECS,
     DESCRIPTION,
@@ -32,30 +32,12 @@ from shards.format import (
     check_dataset_name,
     check_key,
     check_labels,
-    check_member,
     write_info,
 )
 from shards.sample import Sample, check_mask, describe
 from shards.tar import TarWriter
 
-
-@dataclass(frozen=True)
-class Declared:
-    """What the writer is told of a modality; dtype and statistics come from the samples.
-
-    Attributes:
-        sensor: a name of `fm.sensors`.
-        bands: band names in the order of the array's C axis.
-        scale: physical = stored * scale + offset; the sensor's when None.
-        offset: the sensor's when None.
-        gsd_m: ground sampling distance in metres; the bands' when None.
-    """
-
-    sensor: str
-    bands: tuple[str, ...]
-    scale: float | None = None
-    offset: float | None = None
-    gsd_m: float | None = None
+__all__ = ["Declared", "write_dataset"]
 
 
 def write_dataset(
@@ -103,7 +85,7 @@ def write_dataset(
     if overwrite and out.exists() and not (out / DESCRIPTION).is_file():
         raise FMError(f"{out} is there and is no dataset; remove it yourself or name another")
     size = total if total is not None else len(samples) if isinstance(samples, Sized) else 0
-    writer = _Writer(name, _declare(modalities), labels, codec, samples_per_shard)
+    writer = _Writer(name, resolve(modalities), labels, codec, samples_per_shard)
     with atomic_folder(out, overwrite=overwrite) as folder:
         with contextlib.closing(writer), progress("writing shards", size) as bar:
             for sample in samples:
@@ -114,38 +96,11 @@ def write_dataset(
     return info
 
 
-def _declare(modalities: Mapping[str, Declared]) -> dict[str, Declared]:
-    from fm import sensors
-
-    if not modalities:
-        raise UsageError("no modalities declared; a dataset needs at least one")
-    result = {}
-    for name, declared in modalities.items():
-        sensor = sensors.sensor(declared.sensor)
-        bands = sensor.select(declared.bands)
-        gsds = {band.gsd_m for band in bands}
-        if not bands:
-            raise UsageError(f"modality {name!r} has no bands; name them in array order")
-        if len(gsds) > 1 and declared.gsd_m is None:
-            raise UsageError(
-                f"modality {name!r} mixes bands of {sorted(gsds)} m; a modality is one grid: split "
-                "it, or pass gsd_m when the bands were resampled"
-            )
-        result[check_member(name)] = Declared(
-            sensor=declared.sensor,
-            bands=tuple(declared.bands),
-            scale=float(sensor.scale if declared.scale is None else declared.scale),
-            offset=float(sensor.offset if declared.offset is None else declared.offset),
-            gsd_m=float(gsds.pop() if declared.gsd_m is None else declared.gsd_m),
-        )
-    return result
-
-
 class _Writer:
     def __init__(
         self,
         name: str,
-        modalities: dict[str, Declared],
+        modalities: dict[str, Known],
         labels: dict[str, LabelInfo],
         codec: str,
         samples_per_shard: int,
@@ -245,14 +200,19 @@ class _Writer:
         pixels = np.moveaxis(array, -3, 0).reshape(array.shape[-3], -1)
         if array.dtype.kind == "f":
             valid = np.isfinite(pixels)
-            if valid.all():
-                self._statistics[member].update(pixels)
-            elif valid.any():
-                self._statistics[member].update(pixels, valid=valid)
-            return
-        assert declared.scale is not None
-        assert declared.offset is not None
-        self._statistics[member].update(pixels * np.float64(declared.scale) + declared.offset)
+        elif declared.nodata is not None:
+            valid = np.stack(
+                [
+                    np.ones(row.shape, bool) if number is None else row != number
+                    for row, number in zip(pixels, declared.nodata, strict=True)
+                ]
+            )
+        else:
+            valid = np.ones(pixels.shape, bool)
+        if array.dtype.kind != "f":
+            pixels = pixels * np.float64(declared.scale) + declared.offset
+        if valid.any():
+            self._statistics[member].update(pixels, valid=None if valid.all() else valid)
 
     def _shard_name(self) -> str:
         return f"{self._name}-{len(self._shards):06d}.tar"
@@ -279,10 +239,12 @@ class _Writer:
                 bands=declared.bands,
                 dtype=self._dtypes[name],
                 codec=self._codec,
-                scale=float(declared.scale or 0.0),
-                offset=float(declared.offset or 0.0),
-                gsd_m=float(declared.gsd_m or 0.0),
+                scale=declared.scale,
+                offset=declared.offset,
+                gsd_m=declared.gsd_m,
                 statistics=self._statistics[name].to_dict(),
+                nodata=declared.nodata,
+                table=declared.table,
             )
             for name, declared in self._modalities.items()
         }
