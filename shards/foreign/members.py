@@ -7,6 +7,7 @@ bytes are the same. Booleans come out as uint8, big-endian numbers in native ord
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -168,10 +169,17 @@ def _zarr(view: memoryview, parsed: ForeignCodec, stack: contextlib.ExitStack) -
     return info.shape, info.dtype, read
 
 
-def _tiff(view: memoryview, parsed: ForeignCodec, stack: contextlib.ExitStack) -> Opened:
+@functools.cache
+def _rasterio() -> Any:
     import rasterio
 
+    # patches in tars are often without a place; that is no news to the reader
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    return rasterio
+
+
+def _tiff(view: memoryview, parsed: ForeignCodec, stack: contextlib.ExitStack) -> Opened:
+    rasterio = _rasterio()
     if bytes(view[:4]) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise CorruptError("not a TIFF")
     memory = stack.enter_context(rasterio.MemoryFile(bytes(view)))

@@ -65,13 +65,13 @@ def parse(codec: str) -> ForeignCodec:
         family in FAMILIES
         and bool(colon) == (family in WITH_PART)
         and (not colon or _PART.fullmatch(part))
-        and axes in ("", *_TURNED)
+        and (not axes or (axes in _TURNED and family != "tif"))
         and ("@" in codec) == bool(axes)
     )
     if not good:
         raise UsageError(
             f"unknown foreign codec {codec!r}; valid: foreign-npy, tif, zarr.zip:ARRAY, "
-            "safetensors:TENSOR, each perhaps with @HWC or @THWC"
+            "safetensors:TENSOR, all but tif perhaps with @HWC or @THWC"
         )
     return ForeignCodec(family, part if colon else None, _TURNED.get(axes))
 
