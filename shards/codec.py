@@ -1,36 +1,100 @@
 """Arrays to bytes and back: `.npy`, or Blosc through numcodecs, whose decoder frees the GIL.
 
 A Blosc member is the raw C-order pixels; its shape and dtype stand in the index and in
-`KEY.json`. No pickles. Every size is known and bounded before memory is allocated or a decoder
-runs, so a damaged or hostile header costs an error, not memory.
+`KEY.json`, and its own header says how it was packed, so a reader needs the codec's name alone.
+No pickles. Every size is known and bounded before memory is allocated or a decoder runs, so a
+damaged or hostile header costs an error, not memory.
+
+The settings below are the best of `python -m bench codecs`; see `docs/codecs.md`.
 """
 
 import functools
 import io
 import json
 import math
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import xxhash
 from numcodecs import blosc
 
-from fm.errors import FMError
-from shards.format import DTYPES
+from fm.errors import FMError, UsageError, suggest
+from shards.format import CODECS, DTYPES
 
 MAX_BYTES = 2**31 - 17
 """Largest decoded member; the limit of the Blosc container."""
-_BLOSC_HEADER = 16
 _NPY_HEADER = 4096
-_LEVEL = 5
-_COMPRESSORS = {"blosc-lz4": b"lz4", "blosc-zstd": b"zstd"}
+_ENDINGS = ("npy", "blosc", "mkv")
+_ELSEWHERE = {"mkv": "shards.video"}
+"""Endings whose `decode_into(data, out)` is imported when such a member is first met."""
 
 
 class CorruptError(Exception):
     """Bytes that are not what the index promised; the text says how."""
+
+
+@dataclass(frozen=True)
+class Blosc:
+    """How an array is packed. Only the encoder needs it.
+
+    Attributes:
+        compressor: of Blosc; `lz4hc` packs slowly and unpacks as `lz4`.
+        shuffle: `none`, `byte` (the first bytes of all elements, then the second ones, ...) or
+            `bit`.
+        level: 1 to 9.
+        block: bytes that are packed together; 0 lets Blosc choose.
+    """
+
+    compressor: str
+    shuffle: str
+    level: int
+    block: int = 0
+
+
+_SHUFFLES = {"none": blosc.NOSHUFFLE, "byte": blosc.SHUFFLE, "bit": blosc.BITSHUFFLE}
+_LZ4 = {size: Blosc("lz4", "bit" if size == 2 else "byte", 9) for size in (1, 2, 4, 8)}
+_LZ4HC = dict.fromkeys((1, 2, 4, 8), Blosc("lz4hc", "byte", 7))
+_ZSTD = dict.fromkeys((1, 2, 4, 8), Blosc("zstd", "byte", 6))
+_BLOSC = {"blosc-lz4": _LZ4, "blosc-lz4hc": _LZ4HC, "blosc-zstd": _ZSTD}
+"""Codec, then bytes of an element: the settings."""
+
+AUTO = "auto"
+DEFAULTS = dict.fromkeys(DTYPES, "blosc-lz4hc")
+"""What `auto` means for each dtype."""
+
+
+def choose(codec: str, dtype: str) -> str:
+    """Return the codec that is written and recorded: `auto` becomes the dtype's default.
+
+    Raises:
+        UsageError: an unknown codec.
+    """
+    if codec == AUTO:
+        return DEFAULTS[dtype]
+    if codec not in CODECS:
+        raise UsageError(f"unknown codec {codec!r}; {suggest(str(codec), [AUTO, *CODECS])}")
+    return codec
+
+
+def settings(codec: str, dtype: str) -> dict[str, Any]:
+    """Return what the encoder is told for a codec and a dtype, for the provenance (JSON)."""
+    codec = choose(codec, dtype)
+    if codec not in _BLOSC:
+        return {"codec": codec}
+    packed = _BLOSC[codec][np.dtype(dtype).itemsize]
+    return {
+        "codec": codec,
+        "compressor": packed.compressor,
+        "shuffle": packed.shuffle,
+        "level": packed.level,
+        "block": packed.block or "auto",
+    }
 
 
 def checksum(data: Any) -> int:
@@ -59,16 +123,29 @@ def encode(array: np.ndarray, codec: str) -> bytes:
 
     Args:
         array: of a stored dtype, little-endian or native.
-        codec: a name of `shards.format.CODECS`.
+        codec: `npy` or a Blosc codec of `shards.format.CODECS`, or `auto`. (A video is written by
+            `shards.video`, which says what it lost.)
+
+    Raises:
+        UsageError: a codec that is not written here.
     """
+    codec = choose(codec, array.dtype.name)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     if codec == "npy":
         stream = io.BytesIO()
         np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
         return stream.getvalue()
+    if codec not in _BLOSC:
+        raise UsageError(f"codec {codec!r} does not write arrays; {suggest(codec, _BLOSC)}")
+    return pack(array, _BLOSC[codec][array.dtype.itemsize])
+
+
+def pack(array: np.ndarray, how: Blosc) -> bytes:
+    """Pack a C-contiguous array into one Blosc buffer, the same bytes on every run."""
 
     def compress() -> bytes:
-        return bytes(blosc.compress(array, _COMPRESSORS[codec], _LEVEL, blosc.BITSHUFFLE))
+        shuffle = _SHUFFLES[how.shuffle]
+        return bytes(blosc.compress(array, how.compressor.encode(), how.level, shuffle, how.block))
 
     # On the main thread Blosc uses its own threads and then stores blocks in the order in which
     # they finish, so that the bytes differ from run to run. Elsewhere it runs alone.
@@ -100,9 +177,9 @@ def npy_header(data: Any) -> tuple[tuple[int, ...], str, int]:
 
 
 @functools.lru_cache(256)
-def _usual_header(shape: tuple[int, ...], dtype: str) -> bytes:
+def _usual_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     stream = io.BytesIO()
-    about = {"descr": dtype, "fortran_order": False, "shape": shape}
+    about = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, about)
     return stream.getvalue()
 
@@ -111,39 +188,56 @@ def decode_into(data: Any, ending: str, out: np.ndarray) -> None:
     """Decode a member straight into a buffer.
 
     Args:
-        data: the member's bytes (any buffer).
-        ending: `"npy"` or `"blosc"`.
+        data: the member's bytes (`bytes`, or a buffer of single bytes).
+        ending: `"npy"`, `"blosc"` or `"mkv"`.
         out: C-contiguous array of the expected shape and dtype; overwritten.
 
     Raises:
         CorruptError: the bytes do not hold exactly such an array.
     """
-    view = memoryview(data)
-    if ending == "npy":
-        usual = _usual_header(out.shape, out.dtype.str)
-        if view[: len(usual)] == usual:  # parsing costs more than copying a small patch
-            shape, dtype, start = out.shape, out.dtype.name, len(usual)
-        else:
-            shape, dtype, start = npy_header(view)
-        if shape != out.shape or dtype != out.dtype.name:
-            raise CorruptError(f"npy holds {dtype} {shape}, the index says {out.dtype} {out.shape}")
-        if len(view) - start != out.nbytes:
-            raise CorruptError(f"npy holds {len(view) - start} bytes of pixels, not {out.nbytes}")
-        out[...] = np.frombuffer(view[start:], dtype=out.dtype).reshape(shape)
-        return
-    if ending != "blosc":
-        raise CorruptError(f"unknown member ending {ending!r}")
-    if len(view) < _BLOSC_HEADER:
-        raise CorruptError(f"{len(view)} bytes are too few for Blosc")
-    decoded, _, stored = (int.from_bytes(view[at : at + 4], "little") for at in (4, 8, 12))
-    if decoded != out.nbytes or stored != len(view):
+    decoder = _DECODERS.get(ending)
+    if decoder is None:
+        if ending not in _ELSEWHERE:
+            raise CorruptError(f"unknown member ending {ending!r}")
+        decoder = _DECODERS[ending] = import_module(_ELSEWHERE[ending]).decode_into
+    decoder(data, out)
+
+
+# A small patch is decoded in microseconds, so nothing is looked up or parsed here that the usual
+# case does not need (the name of a dtype alone takes longer than Blosc's own checks).
+_blosc_header = struct.Struct("<4x3I").unpack_from
+
+
+def _blosc_into(data: Any, out: np.ndarray) -> None:
+    try:
+        decoded, _, stored = _blosc_header(data)
+    except struct.error:
+        raise CorruptError(f"{len(data)} bytes are too few for Blosc") from None
+    if decoded != out.nbytes or stored != len(data):
         raise CorruptError(
-            f"Blosc header says {stored} to {decoded} bytes, expected {len(view)} to {out.nbytes}"
+            f"Blosc header says {stored} to {decoded} bytes, expected {len(data)} to {out.nbytes}"
         )
     try:
-        blosc.decompress(view, out)
+        blosc.decompress(data, out)
     except (RuntimeError, ValueError) as error:
         raise CorruptError(f"Blosc: {error}") from None
+
+
+def _npy_into(data: Any, out: np.ndarray) -> None:
+    view = memoryview(data)
+    usual = _usual_header(out.shape, out.dtype)
+    if view[: len(usual)].tobytes() == usual:  # parsing costs more than copying a small patch
+        start = len(usual)
+    else:
+        shape, dtype, start = npy_header(view)
+        if shape != out.shape or dtype != out.dtype.name:
+            raise CorruptError(f"npy holds {dtype} {shape}, the index says {out.dtype} {out.shape}")
+    if len(view) - start != out.nbytes:
+        raise CorruptError(f"npy holds {len(view) - start} bytes of pixels, not {out.nbytes}")
+    np.copyto(out, np.ndarray(out.shape, out.dtype, view, start))
+
+
+_DECODERS: dict[str, Callable[[Any, np.ndarray], None]] = {"npy": _npy_into, "blosc": _blosc_into}
 
 
 def decode(data: Any, ending: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -160,8 +254,8 @@ def webdataset_decode(sample: Mapping[str, Any]) -> dict[str, Any]:
         webdataset.WebDataset(urls, shardshuffle=False).map(shards.webdataset_decode)
 
     Args:
-        sample: what webdataset yields: `__key__`, `json` and one `MEMBER.blosc` or `MEMBER.npy`
-            each, as bytes.
+        sample: what webdataset yields: `__key__`, `json` and one `MEMBER.blosc`, `MEMBER.npy` or
+            `MEMBER.mkv` each, as bytes.
 
     Returns:
         the same dictionary with an array under `MEMBER` and a dictionary under `json`.
@@ -178,7 +272,7 @@ def webdataset_decode(sample: Mapping[str, Any]) -> dict[str, Any]:
             member, _, ending = name.rpartition(".")
             if name == "json":
                 result["json"] = about
-            elif ending in ("npy", "blosc") and member in members:
+            elif ending in _ENDINGS and member in members:
                 entry = members[member]
                 if checksum(value) != int(entry["xxh3"], 16):
                     raise CorruptError("checksum mismatch")

@@ -24,7 +24,13 @@ DESCRIPTION = "dataset.json"
 INDEX = "index.parquet"
 COLUMNS = "index.bin"
 """Fixed-width columns made from the index (`shards.columns`); without it opening is slower."""
-CODECS = {"npy": "npy", "blosc-lz4": "blosc", "blosc-zstd": "blosc"}
+CODECS = {
+    "npy": "npy",
+    "blosc-lz4": "blosc",
+    "blosc-lz4hc": "blosc",
+    "blosc-zstd": "blosc",
+    "video": "mkv",
+}
 """Codec names and the ending of their members."""
 DTYPES = (
     *("uint8", "int8", "uint16", "int16", "int32", "int64"),
