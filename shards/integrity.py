@@ -2,49 +2,49 @@
 
 Three nets, each covering what the one above cannot place: a checksum for every member, one for
 every sample's whole range (tar headers, padding, `KEY.json`), and the SHA-256 of every file. So a
-changed byte anywhere is found, and named by sample unless it lies in the end of a tar.
+changed byte anywhere is found, and named by sample unless it lies in the end of a tar. Tars that
+somebody else wrote have no sample ranges; there the first and the last net are used.
+
+Tars are read by threads, piece by piece, so that memory does not depend on what an index claims.
 """
 
 import dataclasses
-import hashlib
 import os
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fm.console import progress
-from fm.errors import FMError
-from fm.files import sha256_file
+from fm.console import Bar, progress
+from fm.errors import FMError, UsageError
 from shards import index as index_file
-from shards.codec import checksum
-from shards.format import INDEX, DatasetInfo, ShardInfo, check_key, read_info
-from shards.tar import end_of_archive
+from shards.codec import CorruptError
+from shards.format import (
+    COLUMNS,
+    DESCRIPTION,
+    INDEX,
+    DatasetInfo,
+    ShardInfo,
+    check_key,
+    parse_info,
+)
+from shards.shard_check import Problem, ShardCheck
+from shards.spans import Catalogue
+from shards.storage import LocalStorage, Storage, open_storage
+from shards.verify_journal import Journal
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: `member`, `sample` (its tar headers, padding or `KEY.json`), `archive` (bytes of a tar
-            that belong to no sample), `missing`, `extra` (files), `index`.
-        detail: what was found, in words.
-        shard: file name, where it is about one.
-        key: sample key, where it is about one.
-        member: where it is about one.
-    """
-
-    kind: str
-    detail: str
-    shard: str | None = None
-    key: str | None = None
-    member: str | None = None
-
-    def __str__(self) -> str:
-        where = [text for text in (self.shard, self.key, self.member) if text]
-        return f"{self.kind}: {': '.join([*where, self.detail])}"
+THREADS = 4
+PIECE = 1 << 20
+"""Bytes that a thread reads at a time from a local file, and a fraction of it from a URL."""
+_REMOTE_PIECE = 8 << 20
+_STEP = 8
+"""Megabytes after which the bar moves."""
 
 
 @dataclass
@@ -52,10 +52,11 @@ class Report:
     """What `verify` found.
 
     Attributes:
-        path: the dataset folder.
-        samples: samples that the index lists.
+        path: the dataset folder or URL.
+        samples: samples that the index lists; 0 when it cannot be read.
         shards: tars that the description lists.
         bytes: bytes that were read.
+        skipped: tars that a journal calls finished and that have not changed since.
         problems: everything that is wrong; empty when all is well.
     """
 
@@ -63,12 +64,18 @@ class Report:
     samples: int = 0
     shards: int = 0
     bytes: int = 0
+    skipped: int = 0
     problems: list[Problem] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """True when nothing is wrong."""
         return not self.problems
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "all well" if self.ok else f"{len(self.problems)} problems; see `fm shards repair`"
 
     @property
     def bad_keys(self) -> list[str]:
@@ -81,132 +88,213 @@ class Report:
         return {"format_version": 1, "ok": self.ok, "bad_keys": self.bad_keys, **value}
 
 
-def verify(path: str | os.PathLike[str]) -> Report:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    threads: int = THREADS,
+    journal: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> Report:
     """Read every byte of a dataset and compare it with what was written.
 
     Args:
-        path: the dataset folder.
+        path: the dataset folder or URL.
+        threads: tars that are read at the same time.
+        journal: a file that remembers finished tars; those that have not changed since are passed
+            over. At a URL, where there is no modification time, unchanged means of the same size.
+        cache: folder for what is fetched from a URL.
 
     Returns:
         the report; damage is reported there, not raised.
 
     Raises:
-        FMError: the folder or its `dataset.json` cannot be read, so that nothing can be compared.
+        FMError: the folder or its `dataset.json` cannot be read, so that nothing can be compared,
+            or the journal is of another dataset.
+        UsageError: fewer than one thread.
     """
-    folder = Path(path)
-    info = read_info(folder)
-    report = Report(str(folder), shards=len(info.shards))
-    rows = _index(folder, info, report)
-    report.samples = sum(len(found) for found in (rows or {}).values())
-    listed = {shard.name for shard in info.shards}
-    for extra in sorted(item.name for item in folder.glob("*.tar") if item.name not in listed):
-        report.problems.append(Problem("extra", "not listed in dataset.json; remove it", extra))
-    with progress("verifying shards", len(info.shards)) as bar:
-        for shard in info.shards:
-            try:
-                with open(folder / shard.name, "rb") as stream:
-                    found = rows.get(shard.name, []) if rows is not None else None
-                    _shard(stream, shard, found, info.members, report)
-            except FileNotFoundError:
-                detail = "listed in dataset.json but not there; copy it again"
-                report.problems.append(Problem("missing", detail, shard.name))
-            except OSError as error:
-                text = f"cannot be read ({error.strerror})"
-                report.problems.append(Problem("missing", text, shard.name))
-            bar.advance()
+    if threads < 1:
+        raise UsageError(f"threads={threads}: give at least 1")
+    storage = open_storage(path, cache)
+    try:
+        info = describe(storage)
+        ledger = None if journal is None else Journal(journal, info.manifest_hash)
+        report = Report(storage.url, shards=len(info.shards))
+        table = read_index(storage, info, report)
+        report.samples = 0 if table is None else len(table)
+        _extra(storage, info, report)
+        tars = storage if info.root is None else open_storage(info.root, cache)
+        catalogue = None if table is None else Catalogue(table, info)
+        for row in catalogue.strays() if catalogue else ():
+            detail = "names a tar that dataset.json does not list"
+            report.problems.append(Problem("index", detail, key=catalogue.key(row)))
+        try:
+            _Pass(tars, info, catalogue, ledger, report).run(threads)
+        finally:
+            tars.close()
+    finally:
+        storage.close()
     return report
 
 
-def _index(
-    folder: Path, info: DatasetInfo, report: Report
-) -> dict[str, list[dict[str, Any]]] | None:
-    """Report what is wrong with the index; return its rows by shard, None when unreadable."""
-    path = folder / INDEX
+def describe(storage: Storage) -> DatasetInfo:
+    """Read and check the description of an opened dataset."""
+    try:
+        data = storage.read_bytes(DESCRIPTION)
+    except FileNotFoundError:
+        raise FMError(
+            f"{storage.url}: not a dataset (no {DESCRIPTION}); `fm shards build` makes one"
+        ) from None
+    except OSError as error:
+        raise FMError(f"{storage.url}: {DESCRIPTION} cannot be read ({error.strerror})") from None
+    return parse_info(data, f"{storage.url}/{DESCRIPTION}")
+
+
+def read_index(storage: Storage, info: DatasetInfo, report: Report) -> pa.Table | None:
+    """Report what is wrong with the index and its copy; return the index when it can be trusted.
+
+    An index whose SHA-256 is not that of the description is not looked into: what it says of the
+    tars means nothing.
+    """
 
     def wrong(detail: str, key: str | None = None) -> None:
         report.problems.append(Problem("index", detail, key=key))
 
     try:
-        table = index_file.read(path, info, check_hash=False)
+        path = storage.local(INDEX)
+        table = index_file.read(path, info)
+        table.validate(full=True)
     except FMError as error:
         wrong(str(error))
         return None
-    report.bytes += path.stat().st_size
-    if sha256_file(path) != info.index_sha256:
-        wrong(f"SHA-256 of {INDEX} is not that of dataset.json; copy it again")
-    rows: dict[str, list[dict[str, Any]]] = {}
-    keys = set()
-    wanted = ["key", "shard", "sample.offset", "sample.bytes", "sample.xxh3"]
-    wanted += [f"{m}.{part}" for m in info.members for part in ("offset", "bytes", "xxh3")]
-    try:
-        found = table.select(wanted).to_pylist()
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except FileNotFoundError:
+        wrong(f"{INDEX} is missing; copy it again")
+        return None
+    except OSError as error:
+        wrong(f"{INDEX} cannot be read ({error.strerror})")
+        return None
+    except pa.ArrowException as error:
         wrong(f"unreadable values ({str(error).splitlines()[0]})")
         return None
-    for row in found:
+    report.bytes += path.stat().st_size
+    keys = table.column("key")
+    for chunk in keys.chunks:
+        for key in chunk.to_pylist():
+            try:
+                check_key(key)
+            except FMError as error:
+                wrong(str(error))
+    if pc.count_distinct(keys).as_py() < len(keys):
+        for item in keys.value_counts().to_pylist():
+            if item["counts"] > 1:
+                wrong(f"listed {item['counts']} times", item["values"])
+    _columns(storage, path, info, report)
+    return table
+
+
+def _columns(storage: Storage, parquet: Path, info: DatasetInfo, report: Report) -> None:
+    """Compare `index.bin`, where there is one, with what the index gives."""
+    try:
+        found = storage.local(COLUMNS)
+        stream = open(found, "rb")  # noqa: SIM115 (closed below)
+    except OSError:
+        return
+    from shards.columns_build import build_columns
+
+    with stream, tempfile.TemporaryFile() as wanted:
+        build_columns(parquet, info, wanted)
+        wanted.seek(0)
+        same = os.fstat(stream.fileno()).st_size == os.fstat(wanted.fileno()).st_size
+        while same and (piece := wanted.read(PIECE)):
+            same = stream.read(PIECE) == piece
+        report.bytes += stream.tell()
+    if not same:
+        detail = f"{COLUMNS} does not agree with {INDEX}; `fm shards repair` makes it again"
+        report.problems.append(Problem("columns", detail))
+
+
+def _extra(storage: Storage, info: DatasetInfo, report: Report) -> None:
+    if info.root is not None or not isinstance(storage, LocalStorage):
+        return  # somebody else's folder, or one that cannot be listed
+    folder, listed = Path(storage.url), {shard.name for shard in info.shards}
+    found = {str(p.relative_to(folder)) for text in ("*.tar", "*/*.tar") for p in folder.glob(text)}
+    for extra in sorted(found - listed):
+        report.problems.append(Problem("extra", "not listed in dataset.json; remove it", extra))
+
+
+class _Pass:
+    """One reading of every tar."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        info: DatasetInfo,
+        catalogue: Catalogue | None,
+        journal: Journal | None,
+        report: Report,
+    ) -> None:
+        self._storage, self._info, self._catalogue = storage, info, catalogue
+        self._journal, self._report = journal, report
+        self._piece = PIECE if isinstance(storage, LocalStorage) else _REMOTE_PIECE
+        self._lock, self._begin = threading.Lock(), time.monotonic()
+        self._done = self._shown = 0
+
+    def run(self, threads: int) -> None:
+        total = sum(shard.bytes for shard in self._info.shards)
+        with progress("verifying MB", total // 10**6) as bar, ThreadPoolExecutor(threads) as pool:
+            self._bar: Bar = bar
+            try:
+                futures = [pool.submit(self._shard, shard) for shard in self._info.shards]
+                for future in futures:
+                    self._report.problems += future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _shard(self, shard: ShardInfo) -> list[Problem]:
+        check = ShardCheck(shard, self._catalogue)
         try:
-            key = check_key(row["key"])
-        except FMError as error:
-            wrong(str(error))
-            continue
-        if key in keys:
-            wrong("listed twice", key)
-        keys.add(key)
-        rows.setdefault(row["shard"], []).append(row)
-    return rows
+            stamp = self._stamp(shard)
+            if self._journal is not None:
+                with self._lock:
+                    known = self._journal.find(shard.name, stamp)
+                    self._report.skipped += known is not None
+                if known is not None:
+                    self._progress(shard.bytes, read=0)
+                    return known
+            self._stream(shard.name, min(stamp["size"], shard.bytes), check)
+        except FileNotFoundError:
+            detail = "listed in dataset.json but not there; copy it again"
+            return [Problem("missing", detail, shard.name)]
+        except (OSError, CorruptError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return [Problem("missing", f"cannot be read ({reason})", shard.name)]
+        problems = check.finish(stamp["size"])
+        if self._journal is not None:
+            with self._lock:
+                self._journal.add(shard.name, stamp, check.sha256, problems)
+        return problems
 
+    def _stamp(self, shard: ShardInfo) -> dict[str, Any]:
+        stamp: dict[str, Any] = {"size": self._storage.size(shard.name)}
+        if isinstance(self._storage, LocalStorage):
+            stamp["mtime_ns"] = self._storage.local(shard.name).stat().st_mtime_ns
+        # an index that was mended since can place what was wrong before
+        return {**stamp, "index": self._catalogue is not None}
 
-def _shard(
-    stream: BinaryIO,
-    shard: ShardInfo,
-    rows: list[dict[str, Any]] | None,
-    members: tuple[str, ...],
-    report: Report,
-) -> None:
-    """Read one tar from end to end; without rows only its SHA-256 can be checked."""
-    before, place = len(report.problems), 0
-    digest = hashlib.sha256()
-    size = os.fstat(stream.fileno()).st_size
+    def _stream(self, name: str, size: int, check: ShardCheck) -> None:
+        room = memoryview(bytearray(min(size, self._piece)))
+        for place in range(0, size, self._piece):
+            piece = room[: min(self._piece, size - place)]
+            self._storage.read_into(name, place, piece)
+            check.feed(piece)
+            self._progress(len(piece), read=len(piece))
 
-    def wrong(kind: str, detail: str, key: str | None = None, member: str | None = None) -> None:
-        report.problems.append(Problem(kind, detail, shard.name, key, member))
-
-    if size != shard.bytes:
-        wrong("archive", f"{size} bytes, written were {shard.bytes}")
-    for row in sorted(rows or [], key=lambda row: row["sample.offset"]):
-        start, length, key = row["sample.offset"], row["sample.bytes"], row["key"]
-        if start != place or not 0 < length <= shard.bytes - place:
-            wrong("index", f"byte range {start}+{length} does not follow on {place}", key)
-            break
-        data = stream.read(length)
-        digest.update(data)
-        place += length
-        if len(data) < length:
-            wrong("sample", f"the file ends {length - len(data)} bytes early", key)
-            continue
-        whole = len(report.problems)
-        for member in members:
-            if (offset := row[f"{member}.offset"]) is None:
-                continue
-            at, count = offset - start, row[f"{member}.bytes"]
-            if count is None or not 0 <= at <= at + count <= length:
-                wrong("index", f"byte range {offset}+{count} lies outside the sample", key, member)
-            elif checksum(memoryview(data)[at : at + count]) != row[f"{member}.xxh3"]:
-                wrong("member", "checksum mismatch", key, member)
-        if checksum(data) != row["sample.xxh3"] and len(report.problems) == whole:
-            wrong("sample", f"tar header, padding or {key}.json does not match its checksum", key)
-    while piece := stream.read(1 << 20):
-        digest.update(piece)
-        place += len(piece)
-        if rows is not None and piece.strip(b"\0") and len(report.problems) == before:
-            wrong("archive", "bytes after the last sample are not zero")
-    report.bytes += size
-    samples_end = sum(row["sample.bytes"] for row in rows or [])
-    if (
-        rows is not None
-        and len(report.problems) == before
-        and size != samples_end + end_of_archive(samples_end)
-    ):
-        wrong("archive", f"{size - samples_end} bytes after the last sample")
-    if digest.hexdigest() != shard.sha256 and len(report.problems) == before:
-        wrong("archive", "SHA-256 is not that of dataset.json")
+    def _progress(self, done: int, read: int) -> None:
+        with self._lock:
+            self._done += done
+            self._report.bytes += read
+            steps = self._done // 10**6 - self._shown
+            if steps >= _STEP:
+                self._shown += steps
+                speed = self._report.bytes / 1e6 / (time.monotonic() - self._begin + 1e-9)
+                self._bar.advance(steps, **{"MB/s": f"{speed:.0f}"})

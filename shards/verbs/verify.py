@@ -5,12 +5,21 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 HELP = "check every byte; exit status 1 if one is wrong"
-EXAMPLE = "fm shards verify shards/indian-pines"
+EXAMPLE = (
+    "fm shards verify shards/indian-pines\n"
+    "fm shards verify shards/big --threads 8 --journal verify.jsonl --json"
+)
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("dataset", type=Path, help="dataset folder")
+    parser.add_argument("dataset", help="dataset folder or URL")
+    parser.add_argument("--threads", type=int, default=4, help="tars read at once (default 4)")
+    parser.add_argument(
+        "--journal",
+        type=Path,
+        help="remember finished tars in this file, and pass over those that have not changed",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -18,15 +27,15 @@ def run(arguments: Namespace) -> int:
     """Print the problems and a verdict."""
     from shards.integrity import verify
 
-    report = verify(arguments.dataset)
+    report = verify(arguments.dataset, threads=arguments.threads, journal=arguments.journal)
     if arguments.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         for problem in report.problems:
             print(problem)
-        verdict = "all well" if report.ok else f"{len(report.problems)} problems"
+        skipped = f", {report.skipped} unchanged since the journal" if report.skipped else ""
         print(
             f"{arguments.dataset}: {report.samples} samples, {report.shards} shards, "
-            f"{report.bytes / 1e6:.1f} MB read: {verdict}"
+            f"{report.bytes / 1e6:.1f} MB read{skipped}: {report.verdict}"
         )
     return 0 if report.ok else 1

@@ -1,12 +1,21 @@
+import dataclasses
 import json
+import os
 import random
 import shutil
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import shards
-from fm.errors import FMError
+from fm.errors import FMError, UsageError
+from fm.files import sha256_file
+from shards import index
+from shards.format import INDEX, write_info
+from tests.conftest import write_tiny
 
 
 @pytest.fixture
@@ -97,14 +106,17 @@ def test_a_flipped_byte_in_the_index_is_found_and_not_read(copy: Path) -> None:
     assert [p.kind for p in shards.verify(copy).problems] == ["index"]
 
 
-def test_an_index_of_another_dataset_is_found(copy: Path, tmp_path: Path) -> None:
-    from tests.conftest import write_tiny
-
+def test_an_index_of_another_dataset_is_not_believed(copy: Path, tmp_path: Path) -> None:
     write_tiny(tmp_path / "other", seed=9)
     shutil.copy(tmp_path / "other" / "index.parquet", copy / "index.parquet")
+    (copy / "index.bin").unlink(missing_ok=True)
+    with open(copy / "tiny-000002.tar", "r+b") as stream:
+        stream.write(b"\0")
     report = shards.verify(copy)
-    assert "index" in {p.kind for p in report.problems}
-    assert "member" in {p.kind for p in report.problems}
+    assert [(p.kind, p.shard) for p in report.problems] == [
+        ("index", None),
+        ("archive", "tiny-000002.tar"),  # by its SHA-256 alone
+    ]
 
 
 def test_the_report_is_json(copy: Path) -> None:
@@ -117,3 +129,137 @@ def test_the_report_is_json(copy: Path) -> None:
 def test_no_dataset_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FMError, match="not a dataset"):
         shards.verify(tmp_path)
+
+
+def broken(copy: Path) -> None:
+    rows = shards.open(copy).index.to_pylist()
+    for row in rows[::5]:
+        with open(copy / row["shard"], "r+b") as stream:
+            stream.seek(row["s2l1c_10.offset"] + 7)
+            stream.write(b"\xff\x00\xff")
+    (copy / "tiny-000003.tar").unlink()
+
+
+def test_threads_and_pieces_change_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(copy)
+    whole = shards.verify(copy, threads=1).to_dict()
+    assert len(whole["problems"]) == 6
+    assert shards.verify(copy, threads=5).to_dict() == whole
+    for piece in (512, 1000, 4097):
+        monkeypatch.setattr("shards.integrity.PIECE", piece)
+        assert shards.verify(copy).to_dict() == whole
+    with pytest.raises(UsageError, match="threads=0"):
+        shards.verify(copy, threads=0)
+
+
+def test_a_journal_passes_over_what_has_not_changed(copy: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "verify.jsonl"
+    broken(copy)
+    first = shards.verify(copy, journal=journal)
+    again = shards.verify(copy, journal=journal)
+    assert (first.skipped, again.skipped) == (0, 3)
+    assert again.problems == first.problems
+    assert again.bytes < first.bytes
+    # a line torn by a kill costs one tar, a changed tar is read again
+    journal.write_bytes(journal.read_bytes()[:-30])
+    with open(copy / "tiny-000001.tar", "r+b") as stream:
+        stream.write(b"\0")
+    third = shards.verify(copy, journal=journal)
+    assert third.skipped == 1
+    assert len(third.problems) == len(first.problems) + 1
+    assert shards.verify(copy, journal=journal).skipped == 3
+
+
+def test_a_journal_of_another_dataset_is_refused(copy: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "verify.jsonl"
+    write_tiny(tmp_path / "other", 2, seed=9)
+    shards.verify(tmp_path / "other", journal=journal)
+    before = journal.read_bytes()
+    with pytest.raises(FMError, match="no journal of this dataset"):
+        shards.verify(copy, journal=journal)
+    assert journal.read_bytes() == before
+    with pytest.raises(FMError, match="cannot write the journal"):
+        shards.verify(copy, journal=copy / "dataset.json" / "x")
+
+
+def test_what_is_no_file_is_a_problem_not_a_hang(copy: Path) -> None:
+    (copy / "tiny-000000.tar").unlink()
+    os.mkfifo(copy / "tiny-000000.tar")
+    (copy / "tiny-000001.tar").unlink()
+    (copy / "tiny-000001.tar").symlink_to("/dev/zero")
+    (copy / "tiny-000002.tar").unlink()
+    (copy / "tiny-000002.tar").mkdir()
+    report = shards.verify(copy)
+    assert {p.shard for p in report.problems} == {f"tiny-00000{i}.tar" for i in range(3)}
+
+
+def rewritten(copy: Path, change: Callable[[list[dict]], None], **fields: Any) -> None:
+    """Change rows of the index and make every checksum fit again, as an attacker would."""
+    info = shards.open(copy).info
+    rows = shards.open(copy).index.to_pylist()
+    change(rows)
+    index.write(copy / INDEX, rows, info.members, info.labels)
+    (copy / "index.bin").unlink(missing_ok=True)
+    digest = sha256_file(copy / INDEX)
+    write_info(copy, dataclasses.replace(info, index_sha256=digest, **fields))
+
+
+def test_ranges_that_cannot_be_are_named_and_cost_no_memory(copy: Path) -> None:
+    def change(rows: list[dict]) -> None:
+        rows[0]["s2l1c_10.bytes"] = 2**62
+        rows[1]["s2l1c_20.offset"] = 2**63 - 1
+        rows[2]["s2l1c_60.offset"] = rows[1]["s2l1c_60.offset"]
+        rows[3]["s2l1c_10.bytes"] = -5
+        rows[8]["sample.bytes"] = 2**40
+        rows[9]["sample.offset"] = -1
+
+    rewritten(copy, change)
+    tracemalloc.start()
+    report = shards.verify(copy)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {
+        p.key for p in report.problems if p.kind == "index" and p.shard == "tiny-000000.tar"
+    } >= {f"tiny_00{i}" for i in range(4)}
+    assert {"tiny_008", "tiny_009"} <= set(report.bad_keys)
+    assert peak < 20e6
+
+
+def test_tars_of_somebody_else_are_checked_by_member_and_file(copy: Path, tmp_path: Path) -> None:
+    def change(rows: list[dict]) -> None:
+        for row in rows:
+            row |= {"sample.offset": None, "sample.bytes": None, "sample.xxh3": None}
+
+    rewritten(copy, change, root=str(tmp_path / "archive"))
+    (tmp_path / "archive").mkdir()
+    for tar in copy.glob("*.tar"):
+        tar.rename(tmp_path / "archive" / tar.name)
+    (tmp_path / "archive" / "unrelated.tar").write_bytes(b"")
+    assert shards.verify(copy).ok
+    row = shards.open(copy).index.to_pylist()[9]
+    at = {"tiny-000001.tar": row["s2l1c_20.offset"], "tiny-000002.tar": 0}
+    for name, place in at.items():
+        with open(tmp_path / "archive" / name, "r+b") as stream:
+            stream.seek(place)
+            stream.write(b"\0")
+    assert [str(p) for p in shards.verify(copy).problems] == [
+        "member: tiny-000001.tar: tiny_009: s2l1c_20: checksum mismatch",
+        "archive: tiny-000002.tar: SHA-256 is not that of dataset.json",
+    ]
+    (tmp_path / "archive" / "tiny-000003.tar").unlink()
+    assert ("missing", "tiny-000003.tar") in {
+        (p.kind, p.shard) for p in shards.verify(copy).problems
+    }
+
+
+def test_the_copy_of_the_index_must_agree_with_it(copy: Path) -> None:
+    from shards.columns_build import write_columns
+
+    path = copy / "index.bin"
+    if not path.exists():
+        write_columns(copy / INDEX, shards.open(copy).info, path)
+    assert shards.verify(copy).ok
+    good = path.read_bytes()
+    for bad in (good[:-1], good + b"\0", good[:100] + b"\1" + good[101:]):
+        path.write_bytes(bad)
+        assert [p.kind for p in shards.verify(copy).problems] == ["columns"]
