@@ -155,7 +155,7 @@ def test_threads_and_pieces_change_nothing(copy: Path, monkeypatch: pytest.Monke
 def test_a_journal_passes_over_what_has_not_changed(copy: Path, tmp_path: Path) -> None:
     journal = tmp_path / "verify.jsonl"
     broken(copy)
-    first = shards.verify(copy, journal=journal)
+    first = shards.verify(copy, journal=journal, threads=1)  # its lines are in order
     again = shards.verify(copy, journal=journal)
     assert (first.skipped, again.skipped) == (0, 3)
     assert again.problems == first.problems
