@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from fm.errors import FMError, UsageError, suggest
+from fm.histogram import Histogram
 
 Kind = Literal["zscore", "clip_sigma", "divide", "percentile"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -24,6 +25,7 @@ PERCENTILES = {"p1": 1.0, "p2": 2.0, "p50": 50.0, "p98": 98.0, "p99": 99.0}
 SAMPLE = 16_384
 """Values kept a band for percentiles; up to this many, percentiles are exact."""
 
+_STREAM_BITS = 40
 _NEEDS = {
     "zscore": ("mean", "std"),
     "clip_sigma": ("mean", "std"),
@@ -213,7 +215,7 @@ _STORED = (
 
 
 class Statistics:
-    """Per-band count, mean, std, min, max and percentiles over valid pixels, in one pass.
+    """Per-band count, mean, std, min, max, percentiles, histogram over valid pixels, in one pass.
 
     Mean and variance are merged by the pairwise update of Chan, Golub, LeVeque (1979, "Updating
     Formulae and a Pairwise Algorithm for Computing Sample Variances", STAN-CS-79-773) in float64;
@@ -221,13 +223,19 @@ class Statistics:
     priority, a hash of its place in the stream, and a band keeps the values of the `SAMPLE` lowest
     priorities. They are exact up to that many values; beyond, the rank error has a standard
     deviation below 0.4 %. The result does not depend on how the stream was cut into updates.
+    Histograms have fixed bins (`fm.histogram`), so their counts are exact.
+
+    States that several processes made are merged in one agreed order, which makes the result the
+    same to the bit; another order changes mean and std in the last digits.
     """
 
-    def __init__(self, bands: Iterable[Any]) -> None:
+    def __init__(self, bands: Iterable[Any], *, stream: int = 0) -> None:
         """Start empty.
 
         Args:
             bands: band names or `Band`s, in channel order.
+            stream: number of this part of the data (below 2^24) where several are merged, so that
+                no two pixels have the same priority.
         """
         self._names = _names(bands)
         count = len(self._names)
@@ -236,8 +244,9 @@ class Statistics:
         self._count = np.zeros(count, np.int64)
         self._mean, self._m2 = np.zeros(count), np.zeros(count)
         self._min, self._max = np.full(count, np.inf), np.full(count, -np.inf)
-        self._seen = 0
+        self._first, self._seen = np.uint64(stream << _STREAM_BITS), 0
         self._samples = [_Sample() for _ in range(count)]
+        self._histograms = [Histogram() for _ in range(count)]
 
     def update(self, physical: np.ndarray, valid: np.ndarray | None = None) -> None:
         """Add pixels.
@@ -265,7 +274,7 @@ class Statistics:
                 raise FMError(f"valid must be bool, got {valid.dtype}")
             masks = np.broadcast_to(valid, physical.shape).reshape(values.shape)
         places = np.arange(self._seen, self._seen + values.shape[1], dtype=np.uint64)
-        priority = _splitmix64(places)
+        priority = _splitmix64(self._first + places)
         self._seen += values.shape[1]
         for band, row in enumerate(values):
             mask = None if masks is None or masks[band].all() else masks[band]
@@ -289,6 +298,7 @@ class Statistics:
         mean = float(kept.mean())
         self._chan(band, kept.size, mean, float(np.square(kept - mean).sum()))
         self._min[band], self._max[band] = min(self._min[band], low), max(self._max[band], high)
+        self._histograms[band].add(kept)
         near = priority <= self._samples[band].limit
         if mask is not None:
             near &= mask
@@ -323,13 +333,64 @@ class Statistics:
         self._max = np.maximum(self._max, other._max)
         self._seen += other._seen
         for mine, theirs in zip(self._samples, other._samples, strict=True):
-            mine.add(*theirs.kept())
+            priority, values = theirs.kept()
+            near = priority <= mine.limit
+            mine.add(priority[near], values[near])
+        for ours, more in zip(self._histograms, other._histograms, strict=True):
+            ours.merge(more)
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """Report, one number a band.
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the whole state as arrays, to be kept in a file and merged elsewhere."""
+        samples = [sample.kept() for sample in self._samples]
+        bins = [histogram.sparse() for histogram in self._histograms]
+        return {
+            "count": self._count,
+            "moments": np.stack([self._mean, self._m2, self._min, self._max]),
+            "seen": np.array([self._seen]),
+            "sample_ends": np.cumsum([priority.size for priority, _ in samples]),
+            "priorities": np.concatenate([priority for priority, _ in samples]),
+            "values": np.concatenate([values for _, values in samples]),
+            "bin_ends": np.cumsum([places.size for places, _ in bins]),
+            "bins": np.concatenate([places for places, _ in bins]),
+            "bin_counts": np.concatenate([counts for _, counts in bins]),
+        }
+
+    @classmethod
+    def from_arrays(cls, bands: Iterable[Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Restore what `to_arrays` gave.
+
+        Raises:
+            FMError: the arrays are of another number of bands.
+        """
+        made = cls(bands)
+        count = len(made._names)
+        if arrays["moments"].shape != (4, count):
+            raise FMError(f"the state is of {arrays['moments'].shape[-1]} bands, not of {count}")
+        made._count = arrays["count"].astype(np.int64)
+        made._mean, made._m2, made._min, made._max = arrays["moments"].astype(np.float64)
+        made._seen = int(arrays["seen"][0])
+        ends = arrays["sample_ends"][:-1]
+        for sample, priority, values in zip(
+            made._samples,
+            np.split(arrays["priorities"], ends),
+            np.split(arrays["values"], ends),
+            strict=True,
+        ):
+            sample.add(priority, values)
+        ends = arrays["bin_ends"][:-1]
+        pairs = zip(
+            np.split(arrays["bins"], ends), np.split(arrays["bin_counts"], ends), strict=True
+        )
+        made._histograms = [Histogram.from_sparse(*pair) for pair in pairs]
+        return made
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Report, one entry a band.
 
         Returns:
-            lists `mean std min max p1 p2 p50 p98 p99 count`, physical units.
+            lists `mean std min max p1 p2 p50 p98 p99 count`, physical units; and `histogram`,
+            `histogram_start`, `histogram_step`: bins of one width from the 1st to the 99th
+            percentile, with everything below as the first count and everything above as the last.
 
         Raises:
             FMError: a band has not one valid value.
@@ -342,6 +403,10 @@ class Statistics:
         points = np.array(
             [np.percentile(s.kept()[1], list(PERCENTILES.values())) for s in self._samples]
         )
+        reports = [
+            histogram.report(float(low), float(high))
+            for histogram, (low, *_, high) in zip(self._histograms, points, strict=True)
+        ]
         return {
             "mean": self._mean.tolist(),
             "std": std.tolist(),
@@ -349,6 +414,9 @@ class Statistics:
             "max": self._max.tolist(),
             **{name: points[:, i].tolist() for i, name in enumerate(PERCENTILES)},
             "count": self._count.tolist(),
+            "histogram": [counts for _, _, counts in reports],
+            "histogram_start": [start for start, _, _ in reports],
+            "histogram_step": [step for _, step, _ in reports],
         }
 
 

@@ -199,6 +199,54 @@ def test_merged_halves_of_large_data_weigh_alike():
         assert found[name][0] == pytest.approx(np.percentile(both, p), abs=0.05)
 
 
+def test_parts_made_apart_are_merged_as_if_they_were_one():
+    rng = np.random.default_rng(5)
+    parts = [rng.gamma(2.0, 0.1, (2, n)) for n in (SAMPLE, 3 * SAMPLE, 17, 2 * SAMPLE)]
+    whole, merged = Statistics(["a", "b"]), Statistics(["a", "b"])
+    for number, part in enumerate(parts):
+        whole.update(part)
+        alone = Statistics(["a", "b"], stream=number)
+        alone.update(part)
+        # through arrays, as from another process
+        merged.merge(Statistics.from_arrays(["a", "b"], alone.to_arrays()))
+    found, want = merged.to_dict(), whole.to_dict()
+    together = np.concatenate(parts, axis=1)
+    for name in ("min", "max", "count"):
+        assert found[name] == want[name]
+    # float64 sums in another order; 100 000 values
+    np.testing.assert_allclose(found["mean"], together.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found["std"], together.std(axis=1), rtol=1e-12)
+    for name, p in (("p1", 1), ("p50", 50), ("p99", 99)):
+        for band in range(2):
+            rank = 100 * (together[band] < found[name][band]).mean()
+            assert abs(rank - p) < 5 * np.sqrt(p * (100 - p) / SAMPLE), name
+    fine = [s._histograms[0]._counts for s in (merged, whole)]
+    np.testing.assert_array_equal(*fine)
+    with pytest.raises(FMError, match="of 2 bands, not of 3"):
+        Statistics.from_arrays(["a", "b", "c"], alone.to_arrays())
+
+
+def test_a_state_survives_a_file_to_the_bit(tmp_path):
+    rng = np.random.default_rng(6)
+    state = Statistics(["a"])
+    state.update(rng.normal(size=(1, 3 * SAMPLE)))
+    np.savez(tmp_path / "state.npz", **state.to_arrays())
+    with np.load(tmp_path / "state.npz", allow_pickle=False) as arrays:
+        again = Statistics.from_arrays(["a"], arrays)
+    assert again.to_dict() == state.to_dict()
+
+
+def test_streams_have_priorities_of_their_own():
+    # two parts with equal places but unequal values: neither may crowd the other out of the sample
+    parts = [Statistics(["a"], stream=k) for k in range(2)]
+    for value, part in enumerate(parts):
+        part.update(np.full((1, 2 * SAMPLE), float(value)))
+    parts[0].merge(parts[1])
+    priority, values = parts[0]._samples[0].kept()
+    assert np.unique(priority).size == SAMPLE
+    assert abs(values.mean() - 0.5) < 5 * 0.5 / np.sqrt(SAMPLE)
+
+
 def test_statistics_refuse_what_they_cannot_count():
     statistics = Statistics(modality_bands("s1grd_10"))
     with pytest.raises(FMError, match="bands come first"):
