@@ -7,6 +7,7 @@ from fm.errors import UsageError, suggest
 from shards.sources.base import Source
 
 SOURCES = {
+    "arrays": "shards.sources.arrays",
     "bigearthnet": "shards.sources.bigearthnet",
     "enmap": "shards.sources.enmap",
     "indian-pines": "shards.sources.indian_pines",
