@@ -23,6 +23,7 @@ background. A pixel is valid when all its bands hold data and it is neither clou
 cirrus nor haze. Snow is ground and stays valid.
 """
 
+import os
 from argparse import ArgumentParser, Namespace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -265,8 +266,13 @@ def _ranges(places: list[int]) -> str:
     return ", ".join(first if first == last else f"{first}-{last}" for first, last in names)
 
 
-@lru_cache(maxsize=16)
 def _open(path: Path) -> Any:
+    # GDAL's handles must not be shared with a forked worker
+    return _opened(path, os.getpid())
+
+
+@lru_cache(maxsize=16)
+def _opened(path: Path, process: int) -> Any:
     import rasterio
 
     return rasterio.open(path)

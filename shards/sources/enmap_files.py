@@ -165,11 +165,11 @@ def _product(
         if window[2:] != tuple(shape):
             problems.append(f"{path}: {shape[0]} x {shape[1]} px, its name says {window[2:]}")
             return []
-        return [Patch(path, base, (0, 0, *shape), window, time, scene, layers)]
+        return [Patch(path, _key(found, *window), (0, 0, *shape), window, time, scene, layers)]
     return [
         Patch(
             path,
-            f"{base}-Y{row:04d}{row + side - 1:04d}_X{column:04d}{column + side - 1:04d}",
+            _key(found, row, column, side, side),
             *((row, column, side, side),) * 2,
             time,
             scene,
@@ -178,6 +178,12 @@ def _product(
         for row in range(0, shape[0] - side + 1, side)
         for column in range(0, shape[1] - side + 1, side)
     ]
+
+
+def _key(name: re.Match[str], row: int, column: int, height: int, width: int) -> str:
+    """A product's name without what all share: with it, members' names pass tar's 100 bytes."""
+    place = f"Y{row:04d}{row + height - 1:04d}_X{column:04d}{column + width - 1:04d}"
+    return f"DT{name['take']}_{name['time']}Z_{name['tile']}-{place}"
 
 
 def _spectral_earth(path: Path, shape: tuple[int, int], problems: list[str]) -> list[Patch]:
@@ -253,7 +259,7 @@ def assign_splits(
             problems.append(f"{folder}: no {name}.csv that can be read")
             continue
         for line in filter(None, map(str.strip, lines)):
-            parts = {part for piece in re.split(r"[/,]", line) for part in _stems(piece)}
+            parts = {part for piece in re.split(r"[/,]", line) for part in _names(piece)}
             found = parts & keys
             absent += not found
             for key in found:
@@ -265,5 +271,10 @@ def assign_splits(
     return [replace(patch, split=splits.get(patch.key)) for patch in patches], absent
 
 
-def _stems(piece: str) -> tuple[str, str]:
-    return piece, re.sub(r"-(DATA|SPECTRAL_IMAGE)\.\w+$", "", piece)
+def _names(piece: str) -> tuple[str, str]:
+    """What a part of a path may name: itself, and a HySpecNet-11k patch by its key."""
+    found = NAME.fullmatch(re.sub(r"-(DATA|SPECTRAL_IMAGE)\.\w+$", "", piece))
+    if found is None or found[5] is None:
+        return piece, piece
+    top, bottom, left, right = map(int, found.groups()[-4:])
+    return piece, _key(found, top, left, bottom - top + 1, right - left + 1)

@@ -16,6 +16,7 @@ from shards.sources.base import Content, Skip
 
 BASE = "ENMAP01-____L2A-DT0000004950_20221103T162438Z_001_V010110_20221118T145147Z"
 PATCH = f"{BASE}-Y01460153_X03110318"
+KEY = "DT0000004950_20221103T162438Z_001"
 GAPS = [*range(126, 141), *range(160, 167)]
 LAYERS = ("CLOUD", "CLOUDSHADOW", "CIRRUS", "HAZE", "SNOW", "CLASSES")
 SIDE = 8
@@ -90,7 +91,7 @@ def test_224_bands_become_202_by_the_table(tmp_path: Path) -> None:
 def test_the_name_tells_time_scene_and_place_in_the_tile(tmp_path: Path) -> None:
     product(tmp_path / PATCH)
     (sample,) = read(tmp_path).samples()
-    assert sample.key == PATCH
+    assert sample.key == f"{KEY}-Y01460153_X03110318"
     assert sample.time == "2022-11-03T16:24:38Z"
     assert sample.labels == {"scene": "DT0000004950_001"}
     assert sample.window == (146, 311, 8, 8)
@@ -170,13 +171,13 @@ def test_an_undocumented_quality_number_stops_the_build(tmp_path: Path) -> None:
 
 
 def test_patches_without_data_are_left_out_with_the_reason(tmp_path: Path) -> None:
-    enmap._open.cache_clear()
+    enmap._opened.cache_clear()
     product(tmp_path / PATCH, pixels=np.full((224, SIDE, SIDE), -32768, np.int16))
     content = read(tmp_path)
     with pytest.raises(Skip, match="no data"):
         content.make(content.tasks[0])
     product(tmp_path / PATCH, pixels=cube(gaps=[*GAPS, 40]))
-    enmap._open.cache_clear()
+    enmap._opened.cache_clear()
     with pytest.raises(Skip, match="a band holds no data"):
         content.make(content.tasks[0])
 
@@ -202,7 +203,7 @@ def test_a_tile_is_cut_into_squares(tmp_path: Path) -> None:
     assert [sample.window for sample in samples] == [
         *((0, 0, 8, 8), (0, 8, 8, 8), (8, 0, 8, 8), (8, 8, 8, 8))
     ]
-    assert samples[2].key == f"{BASE}-Y00080015_X00000007"
+    assert samples[2].key == f"{KEY}-Y00080015_X00000007"
     assert np.array_equal(samples[3].arrays["enmap_30"][0], cube(20)[0, 8:16, 8:16])
     assert samples[3].transform == (30, 0, 688005 + 8 * 30, 0, -30, 4561935 - 8 * 30)
     with pytest.raises(FMError, match="no tile holds a square of 64 px"):
@@ -285,7 +286,10 @@ def test_split_lists_give_the_split(tmp_path: Path) -> None:
     (lists / "val.csv").write_text(f"{second}\n")
     (lists / "test.csv").write_text("")
     samples = read(tmp_path / "data", "--splits", str(lists)).samples()
-    assert {sample.key: sample.split for sample in samples} == {PATCH: "train", second: "val"}
+    assert {sample.key: sample.split for sample in samples} == {
+        f"{KEY}-Y01460153_X03110318": "train",
+        f"{KEY}-Y00000007_X00000007": "val",
+    }
     (lists / "test.csv").write_text(f"{second}\n")
     with pytest.raises(FMError, match="is in val and in test"):
         read(tmp_path / "data", "--splits", str(lists))
