@@ -1,0 +1,191 @@
+"""S2-100K, SatCLIP's training set: `index.csv` (fn, lon, lat) and `images/patch_N.tif`.
+
+Klemmer et al., "SatCLIP" (arXiv 2311.17179). Each file has the 12 bands of Level-2A in the order
+of the sensor table (B01 ... B08, B8A, B09, B11, B12), all on one grid of 256 pixels of 10 m; 0 is
+no data. Neither index nor files tell when a patch was taken.
+
+The scenes are of January 2021 to May 2023, so those of before 25 January 2022 carry no offset and
+later ones carry -1000, and nothing in the release says which: of four real files three have minima
+of 45 to 155 and one has no number below 1076 in any band. So the build wants to be told, in one of
+two ways: `--as-stored` keeps the numbers as if none had an offset (SatCLIP divides by 10000 and
+does the same), or `--baselines FILE` names each patch's processing baseline, and then 1000 is added
+to the numbers of the older patches (not to 0), which loses nothing and gives all of them the same
+meaning.
+"""
+
+import csv
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fm import sensors
+from fm.errors import FMError
+from fm.geo import great_circle_m
+from shards.format import LabelInfo
+from shards.sample import Sample
+from shards.sources import raster_io
+from shards.sources.base import Content, Skip
+from shards.sources.sensor_file import listed
+from shards.writer import Declared
+
+HELP = "S2-100K: index.csv and 12-band Sentinel-2 L2A patches with coordinates"
+EXAMPLE = "fm shards build s2-100k --root s2-100k --as-stored --out data/s2-100k"
+LICENCE = "Copernicus Sentinel data, free and open (Regulation EU 377/2014); index MIT"
+ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+"""Of the files, checked on four of them: reflectances of B08 and B8A agree, B11 follows B09."""
+SIDE, GSD_M, OFFSET = 256, 10.0, 1000
+MODALITY = "s2l2a"
+APART_M = 30
+
+
+@dataclass(frozen=True)
+class Task:
+    """One patch; `add` is what its numbers lack to mean the same as the others'."""
+
+    path: str
+    lonlat: tuple[float, float]
+    baseline: str | None
+    add: int
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--root", type=Path, required=True, help="folder with index.csv, images/")
+    offset = parser.add_mutually_exclusive_group(required=True)
+    offset.add_argument(
+        "--as-stored",
+        action="store_true",
+        help="read all numbers without an offset, though patches from 2022 on carry one",
+    )
+    offset.add_argument(
+        "--baselines",
+        type=Path,
+        help="CSV with columns fn, baseline (such as 03.01) for every patch",
+    )
+    parser.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out rows without a file (otherwise the build stops with a list)",
+    )
+
+
+def read(arguments: Namespace) -> Content:
+    """Read the index and check that the files are there."""
+    root = arguments.root
+    rows = _table(root / "index.csv", ("fn", "lon", "lat"))
+    baselines = None
+    if not arguments.as_stored:
+        table = _table(arguments.baselines, ("fn", "baseline"))
+        baselines = {row["fn"]: row["baseline"] for row in table}
+    there = set(os.listdir(root / "images")) if (root / "images").is_dir() else set()
+    tasks, problems, missing = [], [], []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=1):
+        where = f"index.csv row {number}"
+        name = row["fn"]
+        if name in seen or not name.endswith(".tif") or "/" in name:
+            problems.append(f"{where}: {name!r} comes twice or is no name of a .tif")
+            continue
+        seen.add(name)
+        if name not in there:
+            missing.append(f"images/{name} is missing")
+            continue
+        try:
+            tasks.append(_task(root / "images" / name, row, baselines))
+        except FMError as error:
+            problems.append(f"{where}: {error}")
+    if problems or (missing and not arguments.skip_missing):
+        hint = ". Leave rows without a file out with --skip-missing" if missing else ""
+        raise FMError(f"{root}: {listed(problems + missing)}{hint}")
+    if not tasks:
+        raise FMError(f"{root}: not one file of index.csv is there")
+    sensor = sensors.sensor("sentinel2-l2a" if baselines is None else "sentinel2-l2a-n0400")
+    return Content(
+        name="s2-100k",
+        tasks=tasks,
+        make=_sample,
+        modalities={
+            MODALITY: Declared(
+                sensor.name,
+                tuple(band.name for band in sensor.bands),
+                gsd_m=GSD_M,
+                nodata=raster_io.sentinel2_nodata(sensor.bands),
+            )
+        },
+        labels={} if baselines is None else {"baseline": LabelInfo("baseline", "text")},
+        provenance={
+            "source": "s2-100k",
+            "offset": "as stored: patches from 2022 on are about 0.1 too bright"
+            if baselines is None
+            else f"baselines of {arguments.baselines.name}; {OFFSET} added before 04.00",
+            "resampled": "20 and 60 m bands were brought to 10 m by the authors",
+            "left_out": len(missing),
+            "time": "not published",
+        },
+        licence=LICENCE,
+    )
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+            rows = [] if lacking else list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FMError(f"{path}: this table cannot be read ({error})") from None
+    if lacking:
+        raise FMError(f"{path}: no column {', '.join(lacking)}")
+    if short := [n for n, row in enumerate(rows, start=1) if None in row.values() or None in row]:
+        raise FMError(f"{path}: row {short[0]} has another number of cells than the first line")
+    return rows
+
+
+def _task(path: Path, row: Mapping[str, str], baselines: Mapping[str, str] | None) -> Task:
+    try:
+        lon, lat = float(row["lon"]), float(row["lat"])
+    except ValueError:
+        raise FMError(f"({row['lon']!r}, {row['lat']!r}) are no numbers") from None
+    if not (abs(lon) <= 180 and abs(lat) <= 90):
+        raise FMError(f"lon {lon:g}, lat {lat:g} are no place")
+    if baselines is None:
+        return Task(str(path), (lon, lat), None, 0)
+    baseline = baselines.get(path.name, "")
+    if len(baseline) != 5 or not baseline.replace(".", "0", 1).isdigit():
+        raise FMError(f"{path.name} has no baseline such as 03.01 in the table of baselines")
+    return Task(str(path), (lon, lat), baseline, 0 if baseline >= "04.00" else OFFSET)
+
+
+def _sample(task: Task) -> Sample:
+    data, header = raster_io.read_all(task.path)
+    if data.shape != (len(ORDER), SIDE, SIDE) or data.dtype != np.uint16:
+        raise FMError(
+            f"{task.path}: {data.dtype} {data.shape}, expected uint16 {(len(ORDER), SIDE, SIDE)}"
+        )
+    if any(value not in (None, 0) for value in header.nodata):
+        raise FMError(f"{task.path}: states no-data {header.nodata[0]:g}, expected 0")
+    apart = float(great_circle_m(np.array(header.lonlat), np.array(task.lonlat)))
+    if apart > APART_M:
+        raise FMError(f"{task.path}: its centre lies {apart:.0f} m from its place in index.csv")
+    empty = data == raster_io.NO_DATA
+    if empty.all():
+        raise Skip("no pixel with data")
+    if task.add:
+        if int(data.max()) + task.add > np.iinfo(np.uint16).max:
+            raise FMError(f"{task.path}: {data.max()} and the offset do not fit into uint16")
+        data = np.where(empty, data, data + np.uint16(task.add))
+    sensor = sensors.sensor("sentinel2-l2a")
+    order = [ORDER.index(band.name) for band in sensor.bands]
+    return Sample(
+        key=Path(task.path).stem,
+        arrays={MODALITY: np.ascontiguousarray(data[order])},
+        lonlat=task.lonlat,
+        labels={} if task.baseline is None else {"baseline": task.baseline},
+        crs=header.crs,
+        transform=header.transform,
+        valid_fraction=None,
+    )
