@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
     from shards.integrity import Problem, Report, verify
     from shards.order import Order
-    from shards.reader import Batch
+    from shards.batch import Batch
     from shards.sample import Sample
     from shards.writer import Declared, write_dataset
 
 _HOME = {
-    "Batch": "reader",
+    "Batch": "batch",
     "Dataset": "dataset",
     "DatasetInfo": "format",
     "Declared": "writer",

@@ -2,67 +2,131 @@
 
 import functools
 import os
-from collections.abc import Callable, Generator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fm.errors import FMError, UsageError, suggest
+from fm.files import sha256_file
 from shards import index as index_file
 from shards.codec import CorruptError
-from shards.format import INDEX, DatasetInfo, ModalityInfo, read_info
+from shards.columns import UNKNOWN, Columns, open_columns
+from shards.format import COLUMNS, DESCRIPTION, INDEX, DatasetInfo, ModalityInfo, parse_info
 from shards.sample import Sample, format_time
-from shards.store import Store
-from shards.where import filter_table
+from shards.storage import LocalStorage, Storage, open_storage
+from shards.where import compile_where
 
 if TYPE_CHECKING:
-    from shards.reader import Batch
+    import torch
+
+    from shards.batch import Batch
+
+_WORD = re.compile(r"\w+")
 
 
-def open(path: str | os.PathLike[str], where: str | None = None) -> "Dataset":
-    """Open a dataset folder.
+def open(
+    path: str | os.PathLike[str],
+    where: str | None = None,
+    *,
+    split: tuple[str | os.PathLike[str], str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> "Dataset":
+    """Open a dataset.
 
     Args:
-        path: the folder.
+        path: its folder, or a URL that fsspec knows (`https://`, `s3://`, ...).
         where: keep the samples for which this is true, such as
             `"split == 'train' and month in (6, 7, 8)"`; the grammar is in `shards.where`.
+        split: `(file, part)`: keep the samples of one part of a split that `fm shards split` or
+            `shards.splits` wrote for this dataset.
+        cache: folder for what is fetched from a URL; `EOFM_CACHE` when None.
+        cache_bytes: bound on that folder.
 
     Raises:
-        FMError: no such folder, no dataset, a newer format, a damaged description or index.
+        FMError: no such folder, no dataset, a newer format, a damaged description or index, or a
+            split of another dataset.
         UsageError: `where` is no valid expression, or keeps nothing.
     """
-    folder = Path(path)
-    info = read_info(folder)
-    table = index_file.read(folder / INDEX, info)
-    if len(table) == 0:
-        raise FMError(f"{folder}: the dataset holds no samples; build it again")
-    if where is not None:
-        table = filter_table(where, table, info.labels)
-        if len(table) == 0:
-            raise UsageError(f"{folder}: no sample has {where}; widen where=")
-    return Dataset(folder, info, table)
+    place = os.fspath(path)
+    storage = open_storage(place, cache, cache_bytes)
+    try:
+        data = storage.read_bytes(DESCRIPTION)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FMError(
+            f"{place}: not a dataset (no {DESCRIPTION}); `fm shards build` makes one"
+        ) from None
+    info = parse_info(data, f"{place.rstrip('/')}/{DESCRIPTION}")
+    if info.count == 0:
+        raise FMError(f"{place}: the dataset holds no samples; build it again")
+    tars = storage if info.root is None else open_storage(info.root, cache, cache_bytes)
+    ds = Dataset(place, info, storage, tars)
+    if split is not None:
+        from shards.splits import read_part
+
+        ds = ds.only(read_part(*split, manifest_hash=info.manifest_hash))
+    return ds if where is None else ds.where(where)
 
 
 class Dataset:
-    """The samples of a folder, or those that `where` kept, in the order of the index.
+    """The samples of a dataset, or some of them, in the order of the index.
 
     Attributes:
-        path: the folder.
+        place: its folder or URL.
         info: its description.
-        index: one row a sample (`pyarrow.Table`).
+        columns: what the loader needs of the index.
+        rows: of the index, in order; None is all.
+        storage: where the tars lie.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, index: pa.Table) -> None:
-        self.path, self.info, self.index = path, info, index
+    def __init__(
+        self,
+        place: str,
+        info: DatasetInfo,
+        beside: Storage,
+        storage: Storage,
+        columns: Columns | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.place, self.info, self.storage, self.rows = place, info, storage, rows
+        self._beside = beside
+        self.columns = columns or self._open_columns()
+
+    def _open_columns(self) -> Columns:
+        try:
+            found = open_columns(self._beside.local(COLUMNS), self.info)
+        except FileNotFoundError:
+            found = None
+        if found is not None:
+            return found
+        from shards.columns_build import columns_in_memory
+
+        return columns_in_memory(self._parquet, self.info)
+
+    def _kept(self, rows: np.ndarray) -> "Dataset":
+        return Dataset(self.place, self.info, self._beside, self.storage, self.columns, rows)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return self.columns.count if self.rows is None else len(self.rows)
 
     def __repr__(self) -> str:
         names = ", ".join(self.modalities)
-        return f"Dataset({str(self.path)!r}, {len(self)} samples, {names})"
+        return f"Dataset({self.place!r}, {len(self)} samples, {names})"
+
+    @property
+    def path(self) -> Path:
+        """The folder of a local dataset."""
+        return Path(self.place.removeprefix("file://"))
+
+    @property
+    def remote(self) -> bool:
+        """Whether the tars are not on this machine."""
+        return not isinstance(self.storage, LocalStorage)
 
     @property
     def modalities(self) -> dict[str, ModalityInfo]:
@@ -76,29 +140,108 @@ class Dataset:
 
     @property
     def manifest_hash(self) -> str:
-        """Hash of the whole dataset's content, whatever `where` kept."""
+        """Hash of the whole dataset's content, whatever samples are kept."""
         return self.info.manifest_hash
+
+    @functools.cached_property
+    def index(self) -> pa.Table:
+        """The whole index of these samples in memory, one row a sample."""
+        table = index_file.read(self._parquet, self.info, check_hash=False)
+        return table if self.rows is None else table.take(pa.array(self.rows))
+
+    @functools.cached_property
+    def _parquet(self) -> Path:
+        """The index file, once its hash is known to fit."""
+        try:
+            path = self._beside.local(INDEX)
+            digest = sha256_file(path)
+        except FileNotFoundError:
+            raise FMError(
+                f"{self.place}/{INDEX}: the index is missing; copy the whole dataset again"
+            ) from None
+        if digest != self.info.index_sha256:
+            raise FMError(
+                f"{path}: this is not the index that dataset.json describes (SHA-256 differs); "
+                "copy the dataset again"
+            )
+        try:
+            found = pq.read_schema(path)
+        except (pa.ArrowException, OSError) as error:
+            text = str(error).splitlines()[0]
+            raise FMError(f"{path}: unreadable index ({text}); copy the dataset again") from None
+        index_file.check_columns(path, found, self.info)
+        return path
+
+    def where(self, text: str) -> "Dataset":
+        """Keep the samples for which an expression is true; the grammar is in `shards.where`.
+
+        Raises:
+            UsageError: no valid expression, or it keeps nothing.
+        """
+        file = pq.ParquetFile(self._parquet)
+        schema = file.schema_arrow
+        condition = compile_where(text, schema, self.info.labels)
+        words = set(_WORD.findall(text)) | {"time"}
+        names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
+        kept, start = [], 0
+        for batch in file.iter_batches(1 << 18, columns=names):
+            numbers = pa.array(np.arange(start, start + batch.num_rows))
+            table = pa.Table.from_batches([batch]).append_column("row number", numbers)
+            try:
+                found = table.filter(condition).column("row number")
+            except pa.ArrowException as error:
+                reason = str(error).splitlines()[0]
+                raise UsageError(f"where={text!r}: types do not fit ({reason})") from None
+            kept.append(found.to_numpy())
+            start += batch.num_rows
+        rows = np.concatenate(kept)
+        if self.rows is not None:
+            rows = self.rows[np.isin(self.rows, rows)]
+        if not len(rows):
+            raise UsageError(f"{self.place}: no sample has {text}; widen where=")
+        return self._kept(rows.astype(np.int64))
+
+    def only(self, keys: Iterable[str]) -> "Dataset":
+        """Keep the samples of these keys, in the order of the index.
+
+        Raises:
+            FMError: a key that is not here.
+        """
+        wanted = set(keys)
+        here = [i for i, key in enumerate(self.keys) if key in wanted]
+        if len(here) != len(wanted) or not here:
+            lost = sorted(wanted - set(self.keys))
+            what = f"no sample {lost[0]} ({len(lost)} are missing)" if lost else "no keys given"
+            raise FMError(f"{self.place}: {what}; the list belongs to another dataset")
+        numbers = np.array(here, np.int64)
+        return self._kept(numbers if self.rows is None else self.rows[numbers])
+
+    @property
+    def _every(self) -> np.ndarray:
+        return np.arange(self.columns.count) if self.rows is None else self.rows
 
     @functools.cached_property
     def keys(self) -> list[str]:
         """Sample keys in order."""
-        return self.index.column("key").to_pylist()
+        return [str(key) for key in self.columns.text("key", self._every)]
 
     @functools.cached_property
     def lonlat(self) -> np.ndarray:
         """Centres, degrees, float64 [N, 2]; NaN where unknown."""
-        columns = [_floats(self.index.column(name)) for name in ("lon", "lat")]
-        return np.stack(columns, axis=1)
+        parts = [self.columns.take(name, self._every) for name in ("lon", "lat")]
+        return np.stack(parts, axis=1)
 
     @functools.cached_property
     def time(self) -> np.ndarray:
         """Seconds since 1970 UTC, float64 [N]; NaN where unknown."""
-        column = self.index.column("time")
-        return _floats(column.cast(pa.int64())) / 1e6
+        found = self.columns.take("time", self._every)
+        return np.where(found == UNKNOWN, np.nan, found / 1e6)
 
     def statistics(self, modality: str) -> dict[str, list[float]]:
         """Return per-band statistics in physical units: mean, std, min, max, percentiles, count."""
-        return self._modality(modality).statistics
+        if modality not in self.modalities:
+            raise UsageError(f"no modality {modality!r}; {suggest(modality, self.modalities)}")
+        return self.modalities[modality].statistics
 
     def read(self, i: int, members: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Read and check the arrays of one sample.
@@ -118,31 +261,40 @@ class Dataset:
         for member in members or ():
             if member not in self.info.members:
                 raise UsageError(f"no member {member!r}; {suggest(member, self.info.members)}")
-        store = self._store
-        has = [member for member in self.info.members if store.has(member)[row]]
+        at = np.array([row])
+        has = [m for m in self.info.members if self.columns.take(f"{m}.shape", at)[0]]
         wanted = has if members is None else list(members)
+        key = self.columns.text("key", at)[0]
         for member in wanted:
             if member not in has:
-                raise UsageError(f"sample {self.keys[row]} has no {member}; it has {has}")
+                raise UsageError(f"sample {key} has no {member}; it has {has}")
         try:
-            return {member: store.read(row, member) for member in wanted}
+            return {member: self._store.read(row, member) for member in wanted}
         except CorruptError as error:
-            raise FMError(
-                f"{self.path}: sample {self.keys[row]}: {error}; see `fm shards verify`"
-            ) from None
+            raise FMError(f"{self.place}: sample {key}: {error}; see `fm shards verify`") from None
+        finally:
+            self.storage.release()
+
+    def close(self) -> None:
+        """End what reads ahead from a URL; datasets made from this one by filters end with it."""
+        self.storage.close()
+        self._beside.close()
 
     @functools.cached_property
-    def _store(self) -> Store:
-        return Store(self.path, self.info, self.index, self.info.members, max_idle=0)
+    def _store(self) -> Any:
+        from shards.store import Store
+
+        return Store(self.storage, self.info, self.columns, self.info.members)
 
     def __getitem__(self, i: int) -> Sample:
-        row = self.index.slice(self._row(i), 1).to_pylist()[0]
+        row = index_file.read_row(self._parquet, self._row(i))
         window = tuple(row[name] for name in ("row", "col", "height", "width"))
         labels = {
             name: row[name]
             for name, label in self.info.labels.items()
             if label.kind != "mask" and row[name] is not None
         }
+        times, transform = row.get("times"), row.get("transform")
         return Sample(
             key=row["key"],
             arrays=self.read(i),
@@ -152,6 +304,9 @@ class Dataset:
             labels=labels,
             window=None if None in window else window,
             valid_fraction=row["valid_fraction"],
+            times=None if times is None else [format_time(moment) for moment in times],
+            crs=row.get("crs"),
+            transform=None if transform is None else tuple(transform),
         )
 
     def loader(
@@ -165,18 +320,24 @@ class Dataset:
         *,
         modalities: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
+        bands: Mapping[str, Sequence[str]] | None = None,
         threads: int = 2,
         steps: int | None = None,
         shuffle: bool = True,
+        replacement: bool = False,
         pad: bool = False,
         crop: int | None = None,
+        random_crop: bool = False,
+        device: "torch.device | str | None" = None,
         on_quarantine: Callable[[str, str], None] | None = None,
         max_bad: float = 0.05,
+        report: str | os.PathLike[str] | None = None,
     ) -> "Generator[Batch, None, None]":
         """Stream batches.
 
         Step k holds the positions `[position + k*batch_size, position + (k+1)*batch_size)` of the
-        stream of all epochs, in an order that depends on (dataset, seed, epoch) only.
+        stream of all epochs, in an order that depends on (dataset, seed, epoch) only. The stream
+        is endless unless `steps` or `pad` is given; closing the generator ends its threads.
 
         Args:
             batch_size: the global batch, over all ranks.
@@ -186,44 +347,54 @@ class Dataset:
             world_size: number of processes.
             position: where to begin, in samples of the stream; to resume after k steps give
                 `k * batch_size`.
+            modalities: those to read; None reads all, or those that `bands` names.
+            labels: those to read; None reads all.
+            bands: by modality, the bands to give in that order; a modality without an entry is
+                given whole. Members of other modalities are not read.
+            threads: that read and decode; 0 reads in the caller's thread.
+            steps: number of batches; None goes on without end (or to the end of a padded pass).
             shuffle: false gives the order of the index.
+            replacement: draw every position from all samples.
             pad: one pass over the samples, the last batch filled with weight 0.
-            modalities: see `shards.reader.load`, also for the other arguments and the errors.
-            labels: as there.
-            threads: as there.
-            steps: as there.
-            crop: as there.
-            on_quarantine: as there.
-            max_bad: as there.
-        """
-        from shards import reader
+            crop: side of a crop in pixels of the finest grid, the same ground on every grid; None
+                takes samples whole, which must then be of one size.
+            random_crop: place crops by a hash of (seed, position) instead of in the centre.
+            device: where the tensors go, copied while the batch before is in use.
+            on_quarantine: called as `(key, reason)` once for each sample that cannot be read; None
+                prints a line.
+            max_bad: this share of the dataset (at least one sample) may be quarantined; see
+                `shards.quarantine`.
+            report: JSON-lines file for what was quarantined; one a rank.
 
-        plan = reader.Plan(
-            len(self), batch_size, seed, epoch, rank, world_size, position, shuffle, pad
+        Raises:
+            FMError: sizes differ and no crop was given, a modality is absent in a sample; later,
+                more samples cannot be read than `max_bad` allows (the keys are listed).
+            UsageError: an argument out of range or an unknown name.
+        """
+        from shards import plan, reader
+        from shards.order import Order
+        from shards.quarantine import Quarantine
+        from shards.source import Choice, Source
+
+        if steps is not None and steps < 0:
+            raise UsageError(f"steps={steps}: give 0 or more")
+        order = Order(len(self), seed, epoch=epoch, shuffle=shuffle, replacement=replacement)
+        share = plan.Share(batch_size, rank, world_size, position)
+        schedule = (plan.one_pass if pad else plan.stream)(order, share)
+        choice = Choice(modalities, labels, bands, crop, random_crop, seed)
+        quarantine = Quarantine(
+            len(self), max_bad, report=report, on_quarantine=on_quarantine, dataset=self.place
         )
         return reader.load(
-            self,
-            plan,
-            modalities=modalities,
-            labels=labels,
+            [Source(self, choice)],
+            plan.until(schedule, steps),
+            [quarantine],
             threads=threads,
-            steps=steps,
-            crop=crop,
-            on_quarantine=on_quarantine,
-            max_bad=max_bad,
+            device=device,
         )
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        return int(i) % len(self)
-
-    def _modality(self, name: str) -> ModalityInfo:
-        if name not in self.modalities:
-            raise UsageError(f"no modality {name!r}; {suggest(name, self.modalities)}")
-        return self.modalities[name]
-
-
-def _floats(column: Any) -> np.ndarray:
-    values = column.cast(pa.float64()).combine_chunks()
-    return values.to_numpy(zero_copy_only=False).astype(np.float64)
+        i = int(i) % len(self)
+        return i if self.rows is None else int(self.rows[i])

@@ -207,3 +207,15 @@ def check_columns(path: Path, found: pa.Schema, info: DatasetInfo) -> None:
 
 def _point(lon: float, lat: float) -> bytes:
     return struct.pack("<BIdd", 1, 1, lon, lat)
+
+
+def read_row(path: Path, number: int) -> dict[str, Any]:
+    """Read one row, and the row group around it."""
+    file = pq.ParquetFile(path)
+    start = 0
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if number < start + count:
+            return file.read_row_group(group).slice(number - start, 1).to_pylist()[0]
+        start += count
+    raise IndexError(f"row {number} of {start}")

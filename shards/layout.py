@@ -6,22 +6,25 @@ import numpy as np
 
 from fm.errors import FMError, UsageError
 from shards.codec import CorruptError, array_bytes
-from shards.store import Store
+from shards.columns import Columns
+
+Shape = tuple[int, ...]
 
 
 class Layout:
-    """Shapes of the members of a batch, and where a centre crop lies in a sample.
+    """Shapes of the members of a batch, and where a crop lies in a sample.
 
     Args:
-        store: the index columns of the samples.
-        keys: sample keys, for errors.
+        columns: the index.
+        rows: of the samples in it; None for all.
         members: modalities and masks that are read.
+        dtypes: of the members.
         optional: masks that may be absent (they are filled with the label's `ignore`).
-        crop: side of a centre crop in pixels of the finest grid among the members; coarser grids
-            get the same ground area. None takes samples whole.
+        crop: side of a crop in pixels of the finest grid among the members; coarser grids get the
+            same ground area. None takes samples whole.
 
     Attributes:
-        shapes: shape of each member in a batch, without the batch axis.
+        shapes: shape of each member in a batch, without the batch axis, before bands are chosen.
 
     Raises:
         FMError: a member is absent in a sample, or sizes differ and no crop was given.
@@ -30,56 +33,69 @@ class Layout:
 
     def __init__(
         self,
-        store: Store,
-        keys: list[str],
+        columns: Columns,
+        rows: np.ndarray | None,
         members: tuple[str, ...],
+        dtypes: dict[str, str],
         optional: tuple[str, ...],
         crop: int | None,
     ) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, Shape] = {}
         self._crop, self._ratio, self._members = crop, dict.fromkeys(members, 1), members
-        for member in members:
-            absent = np.flatnonzero(~store.has(member))
-            if len(absent) == len(keys) or (len(absent) and member not in optional):
+        self._columns = columns
+        names = [(), *(tuple(shape) for shape in columns.header["shapes"])]
+        numbers, counts, first = columns.kinds(members, rows)
+        kinds = [
+            ([names[n] for n in kind], count, row)
+            for kind, count, row in zip(
+                numbers.tolist(), counts.tolist(), first.tolist(), strict=True
+            )
+        ]
+        total = int(counts.sum())
+        for place, member in enumerate(members):
+            absent = [(count, row) for kind, count, row in kinds if not kind[place]]
+            missing = sum(count for count, _ in absent)
+            if missing == total or (missing and member not in optional):
                 raise FMError(
-                    f"{len(absent)} of {len(keys)} samples have no {member} (the first is "
-                    f"{keys[absent[0]]}); filter with where=\"has('{member}')\", or leave it out"
+                    f"{missing} of {total} samples have no {member} (the first is "
+                    f"{self._key(absent[0][1])}); filter with where=\"has('{member}')\", or leave "
+                    "it out"
                 )
         if crop is None:
-            self._whole(store, keys)
+            self._whole(kinds)
         else:
-            self._cropped(store, keys, crop)
+            self._cropped(kinds, crop)
         for member, shape in self.shapes.items():
             try:
-                array_bytes(shape, store.dtype[member])
+                array_bytes(shape, dtypes[member])
             except CorruptError as error:
                 raise FMError(f"{member}: {error}; the index is damaged") from None
 
-    def _whole(self, store: Store, keys: list[str]) -> None:
-        for member in self._members:
-            has = np.flatnonzero(store.has(member))
-            shapes = store.shapes[member][has]
-            other = np.flatnonzero((shapes != shapes[0]).any(axis=1))
-            first = store.shape(int(has[0]), member)
-            if len(other):
-                row = int(has[other[0]])
+    def _key(self, row: int) -> str | None:
+        return self._columns.text("key", np.array([row]))[0]
+
+    def _whole(self, kinds: list[tuple[list[Shape], int, int]]) -> None:
+        for place, member in enumerate(self._members):
+            has = [(kind[place], count, row) for kind, count, row in kinds if kind[place]]
+            shape, _, first = has[0]
+            others = [(found, row) for found, _, row in has if found != shape]
+            if others:
+                count = sum(n for found, n, _ in has if found != shape)
                 raise FMError(
-                    f"{member} has shape {first} in sample {keys[has[0]]} but "
-                    f"{store.shape(row, member)} in {keys[row]} ({len(other)} of {len(has)} "
+                    f"{member} has shape {shape} in sample {self._key(first)} but {others[0][0]} "
+                    f"in {self._key(others[0][1])} ({count} of {sum(n for _, n, _ in has)} "
                     "differ); filter with where=, such as where='height == 96', or pass crop="
                 )
-            self.shapes[member] = first
+            self.shapes[member] = shape
 
-    def _cropped(self, store: Store, keys: list[str], crop: int) -> None:
-        full = np.stack([store.shapes[member] for member in self._members], axis=1)
-        _, rows = np.unique(full, axis=0, return_index=True)
+    def _cropped(self, kinds: list[tuple[list[Shape], int, int]], crop: int) -> None:
         ratios: dict[str, int] = {}
-        for row in np.sort(rows).tolist():
-            sizes = self.sizes(store, row)
+        for kind, _, row in kinds:
+            sizes = {m: shape for m, shape in zip(self._members, kind, strict=True) if shape}
             finest = max(size[-1] for size in sizes.values())
             for member, size in sizes.items():
                 ratio = max(1, finest // size[-1])
-                where = f"sample {keys[row]}: {member} is {size}"
+                where = f"sample {self._key(row)}: {member} is {size}"
                 if any(side * ratio < crop for side in size[-2:]):
                     raise UsageError(f"{where}, too small for crop={crop}; give a smaller crop")
                 if finest != size[-1] * ratio or ratios.setdefault(member, ratio) != ratio:
@@ -94,17 +110,24 @@ class Layout:
                     )
         self._ratio = ratios
 
-    def sizes(self, store: Store, row: int) -> dict[str, tuple[int, ...]]:
-        """Return the stored shapes of the members that a sample has."""
-        shapes = {member: store.shape(row, member) for member in self._members}
-        return {member: shape for member, shape in shapes.items() if shape}
+    def window(
+        self, shape: Shape, member: str, chance: tuple[float, float] | None
+    ) -> tuple[slice, slice]:
+        """Return the crop's rows and columns in a member, the same ground on every grid.
 
-    def window(self, store: Store, row: int, member: str) -> tuple[slice, slice]:
-        """Return the crop's rows and columns in a member of a sample, aligned on every grid."""
+        Args:
+            shape: of the member as stored.
+            member: its name.
+            chance: two numbers in [0, 1) that place the crop; None puts it in the centre.
+        """
         assert self._crop is not None
         ratio, step = self._ratio[member], math.lcm(*self._ratio.values())
         result = []
-        for side in store.shape(row, member)[-2:]:
-            start = (side * ratio - self._crop) // 2 // step * step // ratio
-            result.append(slice(start, start + self._crop // ratio))
+        for axis, side in enumerate(shape[-2:]):
+            free = side * ratio - self._crop
+            if chance is None:
+                start = free // 2 // step * step
+            else:
+                start = int(chance[axis] * (free // step + 1)) * step
+            result.append(slice(start // ratio, (start + self._crop) // ratio))
         return result[0], result[1]

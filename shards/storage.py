@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -65,8 +66,11 @@ class Storage(Protocol):
     def invalidate(self, name: str, offset: int, size: int) -> bool:
         """Say that these bytes were wrong; True when they may be right if they are read again."""
 
+    def release(self) -> None:
+        """Let go of what is not in use; it is taken up again when it is needed."""
+
     def close(self) -> None:
-        """Close every file."""
+        """End for good."""
 
 
 def open_storage(
@@ -111,7 +115,7 @@ class LocalStorage:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, list[int]] = OrderedDict()
         self._maps: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
-        self._can_map = hasattr(mmap, "PROT_READ")
+        self._can_map = sys.platform == "linux"
 
     def read_bytes(self, name: str) -> bytes:
         """See `Storage`."""
@@ -199,12 +203,16 @@ class LocalStorage:
                     if idle is not None:
                         os.close(self._open.pop(idle)[0])
 
-    def close(self) -> None:
-        """Close every file."""
+    def release(self) -> None:
+        """See `Storage`."""
         with self._lock:
             self._maps.clear()
-            while self._open:
-                os.close(self._open.popitem()[1][0])
+            for name in [name for name, entry in self._open.items() if entry[1] == 0]:
+                os.close(self._open.pop(name)[0])
+
+    def close(self) -> None:
+        """See `Storage`; a folder has nothing that outlives its files."""
+        self.release()
 
 
 _libc = ctypes.CDLL(None, use_errno=True)  # its calls free the GIL

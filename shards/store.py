@@ -1,169 +1,168 @@
 """Reading members by byte range, checked: the only place that touches the tars of a dataset."""
 
-import contextlib
-import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from shards.codec import MAX_BYTES, CorruptError, array_bytes, checksum, decode_into
+from shards.columns import Columns
 from shards.format import CODECS, DatasetInfo
+from shards.storage import Storage
 
-MAX_IDLE = 64
-_MAX_AXES = 5
 _MAX_MEMBER = MAX_BYTES + 2**20
+_GAP = 4096
+"""Bytes between two members of a sample (tar header, padding, `KEY.json`) worth reading along."""
+
+Place = tuple[str, int, int, int, int]
+"""`(member, shard number, offset, bytes, xxh3-64)`."""
 
 
-class Files:
-    """Open files of one folder, at most `max_idle` not in use, safe to use from many threads."""
+class Failed(CorruptError):
+    """A member that could not be read; the text says which and why.
 
-    def __init__(self, folder: Path, max_idle: int = MAX_IDLE) -> None:
-        self._folder, self._lock, self._max_idle = folder, threading.Lock(), max_idle
-        self._open: OrderedDict[str, list[int]] = OrderedDict()
+    Attributes:
+        member: its name.
+        shard: file name of its tar.
+    """
 
-    @contextlib.contextmanager
-    def descriptor(self, name: str) -> Iterator[int]:
-        """Lend the descriptor of a file; it stays open while it is lent."""
-        with self._lock:
-            if name not in self._open:
-                self._open[name] = [os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC), 0]
-            entry = self._open[name]
-            self._open.move_to_end(name)
-            entry[1] += 1
-        try:
-            yield entry[0]
-        finally:
-            with self._lock:
-                entry[1] -= 1
-                if len(self._open) > self._max_idle:
-                    idle = next((n for n, e in self._open.items() if e[1] == 0), None)
-                    if idle is not None:
-                        os.close(self._open.pop(idle)[0])
-
-    def close(self) -> None:
-        """Close every file."""
-        with self._lock:
-            while self._open:
-                os.close(self._open.popitem()[1][0])
+    def __init__(self, member: str, shard: str, reason: str) -> None:
+        super().__init__(f"{member}: {reason}")
+        self.member, self.shard = member, shard
 
 
 class Store:
     """The members of the rows of an index.
 
     Args:
-        folder: of the dataset.
-        info: its description.
-        table: its index, perhaps filtered.
+        storage: where the tars lie.
+        info: description of the dataset.
+        columns: its index.
         members: those that will be read.
-        max_idle: files that stay open while nobody reads them.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        info: DatasetInfo,
-        table: pa.Table,
-        members: tuple[str, ...],
-        max_idle: int = MAX_IDLE,
+        self, storage: Storage, info: DatasetInfo, columns: Columns, members: tuple[str, ...]
     ) -> None:
-        self.files = Files(folder, max_idle)
+        self._storage, self._columns = storage, columns
         self._local = threading.local()
-        names = [shard.name for shard in info.shards]
-        self._names = names
+        self._names = [shard.name for shard in info.shards]
         self._sizes = [shard.bytes for shard in info.shards]
-        shard = table.column("shard").combine_chunks().dictionary_encode()
-        places = [names.index(name) for name in shard.dictionary.to_pylist()]
-        self.shard = np.asarray(places, np.int64)[shard.indices.to_numpy(zero_copy_only=False)]
-        self.offset: dict[str, np.ndarray] = {}
-        self.bytes: dict[str, np.ndarray] = {}
-        self.xxh3: dict[str, np.ndarray] = {}
-        self.shapes: dict[str, np.ndarray] = {}
-        self._ending: dict[str, str] = {}
+        self._shapes = [(), *(tuple(shape) for shape in columns.header["shapes"])]
         self.dtype: dict[str, str] = {}
+        self._ending: dict[str, str] = {}
         for member in members:
-            self.offset[member] = _numbers(table, f"{member}.offset", -1)
-            self.bytes[member] = _numbers(table, f"{member}.bytes", 0)
-            self.xxh3[member] = _numbers(table, f"{member}.xxh3", 0)
-            self.shapes[member] = _shapes(table.column(f"{member}.shape"))
             self.dtype[member], codec = info.stored(member)
             self._ending[member] = CODECS[codec]
 
-    def has(self, member: str) -> np.ndarray:
-        """Return which rows hold a member, bool [rows]."""
-        return self.offset[member] >= 0
+    def shapes(self, member: str, rows: np.ndarray) -> list[tuple[int, ...]]:
+        """Return the shapes of a member at some rows; `()` where it is absent."""
+        return [self._shapes[n] for n in self._columns.take(f"{member}.shape", rows).tolist()]
 
-    def shape(self, row: int, member: str) -> tuple[int, ...]:
-        """Return the shape of a member; `()` where it is absent."""
-        return tuple(int(size) for size in self.shapes[member][row] if size)
+    def places(self, member: str, rows: np.ndarray) -> list[Place]:
+        """Return where a member lies at some rows (bytes 0 where it is absent)."""
+        own = f"{member}.shard"
+        columns = [self._columns.take(own if own in self._columns else "shard", rows)]
+        for part in ("offset", "bytes", "xxh3"):
+            columns.append(self._columns.take(f"{member}.{part}", rows))
+        lists = (column.tolist() for column in columns)
+        return [(member, *numbers) for numbers in zip(*lists, strict=True)]
 
-    def fetch(self, row: int, member: str) -> memoryview:
-        """Read a member's bytes and check them; the view holds until this thread's next call.
+    def hint(self, places: Sequence[Place]) -> None:
+        """Say what will be read soon."""
+        names = self._names
+        self._storage.prefetch([(names[s], o, n) for _, s, o, n, _ in places if n])
+
+    def read_into(self, places: Sequence[Place], outs: Sequence[np.ndarray]) -> None:
+        """Read, check and decode members of one sample straight into C-contiguous arrays.
+
+        Compressed members that lie next to each other are read at once.
 
         Raises:
-            CorruptError: the range is impossible, the file is missing or short, or the checksum
-                does not fit.
+            Failed: the range is impossible, the file is missing or short, the checksum does not
+                fit, or the bytes do not hold such an array.
         """
-        offset, size = int(self.offset[member][row]), int(self.bytes[member][row])
-        place = int(self.shard[row])
-        if offset < 0 or not 0 < size <= _MAX_MEMBER or offset + size > self._sizes[place]:
-            raise CorruptError(f"{member}: byte range {offset}+{size} is not inside its shard")
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None or len(scratch) < size:
-            scratch = self._local.scratch = bytearray(size)
-        view = memoryview(scratch)[:size]
-        name = self._names[place]
-        try:
-            with self.files.descriptor(name) as descriptor:
-                read = 0
-                while read < size:
-                    got = os.preadv(descriptor, [view[read:]], offset + read)
-                    if got == 0:
-                        raise CorruptError(f"{member}: {name} ends early")
-                    read += got
-        except OSError as error:
-            raise CorruptError(f"{member}: {name}: {error.strerror}") from None
-        if checksum(view) != int(self.xxh3[member][row]):
-            raise CorruptError(f"{member}: checksum mismatch in {name}")
-        return view
-
-    def read_into(self, row: int, member: str, out: np.ndarray) -> None:
-        """Read, check and decode a member straight into a C-contiguous array of its shape."""
-        view = self.fetch(row, member)
-        try:
-            decode_into(view, self._ending[member], out)
-        except CorruptError as error:
-            raise CorruptError(f"{member}: {error}") from None
+        start = min(place[2] for place in places)
+        end = max(place[2] + place[3] for place in places)
+        total = sum(place[3] for place in places)
+        together = (
+            len(places) > 1
+            and all(place[1] == places[0][1] for place in places)
+            and end - start <= total + _GAP * len(places)
+            and not any(self._ending[place[0]] == "npy" for place in places)
+        )
+        if not together:
+            for place, out in zip(places, outs, strict=True):
+                self._decode(place, self._bytes(place), out)
+            return
+        for place in places:
+            self._check_range(place)
+        whole = self._read(places[0], start, end - start)
+        for place, out in zip(places, outs, strict=True):
+            self._decode(place, whole[place[2] - start : place[2] - start + place[3]], out)
 
     def read(self, row: int, member: str) -> np.ndarray:
         """Read, check and decode a member into a new array, bounded first."""
-        shape = self.shape(row, member)
-        array_bytes(shape, self.dtype[member])
+        at = np.array([row])
+        (shape,), (place,) = self.shapes(member, at), self.places(member, at)
+        try:
+            array_bytes(shape, self.dtype[member])
+        except CorruptError as error:
+            raise Failed(member, self._names[place[1]], str(error)) from None
         out = np.empty(shape, self.dtype[member])
-        self.read_into(row, member, out)
+        self.read_into([place], [out])
         return out
 
-    def close(self) -> None:
-        """Close the files."""
-        self.files.close()
+    def release(self) -> None:
+        """Let go of the files."""
+        self._storage.release()
 
+    def _check_range(self, place: Place) -> None:
+        member, shard, offset, size, _ = place
+        if not 0 < size <= _MAX_MEMBER or offset + size > self._sizes[shard]:
+            reason = f"byte range {offset}+{size} is not inside its shard"
+            raise Failed(member, self._names[shard], reason)
 
-def _numbers(table: pa.Table, name: str, missing: int) -> np.ndarray:
-    column = table.column(name).combine_chunks()
-    return column.fill_null(pa.scalar(missing, column.type)).to_numpy(zero_copy_only=False)
+    def _bytes(self, place: Place) -> memoryview:
+        self._check_range(place)
+        member, shard, offset, size, _ = place
+        if self._ending[member] == "npy":  # nothing to decode: a copy in between would cost most
+            try:
+                mapped = self._storage.view(self._names[shard], offset, size)
+            except (OSError, CorruptError) as error:
+                raise self._failed(place, error) from None
+            if mapped is not None:
+                return memoryview(mapped)
+        return self._read(place, offset, size)
 
+    def _read(self, place: Place, offset: int, size: int) -> memoryview:
+        """Read into this thread's buffer; the view holds until its next call."""
+        scratch = getattr(self._local, "scratch", None)
+        if scratch is None or len(scratch) < size:
+            scratch = self._local.scratch = memoryview(np.empty(size, np.uint8))
+        view = scratch[:size]
+        try:
+            self._storage.read_into(self._names[place[1]], offset, view)
+        except (OSError, CorruptError) as error:
+            raise self._failed(place, error) from None
+        return view
 
-def _shapes(column: Any) -> np.ndarray:
-    """Return list<int32> as [rows, 5], zeros after the last axis and where null."""
-    array = column.combine_chunks()
-    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    result = np.zeros((len(array), _MAX_AXES), np.int32)
-    mask = np.arange(_MAX_AXES) < np.minimum(lengths, _MAX_AXES)[:, None]
-    values = array.flatten().to_numpy(zero_copy_only=False)
-    if int(lengths.max(initial=0)) <= _MAX_AXES:
-        result[mask] = values
-    return result
+    def _decode(self, place: Place, view: memoryview, out: np.ndarray) -> None:
+        member, shard, offset, size, digest = place
+        if checksum(view) != digest:
+            name = self._names[shard]
+            again = self._storage.invalidate(name, offset, size)
+            if again:  # what came over the network or lay in the cache was wrong
+                view = self._read(place, offset, size)
+            if not again or checksum(view) != digest:
+                raise Failed(member, name, f"checksum mismatch in {name}")
+        try:
+            decode_into(view, self._ending[member], out)
+        except CorruptError as error:
+            raise self._failed(place, error) from None
+
+    def _failed(self, place: Place, error: OSError | CorruptError) -> Failed:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{self._names[place[1]]}: {error.strerror or error}"
+        return Failed(place[0], self._names[place[1]], reason)

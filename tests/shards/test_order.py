@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fm.errors import UsageError
 from shards import order as order_module
 from shards.order import LISTED, Feistel, Order, drawn, permutation, splitmix64
-from shards.reader import Plan
+from shards.plan import Share
 
 sizes = st.integers(1, 700)
 seeds = st.integers(0, 2**63 - 1)
@@ -107,9 +107,7 @@ def test_an_epoch_does_not_depend_on_where_the_stream_began(
 def test_ranks_partition_the_global_batch(
     count: int, seed: int, batch: int, position: int, world: int, step: int
 ) -> None:
-    ranges = [
-        Plan(count, batch, seed, 0, rank, world, position).range(step) for rank in range(world)
-    ]
+    ranges = [Share(batch, rank, world, position).range(step) for rank in range(world)]
     joined = [place for start, stop in ranges for place in range(start, stop)]
     begin = position + step * batch
     assert joined == list(range(begin, begin + batch))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.reader import Batch
+from shards.batch import Batch
 from tests.conftest import TINY, tiny_samples, write_tiny
 
 BATCH = 10
@@ -383,7 +383,7 @@ def test_a_batch_moves_to_a_device(reference: list[Batch]) -> None:
         {"rank": -1},
         {"position": -1},
         {"epoch": -1},
-        {"threads": 0},
+        {"threads": -1},
         {"steps": -1},
         {"max_bad": 2.0},
         {"modalities": ["s2l1c_1"]},
