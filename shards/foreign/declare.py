@@ -37,6 +37,7 @@ class ArrayMember:
         label: of a mask, its label.
         places: where the member says what of the sample (`PLACES`), for `zarr.zip`.
         aliases: other names that the file may give its bands.
+        optional: whether a member without this array is in order (`zarr.zip`).
         unsaid: why scale or offset must be said by the user; shown in the error.
     """
 
@@ -53,6 +54,7 @@ class ArrayMember:
     label: LabelInfo | None = None
     places: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[tuple[str, ...], ...] = ()
+    optional: bool = False
     unsaid: str = ""
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...] | None:
