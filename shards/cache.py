@@ -8,6 +8,7 @@ a crash or a power cut tears is found by its checksum and counts as absent.
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import re
@@ -50,13 +51,13 @@ class Block:
     size: int
     version: str
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Name of its file in the cache: 32 hex digits of what it is, whatever the version."""
         place = json.dumps([self.url, self.name, self.offset, self.size])
         return xxhash.xxh3_128_hexdigest(place.encode())
 
-    @property
+    @functools.cached_property
     def identity(self) -> bytes:
         """What stands behind the content in the cache."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
@@ -171,7 +172,7 @@ class BlockCache:
 
     def has(self, block: Block) -> bool:
         """Say whether a file of the block is there, without checking it."""
-        return self._path(block).exists()
+        return os.path.exists(self._path(block))
 
     def whole(self, block: Block, download: Callable[[int], None]) -> Path:
         """Return a local file with a whole remote file.
@@ -217,7 +218,7 @@ class BlockCache:
     def drop(self, block: Block) -> None:
         """Forget a block, and the whole file if that is what it describes."""
         with self._mendable(), self._file_lock:
-            self._files.remove(self._path(block))
+            self._files.remove(Path(self._path(block)))
             for path in self._versions(block):
                 self._files.remove(path)
                 if path in self._pins:
@@ -270,7 +271,7 @@ class BlockCache:
             left = memoryview(part)
             while left:
                 left = left[os.write(claim, left) :]
-        path = self._path(block)
+        path = Path(self._path(block))
         path.parent.mkdir(exist_ok=True)
         os.utime(claim)  # fetched just now, however long ago the file was begun
         self._files.settle(block.key, path)
@@ -287,11 +288,11 @@ class BlockCache:
         try:
             stat = os.fstat(descriptor)
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size, block.version)
-            if self._checked.get(str(path)) != stamp:
+            if self._checked.get(path) != stamp:
                 right = _right(descriptor, stat.st_size, block)
                 if right is None:
                     self.counters.add("damaged")
-                    self._files.remove(path)
+                    self._files.remove(Path(path))
                 if not right:
                     yield None
                     return
@@ -322,7 +323,7 @@ class BlockCache:
                 stat.st_size == block.size
                 and f"{_hash_file(descriptor, block.size):016x}" == wanted
             ):
-                self._mark(path, stamp)
+                self._mark(str(path), stamp)
                 os.utime(descriptor, ns=(time.time_ns(), stat.st_mtime_ns))
                 if path in self._pins:
                     os.close(self._pins[path])
@@ -342,17 +343,17 @@ class BlockCache:
 
     # small parts
 
-    def _path(self, block: Block) -> Path:
-        return self.folder / "blocks" / block.key[:2] / block.key[2:]
+    def _path(self, block: Block) -> str:
+        return f"{self.folder}/blocks/{block.key[:2]}/{block.key[2:]}"
 
     def _evicted(self, path: str) -> None:
         self._checked.pop(path, None)
         self.counters.add("evictions")
 
-    def _mark(self, path: Path, stamp: tuple[int, int, int, str]) -> None:
+    def _mark(self, path: str, stamp: tuple[int, int, int, str]) -> None:
         if len(self._checked) > 100_000:  # other processes evict too, so entries may be stale
             self._checked.clear()
-        self._checked[str(path)] = stamp
+        self._checked[path] = stamp
 
     @contextlib.contextmanager
     def _mendable(self) -> Iterator[None]:

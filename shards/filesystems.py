@@ -66,10 +66,12 @@ def _status(error: BaseException) -> int | None:
     """Return the HTTP status that an error of aiohttp, gcsfs, botocore or azure carries."""
     response = getattr(error, "response", None)
     answer = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    # a body that was cut off has the code 400 inside aiohttp, which no server sent
+    code = None if type(error).__module__.startswith("aiohttp.") else getattr(error, "code", None)
     for value in (
         getattr(error, "status", None),
         getattr(error, "status_code", None),
-        getattr(error, "code", None),
+        code,
         answer.get("HTTPStatusCode"),
     ):
         if isinstance(value, int) and 100 <= value < 600:

@@ -27,6 +27,7 @@ CACHE_BYTES = 20 * 10**9
 _LARGEST_SMALL = 2**28
 """`read_bytes` refuses larger files."""
 _AHEAD_BYTES = 2**30
+_KEPT_BLOCKS = 50_000
 _LONGEST_PAUSE = 20.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*(/[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*)*")
 _VERSIONS = ("etag", "content-md5", "md5hash", "generation", "last-modified", "lastmodified")
@@ -117,7 +118,9 @@ class RemoteStorage:
         if self._query:  # another query may be another dataset, and it may be secret
             self._place += "?" + xxhash.xxh3_128_hexdigest(self._query.encode())
         self._block_bytes, self._retries, self._backoff = block_bytes, retries, backoff
+        self._blocks: dict[tuple[str, int], Block] = {}
         self._known: dict[str, tuple[int, str]] = {}
+        self._asking = [threading.Lock() for _ in range(64)]
         self._closed = threading.Event()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shards-remote")
@@ -234,8 +237,14 @@ class RemoteStorage:
 
     def _block(self, name: str, number: int) -> Block:
         size, version = self._info(name)
-        offset = number * self._block_bytes
-        return Block(self._place, name, offset, min(self._block_bytes, size - offset), version)
+        found = self._blocks.get((name, number))
+        if found is None or found.version != version:
+            offset, most = number * self._block_bytes, self._block_bytes
+            found = Block(self._place, name, offset, min(most, size - offset), version)
+            if len(self._blocks) >= _KEPT_BLOCKS:
+                self._blocks.clear()
+            self._blocks[name, number] = found
+        return found
 
     def _download(self, block: Block) -> Callable[[], bytes]:
         def download() -> bytes:
@@ -299,21 +308,28 @@ class RemoteStorage:
     def _info(self, name: str) -> tuple[int, str]:
         """Return the size of a file and what identifies its present content; asked for once."""
         found = self._known.get(name)
-        if found is None:
-            path = self._full(name)
-            told = self._try(name, lambda: self._fs.info(path))
-            if told.get("type") == "directory":
-                raise MissingError(f"{self.url}/{name} is a folder, not a file; check the URL")
-            size = told.get("size")
-            if size is None:
-                raise FMError(
-                    f"{self.url}/{name}: the server does not tell the size; use one that sends "
-                    "Content-Length"
-                )
-            lower = {key.lower(): value for key, value in told.items()}
-            marks = [str(lower[key]) for key in _VERSIONS if lower.get(key)][:1]
-            found = self._known[name] = int(size), " ".join([str(size), *marks])
+        if found is not None:
+            return found
+        with self._asking[hash(name) % len(self._asking)]:
+            found = self._known.get(name)
+            if found is None:
+                found = self._known[name] = self._ask(name)
         return found
+
+    def _ask(self, name: str) -> tuple[int, str]:
+        path = self._full(name)
+        told = self._try(name, lambda: self._fs.info(path))
+        if told.get("type") == "directory":
+            raise MissingError(f"{self.url}/{name} is a folder, not a file; check the URL")
+        size = told.get("size")
+        if size is None:
+            raise FMError(
+                f"{self.url}/{name}: the server does not tell the size; use one that sends "
+                "Content-Length"
+            )
+        lower = {key.lower(): value for key, value in told.items()}
+        marks = [str(lower[key]) for key in _VERSIONS if lower.get(key)][:1]
+        return int(size), " ".join([str(size), *marks])
 
     def _forget(self, name: str) -> None:
         self._known.pop(name, None)
