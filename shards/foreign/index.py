@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 
 from fm.console import progress
 from fm.errors import FMError, UsageError
-from fm.files import atomic_folder, sha256_file, write_atomic
+from fm.files import atomic_folder, sha256_file
 from fm.normalize import Statistics
 from shards.foreign import fragment as fragments
 from shards.foreign.declare import ArrayMember, Declaration
@@ -170,9 +169,9 @@ def _read_all(
             bar.advance()
 
     threads = workers or min(8, os.cpu_count() or 1)
-    with progress("reading members", sum(counts.values())) as bar:
-        with ThreadPoolExecutor(threads) as pool:
-            results = list(pool.map(one, range(len(tars.names))))
+    total = sum(counts.values())
+    with progress("reading members", total) as bar, ThreadPoolExecutor(threads) as pool:
+        results = list(pool.map(one, range(len(tars.names))))
     problems = [result for result in results if isinstance(result, str)]
     if problems:
         raise FMError(listed(problems))

@@ -13,7 +13,7 @@ from shards.foreign import metadata
 from shards.foreign.declare import ArrayMember, Declaration, is_pickle
 from shards.foreign.fragment import MAX_MEMBER, array_of, holds
 from shards.foreign.keys import split_name
-from shards.foreign.tar_scan import Entry, scan
+from shards.foreign.tar_scan import Entry, Read, scan
 from shards.foreign.zarr_zip import ZipStore
 from shards.format import check_shard
 from shards.sources.sensor_file import listed
@@ -177,7 +177,7 @@ def _peek(storage: Storage, tar: str, entry: Entry, members: Sequence[object]) -
     return problems
 
 
-def _reader(storage: Storage, tar: str):  # type: ignore[no-untyped-def]
+def _reader(storage: Storage, tar: str) -> Read:
     size = storage.size(tar)
 
     def read(offset: int, count: int) -> bytes:
