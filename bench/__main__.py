@@ -13,13 +13,17 @@ from bench.runner import Bench, measure
 from fm.console import note
 from fm.errors import FMError, UsageError, suggest
 
-HELPERS = frozenset({"__init__", "__main__", "machine", "report", "runner"})
-"""Files of this folder that are no comparison."""
-
 
 def names(folder: Path = Path(__file__).parent) -> list[str]:
-    """List the comparisons: one file each."""
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in HELPERS)
+    """List the comparisons: the files that define `BENCH`."""
+    files = sorted(folder.glob("*.py"))
+    return [path.stem for path in files if "\nBENCH = " in path.read_text(encoding="utf-8")]
+
+
+def family(name: str) -> list[str]:
+    """Return the comparison of a name, or all whose names begin with it and an underscore."""
+    found = names()
+    return [name] if name in found else [n for n in found if n.startswith(f"{name}_")] or [name]
 
 
 def find(name: str) -> Bench:
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Run comparisons. BENCH_QUICK=1 makes each short and keeps no result.",
-        epilog="example: python -m bench engine",
+        epilog="example: python -m bench engine; shards runs all that begin with shards_",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a comparison, or all")
     parser.add_argument("--list", action="store_true", help="list the comparisons")
@@ -76,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if not parsed.names:
             raise UsageError(f"name a bench: {', '.join([*names(), 'all'])}")
-        wanted = names() if "all" in parsed.names else list(dict.fromkeys(parsed.names))
+        asked = names() if "all" in parsed.names else parsed.names
+        wanted = list(dict.fromkeys(n for name in asked for n in family(name)))
         if len(wanted) == 1:
             run(find(wanted[0]), quick=quick)
             return 0

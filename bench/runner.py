@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,44 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """A number that is no time of a competitor: a count, a size, bytes of memory.
+
+    Attributes:
+        name: what it is.
+        value: the number; None when it could not be had here.
+        unit: in words.
+        at_most: a bound that was promised, or None.
+        at_least: another, or None.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return it as a value of the result."""
+        bounds = []
+        if self.at_most is not None:
+            bounds.append((f"at most {self.at_most:g}", self.value, self.at_most))
+        if self.at_least is not None:
+            bounds.append((f"at least {self.at_least:g}", self.at_least, self.value))
+        holds = None
+        if bounds and self.value is not None:
+            holds = all(low <= high for _, low, high in bounds)
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "spread": None,
+            "target": " and ".join(text for text, _, _ in bounds) or None,
+            "holds": holds,
+        }
+
+
+@dataclass(frozen=True)
 class Bench:
     """One comparison.
 
@@ -91,6 +129,8 @@ class Bench:
         versions: packages whose versions are recorded.
         check: called after the last round; raises FMError when the competitors did not do the
             same work.
+        facts: numbers beside the times, given whether this is a quick run; taken after the last
+            round, while the competitors are still open.
     """
 
     name: str
@@ -104,6 +144,7 @@ class Bench:
     warmup: int = 3
     versions: tuple[str, ...] = ()
     check: Callable[[], None] = lambda: None
+    facts: Callable[[bool], Sequence[Fact]] = lambda quick: ()
 
     def __post_init__(self) -> None:
         if self.unit != "ms" and not self.unit.endswith("/s"):
@@ -123,12 +164,14 @@ class Measured:
         settings: competitor to its settings, None for an absent one.
         rounds: counted rounds.
         warmup: repetitions of each competitor before them.
+        facts: numbers beside the times.
     """
 
     seconds: dict[str, list[float] | None]
     settings: dict[str, dict[str, Any] | None]
     rounds: int
     warmup: int
+    facts: tuple[Fact, ...] = ()
 
 
 def _timed(step: Step) -> float:
@@ -159,7 +202,7 @@ def measure(bench: Bench, *, quick: bool) -> Measured:
             made = prepare(quick)
             if made is not None:
                 ready[name], settings[name] = made, dict(made.settings)
-        if not ready:
+        if not ready and bench.competitors:
             raise FMError(f"bench {bench.name}: every competitor is absent; see docs/bench.md")
         warmup = 1 if quick else bench.warmup
         for _ in range(warmup):
@@ -167,7 +210,7 @@ def measure(bench: Bench, *, quick: bool) -> Measured:
                 competitor.step()
         names = list(ready)
         seconds: dict[str, list[float]] = {name: [] for name in names}
-        rounds = bench.quick_rounds if quick else bench.rounds
+        rounds = (bench.quick_rounds if quick else bench.rounds) if ready else 0
         gc.collect()
         done = 0
         with progress(f"bench {bench.name}", rounds) as bar:
@@ -180,10 +223,12 @@ def measure(bench: Bench, *, quick: bool) -> Measured:
                 done += 1
                 bar.advance()
         bench.check()
+        facts = tuple(bench.facts(quick))
     finally:
         for competitor in ready.values():
             competitor.close()
-    return Measured({n: seconds.get(n) for n in bench.competitors}, settings, done, warmup)
+    taken = {name: seconds.get(name) for name in bench.competitors}
+    return Measured(taken, settings, done, warmup, facts)
 
 
 def spread_kind(rounds: int) -> str:
@@ -223,7 +268,7 @@ def values(bench: Bench, measured: Measured) -> list[dict[str, Any]]:
             other, unit = numbers[target.over], "ratio"
             samples = None if samples is None or other is None else samples / other
         rows.append(_row(target.name, samples, unit, target))
-    return rows
+    return rows + [fact.row() for fact in measured.facts]
 
 
 def _row(name: str, samples: np.ndarray | None, unit: str, target: Target | None) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shards.batch import Batch
     from shards.codec import webdataset_decode
     from shards.codec import webdataset_decode as decode
     from shards.dataset import Dataset, open
     from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
     from shards.integrity import Problem, Report, verify
     from shards.order import Order
-    from shards.batch import Batch
     from shards.sample import Sample
     from shards.writer import Declared, write_dataset
 
