@@ -1,4 +1,4 @@
-"""Tensors out of a pickle without running it: an unpickler that knows six names.
+"""Tensors out of a pickle without running it: an unpickler that looks nothing up.
 
 `torch.save` writes a zip with one pickle of structure and one file a storage; `pickle.dump` of a
 NumPy array writes a pickle alone. A pickle is a program that may call anything it can name, so
@@ -12,7 +12,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -103,15 +103,19 @@ class _Dtype:
             raise CorruptError("an array of records")
 
     def value(self) -> np.dtype:
-        order = self._order if self._order in "<>=" else "="
-        return np.dtype(self._text).newbyteorder(order)  # type: ignore[call-overload]
+        return np.dtype(self._text).newbyteorder(">" if self._order == ">" else "<")
 
 
-class _Marker:
-    """Stands for a class that is only named."""
+class _Named(NamedTuple):
+    """Stands for what a pickle names. Immutable: a pickle can set attributes of what it names."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+    call: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.call is None:
+            raise CorruptError(f"it calls {self.name}")
+        return self.call(*arguments)
 
 
 def _reconstruct(*_: Any) -> _Empty:
@@ -141,15 +145,26 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
     return np.ascontiguousarray(view)
 
 
-_NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Empty:
+    made = _Empty()
+    made.__setstate__((1, shape, dtype, order == "F", bytes(raw)))
+    return made
+
+
+_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Marker("ndarray"),
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    **{("torch", name): _Marker(name) for name in _STORAGES},
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+}
+_NAMES: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("numpy", "ndarray"): _Named("ndarray"),
+    **{("torch", name): _Named(name) for name in _STORAGES},
+    **{name: _Named(name[1], call) for name, call in _CALLS.items()},
 }
 
 
@@ -191,12 +206,16 @@ def _load_zip(data: bytes) -> Any:
 
         def storage(pid: Any) -> np.ndarray:
             kind, marker, key, _, count = pid
-            if kind != "storage" or not isinstance(marker, _Marker) or marker.name == "ndarray":
+            if kind != "storage" or getattr(marker, "name", None) not in _STORAGES:
                 raise CorruptError("a reference that is no storage")
             entry = archive.getinfo(f"{folder}/data/{key}")
             dtype = _STORAGES[marker.name]
             width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-            if entry.file_size != count * width or entry.file_size > MAX_BYTES:
+            if (
+                entry.file_size != count * width
+                or entry.file_size > MAX_BYTES
+                or entry.compress_type
+            ):
                 raise CorruptError("a storage of another size than it says")
             if key not in known:
                 raw = archive.read(entry)

@@ -83,7 +83,7 @@ class ZipStore:
         if size > limit or packed > limit + 1024:
             raise CorruptError(f"zip entry {name!r} of {size} bytes is larger than possible")
         head = self._data[at : at + 30]
-        if len(head) < 30 or head[:4] != b"PK\x03\x04":
+        if len(head) < 30 or bytes(head[:4]) != b"PK\x03\x04":
             raise CorruptError(f"zip entry {name!r} is not where the directory says")
         start = at + 30 + sum(struct.unpack("<HH", head[26:30]))
         body = self._data[start : start + packed]
