@@ -1,6 +1,5 @@
 """Datasets at a URL: byte ranges through fsspec, tried again, read ahead, kept on local disk."""
 
-import contextlib
 import os
 import random
 import re
@@ -30,8 +29,11 @@ _AHEAD_BYTES = 2**30
 _KEPT_BLOCKS = 50_000
 _LONGEST_PAUSE = 20.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*(/[A-Za-z0-9_][A-Za-z0-9_.+=@,-]*)*")
-_VERSIONS = ("etag", "content-md5", "md5hash", "generation", "last-modified", "lastmodified")
-_VERSIONS += ("last_modified", "mtime", "updated", "created")
+_VERSIONS = (
+    *("etag", "content-md5", "md5hash", "generation", "last-modified", "lastmodified"),
+    *("last_modified", "mtime", "updated", "created"),
+)
+"""What filesystems call that which changes when a file does, best first."""
 
 
 class MissingError(FMError, FileNotFoundError):
@@ -56,8 +58,7 @@ class RemoteStorage:
     Args:
         url: of the dataset's folder: `https://`, `s3://`, `gs://`, `memory://` and whatever else
             fsspec knows. A query (`?token=...`) is sent with every request and never shown.
-        cache: folder of the user's choice; the variable `EOFM_CACHE` when None. `memory://` alone
-            works without.
+        cache: folder of the user's choice; the variable `EOFM_CACHE` when None.
         cache_bytes: bound on what the cache folder holds.
         block_bytes: bytes fetched at once.
         retries: how often a request is repeated.
@@ -107,13 +108,13 @@ class RemoteStorage:
                 "and backoff at least 0, timeout above 0"
             )
         folder = cache or os.environ.get("EOFM_CACHE") or None
-        if folder is None and scheme != "memory":
+        if folder is None:
             raise UsageError(
                 f"{self.url}: remote data needs a cache folder; pass cache= or set EOFM_CACHE"
             )
         self._fs = open_filesystem(scheme, self.url, timeout, options or {})
-        self._cache = BlockCache(folder, cache_bytes) if folder is not None else None
-        self.counters = self._cache.counters if self._cache else Counters()
+        self._cache = BlockCache(folder, cache_bytes)
+        self.counters: Counters = self._cache.counters
         self._place = self.url
         if self._query:  # another query may be another dataset, and it may be secret
             self._place += "?" + xxhash.xxh3_128_hexdigest(self._query.encode())
@@ -123,7 +124,7 @@ class RemoteStorage:
         self._asking = [threading.Lock() for _ in range(64)]
         self._closed = threading.Event()
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shards-remote")
+        self._pool: ThreadPoolExecutor | None = None
         self._ahead_bytes = ahead_bytes or min(_AHEAD_BYTES, cache_bytes // 2)
         self._ahead: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
@@ -166,13 +167,11 @@ class RemoteStorage:
         end = offset + len(view)
         if end > self.size(name):
             raise CorruptError(f"{name} ends early")
-        if self._cache is None:
-            view[:] = self._range(name, offset, end)
-            self.counters.add("bytes_fetched", len(view))
-            return
         blocks = [self._block(name, number) for number in self._numbers(offset, end)]
         if len(blocks) > 1:
-            self._fetch_ahead([block for block in blocks[1:] if not self._cache.has(block)])
+            self.prefetch(
+                [(b.name, b.offset, b.size) for b in blocks[1:] if not self._cache.has(b)]
+            )
         for block in blocks:
             first, last = max(offset, block.offset), min(end, block.offset + block.size)
             part = view[first - offset : last - offset]
@@ -185,10 +184,7 @@ class RemoteStorage:
 
         Raises:
             FMError: it is larger than the cache, or cannot be read.
-            UsageError: there is no cache folder (`memory://` without `cache`).
         """
-        if self._cache is None:
-            raise UsageError(f"{self.url}/{name}: a local copy needs a cache folder; pass cache=")
         size, version = self._info(name)
         whole = Block(self._place, name, 0, size, version)
         return self._cache.whole(whole, lambda descriptor: self._copy(name, size, descriptor))
@@ -202,8 +198,6 @@ class RemoteStorage:
         Args:
             ranges: `(name, offset, size)` in the order in which they will be read.
         """
-        if self._cache is None:
-            return
         for name, offset, size in ranges:
             for number in self._numbers(offset, offset + size):
                 self._submit((name, number))
@@ -214,21 +208,32 @@ class RemoteStorage:
         Returns:
             True: the bytes may be right the next time.
         """
-        if self._cache is not None:
-            with contextlib.suppress(FMError):  # then there is nothing to drop that would be read
-                total, version = self._info(name)
-                for number in self._numbers(offset, min(offset + size, total)):
-                    self._cache.drop(self._block(name, number))
-                self._cache.drop(Block(self._place, name, 0, total, version))
+        total, version = self._info(name)
+        for number in self._numbers(offset, min(offset + size, total)):
+            self._cache.drop(self._block(name, number))
+        self._cache.drop(Block(self._place, name, 0, total, version))
         self._forget(name)
         return True
 
+    def release(self) -> None:
+        """Forget what should be read ahead, and let the threads end; they start again when needed.
+
+        Local copies stay: they may be mapped.
+        """
+        with self._lock:
+            pool, self._pool = self._pool, None
+            self._ahead.clear()
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
     def close(self) -> None:
-        """Stop reading ahead; requests under way end first."""
+        """End for good; requests under way end first, those that are being repeated do not."""
         self._closed.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._cache is not None:
-            self._cache.close()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._cache.close()
 
     # blocks
 
@@ -254,24 +259,18 @@ class RemoteStorage:
 
         return download
 
-    def _fetch_ahead(self, blocks: Sequence[Block]) -> None:
-        for block in blocks:
-            self._submit((block.name, block.offset // self._block_bytes))
-
     def _submit(self, wanted: tuple[str, int]) -> None:
         """Queue a block for reading ahead unless it is queued or the queue is full."""
         with self._lock:
             full = (len(self._ahead) + 1) * self._block_bytes > self._ahead_bytes
             if full or wanted in self._ahead or self._closed.is_set():
                 return
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards-remote")
             self._ahead.add(wanted)
-        try:
             self._pool.submit(self._fetch, wanted)
-        except RuntimeError:  # closed in between
-            self._ahead.discard(wanted)
 
     def _fetch(self, wanted: tuple[str, int]) -> None:
-        assert self._cache is not None
         try:
             block = self._block(*wanted)
             if block.size > 0 and not self._cache.has(block):
@@ -286,17 +285,18 @@ class RemoteStorage:
         """Write a whole file to a descriptor, several blocks at a time."""
         starts = deque(range(0, size, self._block_bytes))
         flying: deque[tuple[int, Future[bytes]]] = deque()
-        while starts or flying:
-            while starts and len(flying) < self._threads:
-                start = starts.popleft()
-                end = min(start + self._block_bytes, size)
-                flying.append((start, self._pool.submit(self._range, name, start, end)))
-            start, future = flying.popleft()
-            data = memoryview(future.result())
-            self.counters.add("bytes_fetched", len(data))
-            while data:
-                written = os.pwrite(descriptor, data, start)
-                start, data = start + written, data[written:]
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="shards-remote") as pool:
+            while starts or flying:
+                while starts and len(flying) < self._threads:
+                    start = starts.popleft()
+                    end = min(start + self._block_bytes, size)
+                    flying.append((start, pool.submit(self._range, name, start, end)))
+                start, future = flying.popleft()
+                data = memoryview(future.result())
+                self.counters.add("bytes_fetched", len(data))
+                while data:
+                    written = os.pwrite(descriptor, data, start)
+                    start, data = start + written, data[written:]
 
     # requests
 

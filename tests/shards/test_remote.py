@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def opened(url: str, cache: Path | None, **options: object):
+def opened(url: str, cache: Path, **options: object):
     settings = {"block_bytes": BLOCK, "backoff": 0.001, "timeout": 5.0, "threads": 4}
     storage = RemoteStorage(url, cache, **(settings | options))
     try:
@@ -306,6 +306,28 @@ def test_a_block_damaged_on_disk_is_fetched_again(folder: Path, tmp_path: Path) 
         assert storage.counters.misses == 33
 
 
+def test_releasing_ends_the_threads_and_keeps_the_rest(folder: Path, tmp_path: Path) -> None:
+    with (
+        FlakyServer(folder, Plan(latency=0.1)) as server,
+        opened(server.url, tmp_path, threads=2) as storage,
+    ):
+        path = storage.local("S2L1C/a_000002.tar")
+        storage.prefetch([("a_000001.tar", 0, 11 * BLOCK)])
+        storage.release()
+        limit = time.monotonic() + 10
+        while _threads() and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert not _threads()
+        assert storage.counters.misses <= 3
+        assert path.exists()
+        storage.prefetch([("a_000001.tar", 0, 1)])
+        assert wrong(storage, folder, pieces(5, 3)) == 0
+
+
+def _threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("shards-remote")]
+
+
 def test_closing_does_not_wait_for_retries(folder: Path, tmp_path: Path) -> None:
     with FlakyServer(folder) as server:
         server.status = 503
@@ -316,25 +338,23 @@ def test_closing_does_not_wait_for_retries(folder: Path, tmp_path: Path) -> None
         assert time.monotonic() - start < 5
         with pytest.raises(FMError, match="was closed"):
             storage.size("a_000001.tar")
-    assert not [t for t in threading.enumerate() if t.name.startswith("shards-remote")]
+    assert not _threads()
 
 
-def test_memory_needs_no_cache_and_may_have_one(tmp_path: Path) -> None:
+def test_another_filesystem_than_http(tmp_path: Path) -> None:
     data = np.random.default_rng(0).bytes(3 * BLOCK)
     fsspec.filesystem("memory").pipe("/set/a.tar", data)
-    with opened("memory://set", None) as storage:
-        storage.prefetch([("a.tar", 0, 10)])
+    with opened("memory://set/", tmp_path) as storage:
         assert read(storage, "a.tar", 70, 2 * BLOCK) == data[70 : 70 + 2 * BLOCK]
-        assert storage.read_bytes("a.tar") == data
-        with pytest.raises(UsageError, match="needs a cache folder"):
-            storage.local("a.tar")
+        assert storage.read_bytes("a.tar") == storage.local("a.tar").read_bytes() == data
+        assert storage.url == "memory://set"
         with pytest.raises(MissingError, match=r"memory://set/b\.tar: not found"):
             storage.size("b.tar")
+        fsspec.filesystem("memory").pipe("/set/deep/b.tar", data)
+        with pytest.raises(MissingError, match="deep is a folder, not a file"):
+            storage.size("deep")
         with pytest.raises(CorruptError, match=r"a\.tar ends early"):
             read(storage, "a.tar", 3 * BLOCK - 1, 2)
-    with opened("memory://set/", tmp_path) as storage:
-        assert storage.local("a.tar").read_bytes() == data
-        assert storage.url == "memory://set"
 
 
 def test_a_cache_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
