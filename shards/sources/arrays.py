@@ -195,7 +195,7 @@ def make(row: Row, *, stacks: Sequence[Stack], recipes: Mapping[str, Recipe]) ->
 
 
 def _stacks(arguments: Namespace) -> dict[str, Stack]:
-    files = _named("--modality", arguments.modality)
+    files = declare.pairs("--modality", arguments.modality)
     for name in files:
         check_member(name)
     axes = dict(declare.split_options("--axes", arguments.axes, list(files)))
@@ -220,7 +220,7 @@ def _masks(
     arguments: Namespace, labels: Mapping[str, LabelInfo], problems: list[str]
 ) -> dict[str, Stack]:
     found = {}
-    for label, text in _named("--mask", arguments.mask).items():
+    for label, text in declare.pairs("--mask", arguments.mask).items():
         if label in labels:
             raise UsageError(f"label {label!r} is given twice")
         if class_names(arguments, label) is None:
@@ -230,25 +230,13 @@ def _masks(
 
 
 def _ignore(arguments: Namespace, label: str) -> int | None:
-    text = _named("--ignore", arguments.ignore).get(label)
+    text = declare.pairs("--ignore", arguments.ignore).get(label)
     if text is None:
         return None
     try:
         return int(text)
     except ValueError:
         raise UsageError(f"--ignore {label}={text}: give a whole number") from None
-
-
-def _named(option: str, values: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UsageError(f"{option} {text}: write NAME=VALUE")
-        if name in found:
-            raise UsageError(f"{option} is given twice for {name}")
-        found[name] = value
-    return found
 
 
 def _stack(name: str, text: str, axes: str) -> Stack:

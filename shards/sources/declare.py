@@ -90,6 +90,23 @@ def given(arguments: Namespace, modalities: Sequence[str]) -> dict[str, Given]:
     return {name: Given(name, **values) for name, values in found.items()}
 
 
+def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
+    """Split options written `NAME=VALUE`, each name once.
+
+    Raises:
+        UsageError: another form, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{option} {text}: write NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} is given twice for {name}")
+        found[name] = value
+    return found
+
+
 def split_options(
     option: str, values: Iterable[str], names: Sequence[str]
 ) -> Iterator[tuple[str, str]]:

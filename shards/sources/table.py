@@ -16,6 +16,7 @@ from typing import Any
 from fm.errors import FMError, UsageError, suggest
 from shards.format import LabelInfo, check_key, check_member
 from shards.sample import check_label, parse_time
+from shards.sources.declare import pairs
 
 COLUMNS = ("key", "lon", "lat", "time", "times", "split", "crs", "transform")
 """Columns with a meaning; all but `key` may be absent."""
@@ -94,7 +95,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
     """
     path: Path = arguments.table
     names, columns = _load(path)
-    renamed = _pairs("--column", arguments.column)
+    renamed = pairs("--column", arguments.column)
     for name in renamed:
         if name not in COLUMNS:
             raise UsageError(f"--column {name}=...: {suggest(name, COLUMNS)}")
@@ -114,7 +115,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
                 raise UsageError(f"label {label!r} is given twice")
             labels[check_member(label)] = (kind, column)
     classes = {
-        label: _class_names(text) for label, text in _pairs("--classes", arguments.classes).items()
+        label: _class_names(text) for label, text in pairs("--classes", arguments.classes).items()
     }
     if problems:
         return [], {}, problems
@@ -153,7 +154,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
 
 def class_names(arguments: Namespace, label: str) -> tuple[str, ...] | None:
     """The class names that `--classes` gives a label; None when it gives none."""
-    text = _pairs("--classes", arguments.classes).get(label)
+    text = pairs("--classes", arguments.classes).get(label)
     return None if text is None else _class_names(text)
 
 
@@ -189,18 +190,6 @@ def _load(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
     return names, {
         name: [row[place].strip() or None for row in rows[1:]] for place, name in enumerate(names)
     }
-
-
-def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UsageError(f"{option} {text}: write NAME=VALUE")
-        if name in found:
-            raise UsageError(f"{option} is given twice for {name}")
-        found[name] = value
-    return found
 
 
 def _class_names(text: str) -> tuple[str, ...]:
