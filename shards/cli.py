@@ -11,6 +11,7 @@ from fm.command import Command
 
 VERBS = {
     "build": "shards.verbs.build",
+    "index": "shards.verbs.index",
     "info": "shards.verbs.info",
     "verify": "shards.verbs.verify",
     "show": "shards.verbs.show",
