@@ -8,6 +8,7 @@ somebody else wrote have no sample ranges; there the first and the last net are 
 Tars are read by threads, piece by piece, so that memory does not depend on what an index claims.
 """
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -25,6 +26,7 @@ from fm.console import Bar, progress
 from fm.errors import FMError, UsageError
 from shards import index as index_file
 from shards.codec import CorruptError
+from shards.columns_build import build_columns
 from shards.format import (
     COLUMNS,
     DESCRIPTION,
@@ -112,28 +114,45 @@ def verify(
             or the journal is of another dataset.
         UsageError: fewer than one thread.
     """
+    with contextlib.closing(open_storage(path, cache)) as storage:
+        info = describe(storage)
+        if info.root is None:
+            return check(storage, storage, info, threads=threads, journal=journal)[0]
+        with contextlib.closing(open_storage(info.root, cache)) as tars:
+            return check(storage, tars, info, threads=threads, journal=journal)[0]
+
+
+def check(
+    storage: Storage,
+    tars: Storage,
+    info: DatasetInfo,
+    *,
+    threads: int = THREADS,
+    journal: str | os.PathLike[str] | None = None,
+) -> tuple[Report, pa.Table | None]:
+    """Do the work of `verify`; also return the index, None when it cannot be trusted.
+
+    Args:
+        storage: where the index lies.
+        tars: where the tars lie.
+        info: the description.
+        threads: as in `verify`.
+        journal: as in `verify`.
+    """
     if threads < 1:
         raise UsageError(f"threads={threads}: give at least 1")
-    storage = open_storage(path, cache)
-    try:
-        info = describe(storage)
-        ledger = None if journal is None else Journal(journal, info.manifest_hash)
-        report = Report(storage.url, shards=len(info.shards))
-        table = read_index(storage, info, report)
-        report.samples = 0 if table is None else len(table)
-        _extra(storage, info, report)
-        tars = storage if info.root is None else open_storage(info.root, cache)
-        catalogue = None if table is None else Catalogue(table, info)
-        for row in catalogue.strays() if catalogue else ():
-            detail = "names a tar that dataset.json does not list"
+    ledger = None if journal is None else Journal(journal, info.manifest_hash)
+    report = Report(storage.url, shards=len(info.shards))
+    table = read_index(storage, info, report)
+    report.samples = 0 if table is None else len(table)
+    _extra(storage, info, report)
+    catalogue = None if table is None else Catalogue(table, info)
+    if catalogue is not None:
+        detail = "names a tar that dataset.json does not list"
+        for row in catalogue.strays():
             report.problems.append(Problem("index", detail, key=catalogue.key(row)))
-        try:
-            _Pass(tars, info, catalogue, ledger, report).run(threads)
-        finally:
-            tars.close()
-    finally:
-        storage.close()
-    return report
+    _Pass(tars, info, catalogue, ledger, report).run(threads)
+    return report, table
 
 
 def describe(storage: Storage) -> DatasetInfo:
@@ -198,8 +217,6 @@ def _columns(storage: Storage, parquet: Path, info: DatasetInfo, report: Report)
         stream = open(found, "rb")  # noqa: SIM115 (closed below)
     except OSError:
         return
-    from shards.columns_build import build_columns
-
     with stream, tempfile.TemporaryFile() as wanted:
         build_columns(parquet, info, wanted)
         wanted.seek(0)

@@ -14,6 +14,7 @@ import shards
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from shards import index
+from shards.columns_build import write_columns
 from shards.format import INDEX, write_info
 from tests.conftest import write_tiny
 
@@ -253,8 +254,6 @@ def test_tars_of_somebody_else_are_checked_by_member_and_file(copy: Path, tmp_pa
 
 
 def test_the_copy_of_the_index_must_agree_with_it(copy: Path) -> None:
-    from shards.columns_build import write_columns
-
     path = copy / "index.bin"
     if not path.exists():
         write_columns(copy / INDEX, shards.open(copy).info, path)
