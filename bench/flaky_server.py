@@ -12,8 +12,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
@@ -126,6 +127,12 @@ class FlakyServer:
         self._server.server_close()
         self._thread.join()
 
+    def again(self, seed: int) -> None:
+        """Forget what was asked for, and do harm by another seed from now on."""
+        with self._lock:
+            self.plan = replace(self.plan, seed=seed)
+            self._attempts.clear()
+
     def next_fault(self, path: str, span: str) -> str | None:
         """Decide on one request for bytes, and count it."""
         with self._lock:
@@ -144,6 +151,22 @@ class FlakyServer:
         """Count bytes of a body."""
         with self._lock:
             self.bytes_sent += count
+
+
+def serve(folder: Path, plan: Plan, pipe: Connection) -> None:
+    """Serve a folder in a process of its own, so that it takes no time from its clients.
+
+    Args:
+        folder: with the files.
+        plan: of the harm.
+        pipe: gives the URL first; then each seed that comes starts the plan over and is answered
+            with the counts of faults so far, and None ends the server.
+    """
+    with FlakyServer(folder, plan) as server:
+        pipe.send(server.url)
+        while (seed := pipe.recv()) is not None:
+            server.again(seed)
+            pipe.send(dict(server.faults))
 
 
 class _Server(ThreadingHTTPServer):
