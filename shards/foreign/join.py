@@ -69,10 +69,8 @@ def join(found: Sequence[Fragment], declared: Declaration, split: str | None) ->
     order = {name: place for place, name in enumerate(members)}
     ranked = sorted(found, key=lambda f: min((order[m] for m in f.dtypes), default=len(order)))
     groups: dict[str, list[Fragment]] = {}
-    for one in found:
-        groups.setdefault(one.tar.rpartition("/")[2], [])
-    for one in ranked:
-        groups[one.tar.rpartition("/")[2]].append(one)
+    for name in sorted({one.tar.rpartition("/")[2] for one in found}):
+        groups[name] = [one for one in ranked if one.tar.rpartition("/")[2] == name]
     keys = [_keys(group) for group in groups.values()]
     if len(pc.unique(pa.concat_arrays(keys))) < sum(map(len, keys)):
         groups, keys = {"": list(ranked)}, [_keys(ranked)]

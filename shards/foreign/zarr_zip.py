@@ -138,7 +138,7 @@ class ZipStore:
         counts = [-(-side // chunk) for side, chunk in zip(info.shape, info.chunks, strict=True)]
         if math.prod(counts) > MAX_CHUNKS:
             raise CorruptError(f"{info.name}: {math.prod(counts)} chunks, more than {MAX_CHUNKS}")
-        whole = info.chunks == info.shape and info.order == "C" and info.dtype == out.dtype
+        plain = info.order == "C" and info.dtype == out.dtype
         scratch = None
         for place in itertools.product(*(range(count) for count in counts)):
             key = info.key(place)
@@ -151,12 +151,14 @@ class ZipStore:
                     raise CorruptError(f"{info.name}: chunk {key!r} is missing, no fill value")
                 out[region] = info.fill
                 continue
-            if whole:
-                _decompress(self.read(key, size + size // 8 + 4096), info, out)
-                return
+            data, part = self.read(key, size + size // 8 + 4096), out[region]
+            if plain and part.shape == info.chunks and part.flags.c_contiguous:
+                _decompress(data, info, part if part.ndim else out)
+                continue
             if scratch is None:
-                scratch = np.empty(info.chunks, info.dtype, order=info.order)  # type: ignore[call-overload]
-            _decompress(self.read(key, size + size // 8 + 4096), info, scratch)
+                made: Any = np.empty(info.chunks, info.dtype, order=info.order)  # type: ignore[call-overload]
+                scratch = made
+            _decompress(data, info, scratch)
             out[region] = scratch[tuple(slice(part.stop - part.start) for part in region)]
 
     def small(self, name: str) -> np.ndarray:
