@@ -9,6 +9,7 @@ from shards.sources.base import Source
 SOURCES = {
     "arrays": "shards.sources.arrays",
     "bigearthnet": "shards.sources.bigearthnet",
+    "cube": "shards.sources.cube",
     "enmap": "shards.sources.enmap",
     "indian-pines": "shards.sources.indian_pines",
     "sentinel2-scene": "shards.sources.sentinel2_scene",
