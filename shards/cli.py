@@ -14,7 +14,9 @@ VERBS = {
     "index": "shards.verbs.index",
     "info": "shards.verbs.info",
     "verify": "shards.verbs.verify",
+    "repair": "shards.verbs.repair",
     "show": "shards.verbs.show",
+    "split": "shards.verbs.split",
 }
 
 
