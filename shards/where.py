@@ -2,7 +2,8 @@
 
 Grammar: columns of the index, `month` and `year` (from `time`, UTC), constants and lists of them;
 `== != < <= > >=`, `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not`;
-`has('MEMBER')`. Classes may be named: `crop == 'wheat'`. Nothing is ever evaluated as Python.
+`has('MEMBER')`; `'river' in caption` for a part of a text. Classes may be named:
+`crop == 'wheat'`. Nothing is ever evaluated as Python.
 
 A comparison with an unknown (null) value is neither true nor false, and only rows for which the
 whole expression is true are kept, so `split != 'test'` drops rows without a split.
@@ -109,9 +110,12 @@ class _Compiler:
         if isinstance(op, (ast.Is, ast.IsNot)):
             if not (isinstance(right, ast.Constant) and right.value is None):
                 self._refuse("'is' is for None only; use ==")
-            field = self._field(left)
+            field = self._field(left, lists=True)
             return field.is_null() if isinstance(op, ast.Is) else field.is_valid()
         if isinstance(op, (ast.In, ast.NotIn)):
+            if isinstance(left, ast.Constant) and isinstance(right, ast.Name):
+                found = self._substring(left, right)
+                return found if isinstance(op, ast.In) else ~found
             if not isinstance(right, (ast.Tuple, ast.List, ast.Set)) or not right.elts:
                 self._refuse("'in' takes a list of constants, such as month in (6, 7, 8)")
             field, name = self._field(left), self._name(left)
@@ -131,17 +135,23 @@ class _Compiler:
         ]
         return getattr(sides[0], _COMPARE[type(op)])(sides[1])
 
-    def _name(self, node: ast.expr) -> str:
+    def _substring(self, part: ast.Constant, node: ast.Name) -> pc.Expression:
+        name = self._name(node)
+        if not isinstance(part.value, str) or not pa.types.is_string(self._columns[name]):
+            self._refuse(f"'... in {name}' looks for a text in a text column")
+        return pc.match_substring(pc.field(name), part.value)
+
+    def _name(self, node: ast.expr, *, lists: bool = False) -> str:
         if not isinstance(node, ast.Name):
             self._refuse(f"{ast.unparse(node)!r} is no column of the index")
         if node.id not in self._columns:
             self._refuse(f"no column {node.id!r}; {suggest(node.id, self._columns)}")
-        if pa.types.is_list(self._columns[node.id]):
+        if pa.types.is_list(self._columns[node.id]) and not lists:
             self._refuse(f"column {node.id!r} holds lists and cannot be compared")
         return node.id
 
-    def _field(self, node: ast.expr) -> pc.Expression:
-        name = self._name(node)
+    def _field(self, node: ast.expr, *, lists: bool = False) -> pc.Expression:
+        name = self._name(node, lists=lists)
         if name not in _DERIVED:
             return pc.field(name)
         return (pc.month if name == "month" else pc.year)(pc.field("time"))
@@ -163,12 +173,12 @@ class _Compiler:
                 self._refuse(f"time {value!r} is not ISO-8601")
             utc = datetime.UTC
             return moment.astimezone(utc) if moment.tzinfo else moment.replace(tzinfo=utc)
-        if isinstance(value, str) and column in self._labels:
+        text = pa.types.is_string(self._columns[column])
+        if isinstance(value, str) and column in self._labels and not text:
             classes = self._labels[column].classes
             if value not in classes:
                 self._refuse(f"label {column!r} has no class {value!r}; {suggest(value, classes)}")
             return classes.index(value)
-        text = pa.types.is_string(self._columns[column])
         if text != isinstance(value, str):
             self._refuse(f"column {column!r} holds {'text' if text else 'numbers'}, not {value!r}")
         return value

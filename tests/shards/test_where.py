@@ -19,13 +19,17 @@ TABLE = pa.table(
             pa.timestamp("us", tz="UTC"),
         ),
         "crop": pa.array([0, 1, 1, 2], pa.int64()),
-        "tags": [[0], [1], [0, 1], []],
+        "tags": [[0], [1], [0, 1], None],
+        "caption": ["a river", "a town", None, "river and town"],
         "sample.offset": [0, 1, 2, 3],
         "s1grd_10.offset": [1, None, 5, None],
         "geometry": [b"", b"", b"", b""],
     }
 )
-LABELS = {"crop": LabelInfo("crop", "class", ("wheat", "maize", "rice"))}
+LABELS = {
+    "crop": LabelInfo("crop", "class", ("wheat", "maize", "rice")),
+    "caption": LabelInfo("caption", "text"),
+}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,11 @@ LABELS = {"crop": LabelInfo("crop", "class", ("wheat", "maize", "rice"))}
         ("crop in ('wheat', 'rice')", "ad"),
         ("has('s1grd_10')", "ac"),
         ("not has('s1grd_10')", "bd"),
+        ("'river' in caption", "ad"),
+        ("'river' not in caption", "b"),
+        ("caption == 'a town'", "b"),
+        ("tags is None", "d"),
+        ("tags is not None and height == 16", "ac"),
     ],
 )
 def test_rows_that_are_kept(where: str, keys: str) -> None:
@@ -74,6 +83,9 @@ def test_rows_that_are_kept(where: str, keys: str) -> None:
         ("time == 3", "types do not fit"),
         ("split == None", "is None"),
         ("split is 'train'", "use =="),
+        ("'river' in height", "text column"),
+        ("3 in caption", "text column"),
+        ("'a' in tags", "lists"),
         ("height == -'a'", "no number"),
         ("height in ()", "list of constants"),
         ("1 == 1", "no column of the index"),
