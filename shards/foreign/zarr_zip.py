@@ -177,7 +177,9 @@ class ZipStore:
 
 def _directory(data: memoryview) -> dict[str, tuple[int, int, int, int]]:
     """Parse the central directory: name to (method, packed size, size, offset)."""
-    tail = bytes(data[-(22 + 65_535) :])
+    tail = bytes(data[-22:])
+    if not tail.startswith(b"PK\x05\x06"):  # a comment follows the record
+        tail = bytes(data[-(22 + 65_535) :])
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < 22:
         raise CorruptError("not a zip (it has no end record)")
