@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import random
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import xxhash
 
+import shards
 from bench.flaky_server import FAULTS, FlakyServer, Plan
 from fm.errors import FMError, UsageError
 from shards.cache import HOME
@@ -481,3 +483,52 @@ def test_the_server_keeps_to_its_bandwidth(folder: Path, tmp_path: Path) -> None
         taken = time.monotonic() - start
         assert SIZES["a_000001.tar"] / 2e6 <= taken < 3
         assert server.bytes_sent == SIZES["a_000001.tar"]
+
+
+def _pixels(ds: shards.Dataset, **options: object) -> dict[str, bytes]:
+    found = {}
+    for batch in ds.loader(batch_size=5, pad=True, **options):
+        for slot, key in enumerate(batch.keys):
+            if batch.weight[slot]:
+                arrays = (pixels[slot].numpy().tobytes() for pixels in batch.pixels.values())
+                found[key] = b"".join(arrays)
+    return found
+
+
+def test_a_dataset_is_the_same_through_every_fault(tiny_dataset: Path, tmp_path: Path) -> None:
+    rates = {"drop": 0.15, "truncate": 0.1, "unavailable": 0.15}
+    whole = _pixels(shards.open(tiny_dataset))
+    with FlakyServer(tiny_dataset, Plan(rates, seed=1)) as server:
+        for threads in (0, 2):
+            ds = shards.open(server.url, cache=tmp_path)
+            assert _pixels(ds, threads=threads) == whole
+        assert server.faults.total() >= 3
+        server.plan = Plan({"corrupt": 1.0}, most=1)  # the first answer to every request
+        for path in (tmp_path / HOME / "blocks").glob("*/*"):
+            path.unlink()
+        server.again(0)
+        assert _pixels(ds) == whole
+        assert server.faults["corrupt"] == 4  # one block a shard
+        ds.close()
+
+
+def test_a_missing_shard_costs_its_samples_and_a_refusal_stops(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    served = tmp_path / "served"
+    shutil.copytree(tiny_dataset, served)
+    min(served.glob("*.tar")).unlink()
+    lost: dict[str, str] = {}
+    with FlakyServer(served) as server:
+        ds = shards.open(server.url, cache=tmp_path / "cache")
+        found = _pixels(ds, on_quarantine=lost.__setitem__, max_bad=0.5)
+        assert len(lost) == 7
+        assert all("not found" in reason for reason in lost.values())
+        whole = _pixels(shards.open(tiny_dataset))
+        assert found == {key: data for key, data in whole.items() if key not in lost}
+        ds.close()
+        ds = shards.open(server.url, cache=tmp_path / "other")
+        server.status = 403
+        with pytest.raises(FMError, match="HTTP status 403"):
+            _pixels(ds)
+        ds.close()
