@@ -7,7 +7,10 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shards.format import DatasetInfo
 
 HELP = "make a dataset from a source"
 EXAMPLE = "fm shards build indian-pines --out shards/indian-pines --cache .cache"
@@ -23,10 +26,10 @@ class _Names(Container[str]):
         return str(name).partition(":")[0] in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)  # type: ignore[call-overload, no-any-return]
+        return iter(self._names)  # type: ignore[call-overload]
 
 
-class _SourceAction(argparse._SubParsersAction):  # type: ignore[type-arg]
+class _SourceAction(argparse._SubParsersAction):
     """Reads `NAME:REST` as `NAME --spec REST`."""
 
     def __init__(self, *words: Any, **options: Any) -> None:
@@ -49,7 +52,6 @@ class _SourceAction(argparse._SubParsersAction):  # type: ignore[type-arg]
 
 def configure(parser: ArgumentParser) -> None:
     """Add one sub-parser a source."""
-    from shards.format import CODECS
     from shards.sources import SOURCES, get_source
 
     sources = parser.add_subparsers(
@@ -72,11 +74,48 @@ def configure(parser: ArgumentParser) -> None:
                 default=os.environ.get("EOFM_CACHE") or None,
                 help="folder for downloaded packages (default: the variable EOFM_CACHE)",
             )
-        one.add_argument("--samples-per-shard", type=int, default=128, help="(default 128)")
-        one.add_argument("--codec", default="blosc-lz4", help=f"one of {', '.join(CODECS)}")
-        one.add_argument("--json", action="store_true", help="print what was written as JSON")
         source.configure(one)
+        _add_options(one)
         one.set_defaults(run=partial(_build, name))
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    from shards.format import CODECS
+
+    group = parser.add_argument_group("how it is written")
+    group.add_argument(
+        "--samples-per-shard", type=int, default=128, metavar="N", help="(default 128)"
+    )
+    group.add_argument("--codec", default="blosc-lz4", help=f"one of {', '.join(CODECS)}")
+    group.add_argument(
+        "--quantise-db", action="store_true", help="radar in dB as int16 in steps of 0.01 dB"
+    )
+    group.add_argument(
+        "--native-grids",
+        action="store_true",
+        help="store bands that are blown up from a coarser grid on that grid",
+    )
+    if "--min-valid" not in parser._option_string_actions:  # a source may look before it reads
+        group.add_argument(
+            "--min-valid",
+            type=float,
+            default=0.0,
+            metavar="FRACTION",
+            help="skip samples with a smaller share of pixels with data in every band",
+        )
+    group.add_argument(
+        "--drop-duplicates",
+        action="store_true",
+        help="leave out samples whose pixels have come before (else they are only named)",
+    )
+    group = parser.add_argument_group("how it is run; none of these changes the result")
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes; 0: none but this (default: all cores)"
+    )
+    group.add_argument(
+        "--dask", metavar="local|ADDRESS", help="run on a Dask cluster that sees the same folders"
+    )
+    group.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
 def run(arguments: Namespace) -> int:
@@ -87,11 +126,11 @@ def run(arguments: Namespace) -> int:
 
 def _build(name: str, arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
+    from shards.build import build, work_folder
     from shards.format import check_codec
     from shards.sources import get_source
-    from shards.writer import write_dataset
 
-    if arguments.out.exists():
+    if arguments.out.exists() and not work_folder(arguments.out).exists():
         raise FMError(f"{arguments.out} exists already; name another --out or remove it first")
     if arguments.samples_per_shard < 1:
         raise UsageError("--samples-per-shard: give a whole number from 1")
@@ -99,22 +138,44 @@ def _build(name: str, arguments: Namespace) -> int:
     if getattr(arguments, "cache", "none needed") is None:
         raise UsageError("--cache is missing: name a folder for the download, or set EOFM_CACHE")
     content = get_source(name).read(arguments)
-    info = write_dataset(
+    if arguments.native_grids:
+        from shards.native import native_grids
+
+        content = native_grids(content)
+    if arguments.quantise_db:
+        from shards.quantise import decibels
+
+        content = decibels(content)
+    info = build(
         arguments.out,
-        content.samples(),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
+        content,
         codec=arguments.codec,
         samples_per_shard=arguments.samples_per_shard,
-        total=len(content.tasks),
+        workers=arguments.workers,
+        dask=arguments.dask,
+        min_valid=arguments.min_valid,
+        drop_duplicates=arguments.drop_duplicates,
     )
-    size = sum(shard.bytes for shard in info.shards)
+    _print(arguments, info)
+    return 0
+
+
+def _print(arguments: Namespace, info: "DatasetInfo") -> None:
+    from shards.assemble import QUALITY
+
+    size, found = sum(shard.bytes for shard in info.shards), info.provenance[QUALITY]
     if arguments.json:
         about = {"folder": str(arguments.out), "samples": info.count, "shards": len(info.shards)}
-        print(json.dumps({**about, "bytes": size, "manifest_hash": info.manifest_hash}, indent=2))
-        return 0
+        about |= {"bytes": size, "manifest_hash": info.manifest_hash, QUALITY: found}
+        print(json.dumps(about, indent=2))
+        return
     print(f"{arguments.out}: {info.count} samples, {len(info.shards)} shards, {size / 1e6:.1f} MB")
-    return 0
+    for reason, one in found["skipped"].items():
+        first = ", ".join(one["first"])
+        print(f"skipped: {one['count']}, {reason} ({first}{', ...' * (one['count'] > 5)})")
+    if found["duplicates"]:
+        done = "left out" if found["dropped_duplicates"] else "kept, named in duplicate_of"
+        print(f"copies with the same pixels: {found['duplicates']}, {done}")
+    if found["near_duplicates"]:
+        pairs = "; ".join(f"{a} and {b}" for a, b in found["near_duplicate_pairs"][:3])
+        print(f"samples that look like another: {found['near_duplicates']}, such as {pairs}")
