@@ -22,6 +22,7 @@ from shards.format import DTYPES
 MAX_PICKLE = 64 * 2**20
 """Most bytes of a pickle that is not an array's own data."""
 MAX_ENTRIES = 100_000
+MAX_DEPTH = 8
 _STORAGES = {
     **{"ByteStorage": "uint8", "CharStorage": "int8", "ShortStorage": "int16"},
     **{"IntStorage": "int32", "LongStorage": "int64", "HalfStorage": "float16"},
@@ -42,22 +43,23 @@ def arrays_of(data: bytes) -> dict[str, np.ndarray]:
         CorruptError: it names something else than tensors and arrays, is damaged, or holds
             things that are no arrays.
     """
+    found: dict[str, np.ndarray] = {}
     try:
         content = _load_zip(data) if data[:4] == b"PK\x03\x04" else _load_plain(data)
+        _collect("", content, found, MAX_DEPTH)
     except CorruptError:
         raise
     except Exception as error:  # a pickle can be wrong in any way
-        raise CorruptError(
-            f"not a readable pickle ({type(error).__name__}: {error})"[:200]
-        ) from None
-    found: dict[str, np.ndarray] = {}
-    _collect("", content, found)
+        reason = f"{type(error).__name__}: {error}"[:160]
+        raise CorruptError(f"not a readable pickle ({reason})") from None
     if not found:
         raise CorruptError("it holds no array")
     return found
 
 
-def _collect(name: str, value: Any, found: dict[str, np.ndarray]) -> None:
+def _collect(name: str, value: Any, found: dict[str, np.ndarray], depth: int) -> None:
+    if depth < 0:
+        raise CorruptError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, _Empty):
         value = value.array
     if isinstance(value, np.ndarray):
@@ -66,10 +68,10 @@ def _collect(name: str, value: Any, found: dict[str, np.ndarray]) -> None:
         found[name] = value
     elif isinstance(value, dict):
         for key, item in value.items():
-            _collect(f"{name}.{key}" if name else str(key), item, found)
+            _collect(f"{name}.{key}" if name else str(key), item, found, depth - 1)
     elif isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
-            _collect(f"{name}.{place}" if name else str(place), item, found)
+            _collect(f"{name}.{place}" if name else str(place), item, found, depth - 1)
     else:
         raise CorruptError(f"{name or 'it'} is {type(value).__name__}, not an array")
 
