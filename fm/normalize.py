@@ -376,7 +376,7 @@ class Statistics:
             np.split(arrays["values"], ends),
             strict=True,
         ):
-            sample.add(priority, values)
+            sample.restore(priority, values)
         ends = arrays["bin_ends"][:-1]
         pairs = zip(
             np.split(arrays["bins"], ends), np.split(arrays["bin_counts"], ends), strict=True
@@ -427,27 +427,36 @@ class _Sample:
         self.limit = np.uint64(2**64 - 1)
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
         self._size = 0
+        self._tidy = False
 
     def add(self, priority: np.ndarray, values: np.ndarray) -> None:
         if not values.size:
             return
         self._parts.append((priority, values))
         self._size += values.size
+        self._tidy = False
         if self._size > 2 * SAMPLE:
-            self._parts = [self.kept()]
-            self._size = self._parts[0][1].size
-            self.limit = self._parts[0][0].max()
+            self.limit = self.kept()[0].max()
+
+    def restore(self, priority: np.ndarray, values: np.ndarray) -> None:
+        """Take over what `kept` of another one gave."""
+        self._parts, self._size, self._tidy = [(priority, values)], values.size, True
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
         if not self._parts:
             return np.empty(0, np.uint64), np.empty(0)
-        priority = np.concatenate([p for p, _ in self._parts])
-        values = np.concatenate([v for _, v in self._parts])
-        if priority.size > SAMPLE:  # sorting only those that can stay is several times faster
-            near = priority <= np.partition(priority, SAMPLE - 1)[SAMPLE - 1]
-            priority, values = priority[near], values[near]
-        order = np.lexsort((values, priority))[:SAMPLE]
-        return priority[order], values[order]
+        if not self._tidy:
+            priority = np.concatenate([p for p, _ in self._parts])
+            values = np.concatenate([v for _, v in self._parts])
+            if priority.size > SAMPLE:  # sorting only those that can stay is several times faster
+                near = priority <= np.partition(priority, SAMPLE - 1)[SAMPLE - 1]
+                priority, values = priority[near], values[near]
+            order = np.argsort(priority)
+            if np.any(np.diff(priority[order]) == 0):  # parts of one stream: the values decide
+                order = np.lexsort((values, priority))
+            order = order[:SAMPLE]
+            self.restore(priority[order], values[order])
+        return self._parts[0]
 
 
 def _names(bands: Iterable[Any]) -> tuple[str, ...]:
