@@ -1,5 +1,6 @@
 """Arrays and tables of a user: what is declared is what is stored, and what is not said stops."""
 
+import pickle
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def test_a_stack_and_a_csv_become_a_dataset(tmp_path: Path) -> None:
 def test_axes_are_turned_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", cube().transpose(0, 2, 3, 1))
     content = read(tmp_path, "--modality", f"s2={tmp_path}/x.npy", *S2, "--axes", "HWC")
-    for index, sample in enumerate(content.samples()):
+    make = pickle.loads(pickle.dumps(content.make))  # as a worker process gets it
+    for index, sample in enumerate(map(make, content.tasks)):
         assert np.array_equal(sample.arrays["s2"], cube()[index])
         assert sample.arrays["s2"].flags.c_contiguous
     with pytest.raises(FMError, match="6 bands along C of CHW"):
