@@ -20,6 +20,7 @@ SOURCES = {
     "eurosat": "shards.sources.eurosat",
     "bigearthnet-v1": "shards.sources.bigearthnet_v1",
     "bigearthnet-v2": "shards.sources.bigearthnet_folder",
+    "torchgeo": "shards.sources.torchgeo_dataset",
 }
 
 
