@@ -152,9 +152,10 @@ def _check(
     far = np.flatnonzero(np.nan_to_num(apart).max(axis=0) > FAR)
     if len(far):
         row = int(far[0])
+        before, here = (tuple(place[:, row].tolist()) for place in places)
         problems.append(
-            f"sample {keys[row].as_py()!r} lies at {tuple(places[1][:, row])} in {tar}, at "
-            f"{tuple(places[0][:, row])} in another tar ({len(far)} samples differ)"
+            f"sample {keys[row].as_py()!r} lies at {here} in {tar}, at {before} in another tar "
+            f"({len(far)} samples differ)"
         )
     if problems:
         raise FMError(listed(problems))

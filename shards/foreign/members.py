@@ -63,19 +63,25 @@ def decode_foreign(data: Any, codec: str, out: np.ndarray) -> None:
     Raises:
         CorruptError: the bytes do not hold exactly such an array.
     """
-    parsed = parse(codec)
+    _decode(parse(codec), data, out)
+
+
+def _decode(parsed: ForeignCodec, data: Any, out: np.ndarray) -> None:
     with contextlib.ExitStack() as stack:
         shape, dtype, read = _OPEN[parsed.family](memoryview(data), parsed, stack)
         turned, name = _turned(shape, parsed), _stored(shape, dtype)
         if _long(turned) != _long(out.shape) or name != out.dtype.name:
-            raise CorruptError(
-                f"{codec} holds {name} {turned}, the index says {out.dtype} {out.shape}"
-            )
+            raise CorruptError(f"it holds {name} {turned}, the index says {out.dtype} {out.shape}")
         target = out.reshape(turned)
         if parsed.turn is None:
             read(target)
         else:
             read(target.transpose(np.argsort(parsed.turn)))
+
+
+def decoder(codec: str) -> Callable[[Any, np.ndarray], None]:
+    """Return `decode_foreign` for one codec, with the arguments of a decoder of `shards.codec`."""
+    return functools.partial(_decode, parse(codec))
 
 
 def _turned(shape: tuple[int, ...], parsed: ForeignCodec) -> tuple[int, ...]:

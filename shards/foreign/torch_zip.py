@@ -8,10 +8,11 @@ dictionaries and lists of them come out; any other name ends the reading. torch 
 
 import collections
 import io
+import itertools
 import math
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -46,7 +47,7 @@ def arrays_of(data: bytes) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         content = _load_zip(data) if data[:4] == b"PK\x03\x04" else _load_plain(data)
-        _collect("", content, found, MAX_DEPTH)
+        _collect("", content, found, MAX_DEPTH, itertools.count())
     except CorruptError:
         raise
     except Exception as error:  # a pickle can be wrong in any way
@@ -57,9 +58,11 @@ def arrays_of(data: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-def _collect(name: str, value: Any, found: dict[str, np.ndarray], depth: int) -> None:
-    if depth < 0:
-        raise CorruptError(f"nested deeper than {MAX_DEPTH}")
+def _collect(
+    name: str, value: Any, found: dict[str, np.ndarray], depth: int, steps: Iterator[int]
+) -> None:
+    if depth < 0 or next(steps) > MAX_ENTRIES:  # few bytes can name one list a million times
+        raise CorruptError(f"nested deeper than {MAX_DEPTH}, or more than {MAX_ENTRIES} entries")
     if isinstance(value, _Empty):
         value = value.array
     if isinstance(value, np.ndarray):
@@ -68,10 +71,10 @@ def _collect(name: str, value: Any, found: dict[str, np.ndarray], depth: int) ->
         found[name] = value
     elif isinstance(value, dict):
         for key, item in value.items():
-            _collect(f"{name}.{key}" if name else str(key), item, found, depth - 1)
+            _collect(f"{name}.{key}" if name else str(key), item, found, depth - 1, steps)
     elif isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
-            _collect(f"{name}.{place}" if name else str(place), item, found, depth - 1)
+            _collect(f"{name}.{place}" if name else str(place), item, found, depth - 1, steps)
     else:
         raise CorruptError(f"{name or 'it'} is {type(value).__name__}, not an array")
 

@@ -107,6 +107,11 @@ def test_damage_and_what_is_no_array() -> None:
     loop.append(loop)
     with pytest.raises(CorruptError, match="nested deeper"):
         arrays_of(pickle.dumps(loop))
+    many: list[Any] = []
+    for _ in range(6):
+        many = [many] * 100
+    with pytest.raises(CorruptError, match="more than"):
+        arrays_of(pickle.dumps(many))
 
 
 def test_tars_are_copied_with_npy_members(tmp_path: Path) -> None:
