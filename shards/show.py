@@ -9,14 +9,11 @@ import numpy as np
 
 from fm.errors import UsageError
 from fm.files import write_atomic
+from shards.columns import UNKNOWN
 from shards.dataset import Dataset
 from shards.dataset import open as open_dataset
 from shards.format import ModalityInfo
-
-TRUE_COLOUR = ("B04", "B03", "B02")
-"""Sentinel-2 bands shown as red, green, blue."""
-CURVES = 50
-"""Modalities with at least so many bands also get their mean spectrum drawn."""
+from shards.panels import Panel, panels, picture, spectrum
 
 
 def contact_sheet(
@@ -24,12 +21,13 @@ def contact_sheet(
 ) -> None:
     """Draw some samples of a dataset.
 
-    A row a modality, a column a sample, spread evenly over the stored order; the bands shown as
-    red, green, blue stand at the left. Values are stretched between the dataset's 2nd and 98th
-    percentile of each band, so brightness can be compared between samples.
+    A column a sample, spread evenly over the stored order; a row a picture that the bands allow:
+    true colour, a short-wave infrared composite, radar in false colour, the mean spectrum of many
+    bands (`shards.panels`). What a row shows stands at its left. Brightness can be compared
+    between samples. Of a series the first time is drawn; pixels without data are blank.
 
     Args:
-        path: dataset folder.
+        path: dataset folder or URL.
         out: PNG file.
         count: samples to draw.
         where: index filter.
@@ -48,39 +46,30 @@ def contact_sheet(
 
     ds = open_dataset(path, where=where)
     chosen = np.unique(np.linspace(0, len(ds) - 1, min(count, len(ds))).round().astype(int))
-    names = list(ds.modalities)
-    curves = [name for name in names if len(ds.modalities[name].bands) >= CURVES]
+    rows = [(info, panel) for info in ds.modalities.values() for panel in panels(info)]
     figure, axes = pyplot.subplots(
-        len(names) + len(curves),
+        len(rows),
         len(chosen),
-        figsize=(1.7 * len(chosen), 1.75 * (len(names) + len(curves)) + 0.4),
+        figsize=(1.7 * len(chosen) + 0.3, 1.75 * len(rows) + 0.5),
         squeeze=False,
         layout="constrained",
     )
     for column, i in enumerate(chosen.tolist()):
         arrays = ds.read(i)
-        for row, name in zip(axes[:, column], names, strict=False):
-            row.set_axis_off()
-            if name in arrays:
-                info = ds.modalities[name]
-                row.imshow(display(arrays[name], info), interpolation="nearest", cmap="gray")
-        for row, name in zip(axes[len(names) :, column], curves, strict=True):
-            if name in arrays:
-                _curve(row, arrays[name], ds.modalities[name])
-            else:
-                row.set_axis_off()
+        for axis, (info, panel) in zip(axes[:, column], rows, strict=True):
+            _draw(axis, arrays.get(info.name), info, panel)
         axes[0, column].set_title(_title(ds, i), fontsize=5)
-    titles = [f"{name}\n{_caption(ds.modalities[name])}" for name in names]
-    titles += [f"{name}\nmean, {_unit(ds.modalities[name])}" for name in curves]
-    for place, title in enumerate(titles):
+    for place, (info, panel) in enumerate(rows):
+        curve = panel.kind == "curve"
+        unit = f", {info.table[0].unit}" if curve else ""
         axes[place, 0].annotate(
-            title,
-            (-0.06 if place < len(names) else -0.3, 0.5),
+            f"{info.name}\n{panel.title}{unit}",
+            (-0.3 if curve else -0.06, 0.5),
             xycoords="axes fraction",
             rotation=90,
             va="center",
             ha="right",
-            fontsize=6,
+            fontsize=5,
         )
     figure.suptitle(f"{ds.info.name}: {len(chosen)} of {len(ds)} samples", fontsize=8)
     stream = io.BytesIO()
@@ -89,65 +78,26 @@ def contact_sheet(
     write_atomic(out, stream.getvalue())
 
 
-def display(array: np.ndarray, info: ModalityInfo) -> np.ndarray:
-    """Turn an array into something to look at.
-
-    Args:
-        array: `[C, H, W]` or `[T, C, H, W]` (the first time is shown), as stored.
-        info: its bands, scaling and statistics.
-
-    Returns:
-        `[H, W, 3]` or `[H, W]` float in 0 to 1: true colour where the bands allow it, three bands
-        spread over the spectrum where there are many, else the first band in grey.
-    """
-    image = array[0] if array.ndim == 4 else array
-    chosen = shown(info)
-    physical = image[chosen].astype(np.float64)
-    if image.dtype.kind in "iu":
-        physical = physical * info.scale + info.offset  # floats are stored in physical units
-    low = np.array([info.statistics["p2"][k] for k in chosen])[:, None, None]
-    high = np.array([info.statistics["p98"][k] for k in chosen])[:, None, None]
-    stretched = np.clip((physical - low) / np.maximum(high - low, 1e-12), 0, 1)
-    stretched = np.nan_to_num(stretched)
-    return np.moveaxis(stretched, 0, -1) if len(chosen) == 3 else stretched[0]
-
-
-def shown(info: ModalityInfo) -> list[int]:
-    """Choose the channels to look at: three for red, green, blue, or one for grey."""
-    if all(band in info.bands for band in TRUE_COLOUR):
-        return [info.bands.index(band) for band in TRUE_COLOUR]
-    last = len(info.bands) - 1
-    if len(info.bands) >= CURVES:  # the short-wave end is dark: stay left of the middle
-        return [round(last * share) for share in (0.45, 0.2, 0.05)]
-    return [last, last // 2, 0] if last >= 2 else [0]
-
-
-def _caption(info: ModalityInfo) -> str:
-    names = " ".join(info.bands[k] for k in shown(info))
-    return names if len(shown(info)) == 3 else f"{names}, {_unit(info)}"
-
-
-def _unit(info: ModalityInfo) -> str:
-    from fm.sensors import sensor
-
-    return sensor(info.sensor).band(info.bands[0]).unit
-
-
-def _curve(axis: Any, array: np.ndarray, info: ModalityInfo) -> None:
-    """Draw the mean spectrum of a sample over its wavelengths."""
-    from fm.sensors import sensor, wavelengths
-
-    bands = sensor(info.sensor).select(info.bands)
-    scale, offset = info.scaling
-    first = array[0] if array.ndim == 4 else array
-    mean = first.reshape(len(bands), -1).mean(axis=1) * scale + offset
-    axis.plot(wavelengths(bands), mean, linewidth=0.6)
+def _draw(axis: Any, array: np.ndarray | None, info: ModalityInfo, panel: Panel) -> None:
+    """Draw one panel; nothing where the sample lacks the modality."""
+    if array is None or panel.kind != "curve":
+        axis.set_axis_off()
+    if array is None:
+        return
+    if panel.kind != "curve":
+        axis.imshow(picture(array, info, panel), interpolation="nearest")
+        return
+    axis.plot(*spectrum(array, info), linewidth=0.6)
     axis.tick_params(labelsize=4)
     axis.set_xlabel("nm", fontsize=5)
 
 
 def _title(ds: Dataset, i: int) -> str:
-    key = ds.keys[i]
-    split = ds.index.column("split")[i].as_py()
+    """Key, split and day of a sample."""
+    row = np.array([i if ds.rows is None else ds.rows[i]])
+    key = str(ds.columns.text("key", row)[0])
+    split, time = int(ds.columns.take("split", row)[0]), int(ds.columns.take("time", row)[0])
+    about = [ds.columns.header["splits"][split - 1]] if split else []
+    about += [] if time == UNKNOWN else [str(np.datetime64(time, "us").astype("datetime64[D]"))]
     short = key if len(key) <= 24 else f"...{key[-20:]}"
-    return f"{short}\n{split}" if split else short
+    return "\n".join([short, " ".join(about)])

@@ -2,7 +2,6 @@
 
 import json
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 HELP = "what a dataset holds"
 EXAMPLE = "fm shards info shards/indian-pines"
@@ -10,19 +9,20 @@ EXAMPLE = "fm shards info shards/indian-pines"
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("dataset", type=Path, help="dataset folder")
+    parser.add_argument("dataset", help="dataset folder or URL")
+    parser.add_argument("--where", help="count only samples for which this holds")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: Namespace) -> int:
-    """Print the description."""
+    """Print the description and what was counted."""
     from shards import overview
     from shards.dataset import open as open_dataset
 
-    ds = open_dataset(arguments.dataset)
+    ds = open_dataset(arguments.dataset, where=arguments.where)
+    found = overview.survey(ds)
     if arguments.json:
-        counted = {"splits": overview.splits(ds), "class_counts": overview.class_counts(ds)}
-        print(json.dumps({**ds.info.to_dict(), **counted}, indent=2))
+        print(json.dumps({**ds.info.to_dict(), **found.to_dict()}, indent=2))
     else:
-        print(overview.text(ds))
+        print(overview.text(ds, found))
     return 0

@@ -9,7 +9,7 @@ EXAMPLE = "fm shards show shards/indian-pines --out sheet.png"
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("dataset", type=Path, help="dataset folder")
+    parser.add_argument("dataset", help="dataset folder or URL")
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     parser.add_argument("--count", type=int, default=12, help="samples, spread over the dataset")
     parser.add_argument("--where", help="index filter, such as \"split == 'train'\"")
