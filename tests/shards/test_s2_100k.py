@@ -1,5 +1,6 @@
 """S2-100K in miniature: full-size patches of made-up numbers, two baselines."""
 
+import pickle
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def read(root: Path, *words: str) -> Content:
 
 def test_bands_and_places(release: Path) -> None:
     content = read(release, "--as-stored")
+    content = pickle.loads(pickle.dumps(content))  # as a worker gets it
     samples = list(content.samples())
     assert [s.key for s in samples] == ["patch_7", "patch_12", "patch_3"]
     declared = content.modalities["s2l2a"]
