@@ -108,6 +108,7 @@ class Columns:
         self._checked = {
             name: np.zeros(blocks(column.bytes), bool) for name, column in self._columns.items()
         }
+        self._whole: set[str] = set()
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
@@ -124,7 +125,7 @@ class Columns:
             FMError: a block of the file is damaged.
         """
         column = self._columns[name]
-        if len(rows):
+        if len(rows) and name not in self._whole:
             first = rows * column.row_bytes // BLOCK
             last = (rows * column.row_bytes + column.row_bytes - 1) // BLOCK
             self._check(name, np.concatenate([first, last]) if column.row_bytes > 1 else first)
@@ -185,9 +186,10 @@ class Columns:
 
     def _check(self, name: str, blocks: np.ndarray) -> None:
         checked, column = self._checked[name], self._columns[name]
-        fresh = np.unique(blocks[~checked[blocks]])
-        if not fresh.size:
+        unknown = ~checked[blocks]
+        if not unknown.any():
             return
+        fresh = np.unique(blocks[unknown])
         with self._lock:  # one scratch buffer
             scratch = memoryview(bytearray(BLOCK))
             for block in fresh.tolist():
@@ -199,6 +201,8 @@ class Columns:
                 if checksum(scratch[:size]) != int.from_bytes(self._map[at : at + 8], "little"):
                     raise self._damaged(f"a block of {name!r} does not fit its checksum")
                 checked[block] = True
+        if checked.all():
+            self._whole.add(name)
 
     def _damaged(self, reason: str) -> FMError:
         return FMError(

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import errno
 import mmap
 import os
 import re
@@ -11,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,7 +21,7 @@ MAX_IDLE = 64
 """Files that stay open while nobody reads them."""
 _MAX_MAPS = 4096
 _POPULATE_READ = 22
-"""MADV_POPULATE_READ (Linux 5.14): map pages in, and report a failure instead of raising SIGBUS."""
+"""MADV_POPULATE_READ (Linux 5.14): map pages in, and report a failure instead of a signal."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
@@ -98,8 +97,17 @@ def open_storage(
         return LocalStorage(folder)
     from shards.remote import RemoteStorage
 
-    options = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
+    options: dict[str, Any] = {} if cache_bytes is None else {"cache_bytes": cache_bytes}
     return RemoteStorage(text, cache=cache or os.environ.get("EOFM_CACHE") or None, **options)
+
+
+class _Map(NamedTuple):
+    """A mapped file: its bytes, where they begin in memory, and whether `mincore` tells of them."""
+
+    array: np.ndarray
+    address: int
+    path: str
+    own: bool
 
 
 class LocalStorage:
@@ -114,7 +122,7 @@ class LocalStorage:
         self.url, self._folder, self._max_idle = str(folder), folder, max_idle
         self._lock = threading.Lock()
         self._open: OrderedDict[str, list[int]] = OrderedDict()
-        self._maps: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
+        self._maps: OrderedDict[str, _Map] = OrderedDict()
         self._can_map = sys.platform == "linux"
 
     def read_bytes(self, name: str) -> bytes:
@@ -149,37 +157,32 @@ class LocalStorage:
     def view(self, name: str, offset: int, size: int) -> np.ndarray | None:
         """See `Storage`.
 
-        Copying from the page cache costs twice what copying memory does, so uncompressed members
-        are mapped. The pages are brought in by `madvise` first: a file that was cut short or a
-        sector that cannot be read is an error of this call then, not a signal that ends the run.
+        Reading from the page cache costs twice what copying memory does, so uncompressed members
+        are mapped, but only while their pages are there: to touch a page that is not would turn a
+        file that was cut short, or a sector that cannot be read, into a signal that ends the run.
         """
         if not self._can_map:
             return None
-        found = self._maps.get(name)
-        if found is None:
-            found = self._map(name)
-        array, address = found
-        if offset + size > len(array):
+        found = self._maps.get(name) or self._map(name)
+        if offset + size > min(len(found.array), os.stat(found.path).st_size):
             raise CorruptError(f"{name} ends early")
-        start = (address + offset) // mmap.PAGESIZE * mmap.PAGESIZE
-        if _madvise(start, address + offset + size - start, _POPULATE_READ):
-            code = ctypes.get_errno()
-            if code == errno.EINVAL:  # an older kernel
-                self._can_map = False
-                return None
-            if code == errno.EFAULT:
-                raise CorruptError(f"{name} ends early or cannot be read")
-            raise OSError(code, os.strerror(code))
-        return array[offset : offset + size]
+        start = (found.address + offset) // mmap.PAGESIZE * mmap.PAGESIZE
+        length = found.address + offset + size - start
+        if not (_resident if found.own else _populated)(start, length):
+            return None
+        return found.array[offset : offset + size]
 
-    def _map(self, name: str) -> tuple[np.ndarray, int]:
+    def _map(self, name: str) -> "_Map":
         with self._lock, open(self._folder / name, "rb") as stream:
-            if os.fstat(stream.fileno()).st_size == 0:
+            status = os.fstat(stream.fileno())
+            if status.st_size == 0:
                 raise CorruptError(f"{name} ends early")
             # never closed by hand: a view may outlive its place in this table
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
             array = np.frombuffer(mapped, np.uint8)
-            found = self._maps[name] = (array, array.ctypes.data)
+            path = str(self._folder / name)
+            own = os.geteuid() in (0, status.st_uid) or os.access(path, os.W_OK)
+            found = self._maps[name] = _Map(array, array.ctypes.data, path, own)
             if len(self._maps) > _MAX_MAPS:
                 self._maps.popitem(last=False)
         return found
@@ -217,7 +220,16 @@ class LocalStorage:
 
 _libc = ctypes.CDLL(None, use_errno=True)  # its calls free the GIL
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+if hasattr(_libc, "mincore"):
+    _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
-def _madvise(address: int, size: int, advice: int) -> int:
-    return int(_libc.madvise(address, size, advice))
+def _resident(start: int, length: int) -> bool:
+    """Say whether every page is in memory. The kernel tells only those who may write the file."""
+    pages = np.empty(-(-length // mmap.PAGESIZE), np.uint8)
+    return not _libc.mincore(start, length, pages.ctypes.data) and bool((pages & 1).all())
+
+
+def _populated(start: int, length: int) -> bool:
+    """Bring every page into memory, or say that one cannot be."""
+    return not _libc.madvise(start, length, _POPULATE_READ)
