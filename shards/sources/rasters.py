@@ -25,7 +25,7 @@ from fm.errors import FMError, UsageError
 from shards.format import LabelInfo, check_dataset_name
 from shards.sample import Sample, parse_time
 from shards.sources import declare, raster_io
-from shards.sources.base import Content, Skip
+from shards.sources.base import Content
 from shards.sources.lattice import Lattice
 from shards.sources.raster_checks import Plan, source_of, survey
 from shards.sources.raster_io import Header, Warp
@@ -113,9 +113,6 @@ def configure(parser: ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--patch", type=int, help="side in pixels of the finest grid")
     size.add_argument("--whole", action="store_true", help="one sample an item, not cut")
-    parser.add_argument(
-        "--min-valid", type=float, default=0.0, help="leave out patches with less data (0 to 1)"
-    )
     parser.add_argument("--reproject", metavar="EPSG", help="bring all items to EPSG:NUMBER")
     parser.add_argument("--resolution", type=float, help="metres a finest pixel, then")
     parser.add_argument("--resampling", choices=RESAMPLING, help="how, then")
@@ -146,9 +143,7 @@ def read(arguments: Namespace) -> Content:
     return Content(
         name=arguments.name,
         tasks=tasks,
-        make=partial(
-            _sample, plan.modalities, plan.recipes, float(arguments.min_valid), bool(labels)
-        ),
+        make=partial(_sample, plan.modalities, plan.recipes, bool(labels)),
         modalities={name: recipe.declared for name, recipe in plan.recipes.items()},
         labels={**labels, **wanted.mask_label},
         provenance={
@@ -173,8 +168,6 @@ def _check_options(arguments: Namespace) -> None:
         raise UsageError(f"--reproject {arguments.reproject}: give an EPSG number")
     if arguments.patch is not None and arguments.patch < 1:
         raise UsageError(f"--patch {arguments.patch}: give at least 1 pixel")
-    if not 0 <= arguments.min_valid <= 1:
-        raise UsageError(f"--min-valid {arguments.min_valid:g}: give a share from 0 to 1")
     if (arguments.mask is None) != (arguments.mask_classes is None):
         raise UsageError("--mask and --mask-classes come together; give both")
     if (arguments.label_column is None) != (arguments.label_kind is None):
@@ -340,7 +333,6 @@ def _tasks(items: Sequence[Item], plan: Plan, arguments: Namespace) -> list[Task
 def _sample(
     modalities: Mapping[str, Sequence[str]],
     recipes: Mapping[str, declare.Recipe],
-    min_valid: float,
     labelled: bool,
     task: Task,
 ) -> Sample:
@@ -356,8 +348,6 @@ def _sample(
         pixels = np.stack([plane(band, *task.item.files[band]) for band in bands])
         where = f"{task.item.name}, {modality}"
         arrays[modality] = declare.apply(recipes[modality], pixels, where)
-    if min_valid > 0 and declare.valid_fraction(arrays, recipes) < min_valid:
-        raise Skip(f"fewer valid pixels than --min-valid {min_valid:g}")
     if task.item.mask is not None:
         arrays[MASK] = plane(MASK, task.item.mask, 1)
     fine = task.lattice.extents[task.lattice.fine]

@@ -232,8 +232,6 @@ def test_floats_become_physical_with_nan(tmp_path: Path) -> None:
     assert content.modalities["s1grd_10"].nodata is None
     again = next(iter(read(*words, "10").samples())).arrays["s1grd_10"]
     assert np.array_equal(again, first, equal_nan=True)  # the file's own tag says the same
-    kept = read(*words, "10", "--min-valid", "0.6")
-    assert len(list(kept.samples())) == 2  # the two upper patches have half their data
 
 
 def test_reprojection_is_only_done_when_asked(tmp_path: Path) -> None:
@@ -286,7 +284,6 @@ def test_all_problems_are_in_one_line(tree: Path) -> None:
         (["--patch", "25"], "multiple of 6"),
         (["--patch", "0"], "at least 1"),
         (["--sensor", "sentinel2-l3"], "no sensor"),
-        (["--min-valid", "2"], "0 to 1"),
         (["--mask", "*_m.tif"], "come together"),
         (["--label-column", "x"], "come together"),
         (["--split-column", "x"], "need --attributes"),
