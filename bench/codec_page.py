@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Lossy:
-    """One setting of the archive tier on one kind of pixels."""
+    """One setting of the archive tier on one cube; `psnr` of its worst and its median band."""
 
     kind: str
     asked: str
@@ -39,7 +39,7 @@ class Lossy:
     ratio: float
     bits: float
     worst: float
-    psnr: float | None
+    psnr: tuple[float, float] | None
     decode: float
 
 
@@ -108,8 +108,8 @@ def render(
         "",
         "## Archive tier",
         "",
-        "One cube each as video. Errors in stored numbers; PSNR of the worst band, against the "
-        "range of its own values.",
+        "One cube each as video. Errors in stored numbers; PSNR of the worst and the "
+        "median band, each against the range of its own values.",
         "",
     ]
     out += _table(
@@ -123,7 +123,7 @@ def render(
                 f"{one.ratio:.1f}",
                 f"{one.bits:.2f}",
                 f"{one.worst:g}",
-                "–" if one.psnr is None else f"{one.psnr:.1f}",
+                "–" if one.psnr is None else "{:.1f} and {:.1f}".format(*one.psnr),
                 f"{one.decode:.0f}",
             ]
             for one in lossy

@@ -1,10 +1,13 @@
 """What a lossy codec lost, band by band, in stored numbers, summed over samples."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+
+_SUMS = ("max_error", "squared", "count", "low", "high", "bits", "pixels")
 
 
 @dataclass
@@ -44,6 +47,19 @@ class Quality:
             pixels=self.pixels + other.pixels,
             coders={n: self.coders.get(n, 0) + other.coders.get(n, 0) for n in names},
         )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the sums as arrays, for a file; `from_arrays` reads them."""
+        arrays = {name: getattr(self, name) for name in _SUMS}
+        arrays["coders"] = np.array(list(self.coders), np.str_)
+        arrays["members"] = np.array(list(self.coders.values()), np.int64)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Undo `to_arrays`."""
+        coders = zip(arrays["coders"].tolist(), arrays["members"].tolist(), strict=True)
+        return cls(**{name: arrays[name] for name in _SUMS}, coders=dict(coders))
 
     @property
     def worst(self) -> float:

@@ -8,9 +8,11 @@ import pytest
 
 from fm.errors import FMError, UsageError
 from shards import matroska, video
-from shards.codec import CorruptError, decode
+from shards.codec import DEFAULTS, CorruptError, decode
+from shards.encoders import encode_member, member_codec
+from shards.format import CODECS
 from shards.matroska import Stream
-from shards.quality import measured
+from shards.quality import Quality, measured
 from shards.video import TAG, Video, encode
 
 av = pytest.importorskip("av")
@@ -98,6 +100,7 @@ def test_quality_of_two_samples_is_that_of_both_pixels() -> None:
     assert added["coders"] == {"x": 2}
     expected = both.to_dict() | {"coders": {"x": 2}}
     assert added == expected
+    assert Quality.from_arrays((one + two).to_arrays()).to_dict() == expected
 
 
 @pytest.mark.parametrize("video_", [Video(crf=20), Video(max_error=4), Video(20, 40)])
@@ -149,6 +152,20 @@ def test_what_cannot_be_kept_is_refused_in_words() -> None:
         Video(crf=52)
     with pytest.raises(UsageError, match="max_error 0"):
         Video(max_error=0)
+
+
+def test_a_writer_calls_one_function_for_every_codec() -> None:
+    array = cube("uint16", 2, 24, 32)
+    assert member_codec("auto", "uint16") == DEFAULTS["uint16"]
+    assert member_codec("video", "uint8", mask=True) == DEFAULTS["uint8"]
+    for asked in ("auto", "npy", "video"):
+        name = member_codec(asked, "uint16")
+        data, quality = encode_member(array, name, nodata=[None, 7])
+        assert np.array_equal(decode(data, CODECS[name], array.shape, "uint16"), array)
+        assert (quality is None) == (asked != "video")
+    data, quality = encode_member(array, "video", Video(max_error=4))
+    assert quality is not None
+    assert 0 < quality.worst <= 4
 
 
 def test_without_pyav_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
