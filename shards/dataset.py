@@ -99,7 +99,7 @@ class Dataset:
 
     def _open_columns(self) -> Columns:
         try:
-            found = open_columns(self._beside.local(COLUMNS), self.info)
+            found = self._whole_columns()
         except FileNotFoundError:
             found = None
         if found is not None:
@@ -107,6 +107,19 @@ class Dataset:
         from shards.columns_build import columns_in_memory
 
         return columns_in_memory(self._parquet, self.info)
+
+    def _whole_columns(self) -> Columns | None:
+        path = self._beside.local(COLUMNS)
+        if isinstance(self._beside, LocalStorage):
+            return open_columns(path, self.info)
+        try:  # it was fetched whole, so a byte that was wrong on the way can be fetched again now
+            found = open_columns(path, self.info)
+            return found and found.checked()
+        except FMError:
+            if not self._beside.invalidate(COLUMNS, 0, path.stat().st_size):
+                raise
+        found = open_columns(self._beside.local(COLUMNS), self.info)
+        return found and found.checked()
 
     def _kept(self, rows: np.ndarray) -> "Dataset":
         return Dataset(self.place, self.info, self._beside, self.storage, self.columns, rows)
@@ -155,6 +168,10 @@ class Dataset:
         try:
             path = self._beside.local(INDEX)
             digest = sha256_file(path)
+            wrong = digest != self.info.index_sha256
+            if wrong and self._beside.invalidate(INDEX, 0, path.stat().st_size):
+                path = self._beside.local(INDEX)
+                digest = sha256_file(path)
         except FileNotFoundError:
             raise FMError(
                 f"{self.place}/{INDEX}: the index is missing; copy the whole dataset again"

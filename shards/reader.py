@@ -100,6 +100,8 @@ class _Stream:
         step, hinted, ended = 0, 0, False
         try:
             while True:
+                if self._remote:
+                    hinted = self._hint(max(hinted, step), step + HINTED)
                 while not ended and len(pending) <= (PREFETCH if executor else 0):
                     work = self._schedule(step)
                     ended = work is None
@@ -108,8 +110,6 @@ class _Stream:
                         futures = [executor.submit(job) for job in jobs] if executor else jobs
                         pending.append((batch, work, futures))
                         step += 1
-                if self._remote:
-                    hinted = self._hint(max(hinted, step), step + HINTED)
                 if not pending:
                     return
                 batch, work, running = pending.popleft()

@@ -135,12 +135,15 @@ class Store:
                 return memoryview(mapped)
         return self._read(place, offset, size)
 
-    def _read(self, place: Place, offset: int, size: int) -> memoryview:
-        """Read into this thread's buffer; the view holds until its next call."""
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None or len(scratch) < size:
-            scratch = self._local.scratch = memoryview(np.empty(size, np.uint8))
-        view = scratch[:size]
+    def _read(
+        self, place: Place, offset: int, size: int, view: memoryview | None = None
+    ) -> memoryview:
+        """Read into a buffer; without one into this thread's, which holds until its next call."""
+        if view is None:
+            scratch = getattr(self._local, "scratch", None)
+            if scratch is None or len(scratch) < size:
+                scratch = self._local.scratch = memoryview(bytearray(size))
+            view = scratch[:size]
         try:
             self._storage.read_into(self._names[place[1]], offset, view)
         except (OSError, CorruptError) as error:
@@ -156,7 +159,7 @@ class Store:
             name = self._names[shard]
             again = self._storage.invalidate(name, offset, size)
             if again:  # what came over the network or lay in the cache was wrong
-                view = self._read(place, offset, size)
+                view = self._read(place, offset, size, memoryview(bytearray(size)))
             if not again or checksum(view) != digest:
                 raise Failed(member, name, f"checksum mismatch in {name}")
             raw = False
