@@ -268,6 +268,21 @@ def test_reprojection_is_only_done_when_asked(tmp_path: Path) -> None:
         of_tree(tmp_path, *to[:2], bands="B02=*_B02.tif")
 
 
+def test_grids_in_degrees(tmp_path: Path) -> None:
+    data = np.stack([plane(1, 20, 20), plane(2, 20, 20)])
+    where = {"crs": "EPSG:4326", "west": 73.0, "north": 30.0, "pixel": 1e-4}
+    write_raster(tmp_path / "x.tif", data, **where)
+    words = ["--root", tmp_path, "--sensor", "sentinel2-l2a", "--nodata", "0", "--patch", "10"]
+    content = read(*words, "--band-order", "B03,B02")
+    sample = content.make(content.tasks[3])
+    assert sample.lonlat == pytest.approx((73.0 + 15e-4, 30.0 - 15e-4))
+    assert np.array_equal(sample.arrays["s2l2a_10"][0], data[1, 10:, 10:])
+    with pytest.raises(FMError, match="say with --gsd which grid they are on"):
+        read(*words, "--band-order", "B02,B11")
+    content = read(*words, "--band-order", "B02,B11", "--gsd", "10")
+    assert content.modalities["s2l2a"].gsd_m == 10
+
+
 def test_all_problems_are_in_one_line(tree: Path) -> None:
     (tree / "2021/a_B8A.tif").unlink()
     (tree / "2021/b_B03.tif").write_bytes(b"II*\0")
