@@ -1,4 +1,4 @@
-"""From parts to a dataset: `index.parquet`, merged statistics, `dataset.json` last.
+"""From parts to a dataset: `index.parquet`, `index.bin`, merged statistics, `dataset.json` last.
 
 Parts are read one after another in shard order, so the bytes depend on nothing but the parts, and
 what is held of a sample is its 32 bytes of hashes.
@@ -16,8 +16,10 @@ from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from fm.normalize import Statistics
 from shards import index
+from shards.columns_build import write_columns
 from shards.copies import Near, first_equal, near_equal
 from shards.format import (
+    COLUMNS,
     INDEX,
     DatasetInfo,
     LabelInfo,
@@ -125,6 +127,7 @@ def assemble(
     info = _describe(
         recipe, dtypes, labels, statistics, shards, {**provenance, QUALITY: report}, licence, place
     )
+    write_columns(place.folder / INDEX, info, place.folder / COLUMNS)
     write_info(place.folder, info)
     return info
 
