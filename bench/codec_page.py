@@ -68,7 +68,7 @@ def render(
         "# Codecs, measured",
         "",
         "Made by `python -m bench codecs`; do not edit. What it means: [codecs.md](codecs.md).",
-        f"Machine: {where}; everything on one core.",
+        f"Machine: {where}; everything on one core, in its CPU time.",
         "",
         "*Delivered*: decoded GB/s of one core that reads from storage of the given speed and "
         "decodes, one after the other. **Bold**: what `auto` picks.",
@@ -79,7 +79,7 @@ def render(
         cells = []
         for row in (row for row in rows if row.kind == kind):
             got = [
-                f"{1.0 / (1.0 / (storage * row.ratio) + 1.0 / row.decode):.2f}"
+                f"{1.0 / (1.0 / (storage * row.ratio) + 1.0 / row.decode):.3g}"
                 for storage, _ in STORAGES
             ]
             cells.append(

@@ -15,7 +15,6 @@ import math
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -142,17 +141,16 @@ def encode(array: np.ndarray, codec: str) -> bytes:
 
 def pack(array: np.ndarray, how: Blosc) -> bytes:
     """Pack a C-contiguous array into one Blosc buffer, the same bytes on every run."""
-
-    def compress() -> bytes:
-        shuffle = _SHUFFLES[how.shuffle]
-        return bytes(blosc.compress(array, how.compressor.encode(), how.level, shuffle, how.block))
-
+    words = (how.compressor.encode(), how.level, _SHUFFLES[how.shuffle], how.block)
+    if threading.current_thread() is not threading.main_thread():
+        return bytes(blosc.compress(array, *words))
     # On the main thread Blosc uses its own threads and then stores blocks in the order in which
-    # they finish, so that the bytes differ from run to run. Elsewhere it runs alone.
-    if threading.current_thread() is threading.main_thread():
-        with ThreadPoolExecutor(1) as alone:
-            return alone.submit(compress).result()
-    return compress()
+    # they finish, so that the bytes differ from run to run. Elsewhere it runs alone anyway.
+    before, blosc.use_threads = blosc.use_threads, False
+    try:
+        return bytes(blosc.compress(array, *words))
+    finally:
+        blosc.use_threads = before
 
 
 def npy_header(data: Any) -> tuple[tuple[int, ...], str, int]:
