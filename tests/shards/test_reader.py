@@ -2,7 +2,9 @@ import gc
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,69 @@ def test_ranks_share_the_global_batch(
     ranks = [ds.loader(BATCH, seed=5, rank=r, world_size=world, steps=9) for r in range(world)]
     for step, parts in enumerate(zip(*ranks, strict=True)):
         assert same(joined(list(parts)), reference[step])
+
+
+def sequence(
+    ds: shards.Dataset, batch: int, world: int, threads: int, start: int, stop: int
+) -> tuple[list[str], list[int]]:
+    """Keys and labels at the positions `[start, stop)` of the global stream."""
+    steps = -(-(stop - start) // batch)
+    settings: dict = {"seed": 9, "position": start, "steps": steps, "threads": threads}
+    ranks = [
+        ds.loader(batch, rank=rank, world_size=world, modalities=["s2l1c_60"], **settings)
+        for rank in range(world)
+    ]
+    keys, pixels = [], []
+    for parts in zip(*ranks, strict=True):
+        assert len({len(part.keys) for part in parts}) <= 2
+        whole = joined(list(parts))
+        keys += whole.keys
+        pixels += whole.pixels["s2l1c_60"].numpy().sum((1, 2, 3), dtype=np.int64).tolist()
+    return keys[: stop - start], pixels[: stop - start]
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tiny_dataset: Path) -> tuple[list[str], list[int]]:
+    return sequence(shards.open(tiny_dataset), 1, 1, 0, 0, 2 * TINY)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("threads", [0, 1, 2, 3, 4])
+def test_two_epochs_hold_every_sample_twice_in_one_sequence(
+    world: int, threads: int, tiny_dataset: Path, two_epochs: tuple[list[str], list[int]]
+) -> None:
+    ds = shards.open(tiny_dataset)
+    batch = 8 + (7 * world + 5 * threads) % 23  # all kinds of sizes
+    found = sequence(ds, batch, world, threads, 0, 2 * TINY)
+    assert found == two_epochs
+    assert Counter(found[0]) == dict.fromkeys(ds.keys, 2)
+
+
+@given(
+    cuts=st.lists(st.integers(0, 2 * TINY), max_size=3),
+    runs=st.lists(
+        st.tuples(st.integers(8, 40), st.sampled_from((1, 2, 3, 8)), st.integers(0, 4)),
+        min_size=4,
+        max_size=4,
+    ),
+)
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_stopped_anywhere_and_resumed_with_other_counts_the_union_is_exact(
+    cuts: list[int],
+    runs: list[tuple[int, int, int]],
+    tiny_dataset: Path,
+    two_epochs: tuple[list[str], list[int]],
+) -> None:
+    ds = shards.open(tiny_dataset)
+    ends = [0, *sorted(cuts), 2 * TINY]
+    keys: list[str] = []
+    pixels: list[int] = []
+    for (start, stop), (batch, world, threads) in zip(pairwise(ends), runs, strict=False):
+        found = sequence(ds, batch, world, threads, start, stop)
+        keys, pixels = keys + found[0], pixels + found[1]
+    assert (keys, pixels) == two_epochs
 
 
 @given(step=st.integers(0, 8), threads=st.integers(1, 3))
