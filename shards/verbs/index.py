@@ -3,6 +3,7 @@
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 HELP = "index third-party WebDataset tars in place, without rewriting them"
 EXAMPLE = (
@@ -117,7 +118,8 @@ def _index(arguments: Namespace) -> int:
     )
     info = made.info
     if arguments.json:
-        about = {"folder": str(arguments.out), "root": info.root, "samples": info.count}
+        about: dict[str, Any] = {"folder": str(arguments.out), "root": info.root}
+        about |= {"samples": info.count}
         about |= {"shards": len(info.shards), "bytes": sum(shard.bytes for shard in info.shards)}
         about |= {"absent": made.absent, "ignored": made.ignored}
         print(json.dumps({**about, "manifest_hash": info.manifest_hash}, indent=2))

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import webdataset
 
+import shards
 from fm.errors import FMError, UsageError
 from shards.codec import checksum
 from shards.foreign import fragment
@@ -396,3 +398,16 @@ def test_places_that_cannot_be_indexed(tmp_path: Path) -> None:
         build(tmp_path)
     with pytest.raises(UsageError, match="say --name and --licence"):
         build(tmp_path, {"members": MEMBERS})
+
+
+def test_tars_behind_a_url_are_indexed_and_read_there(tmp_path: Path) -> None:
+    write_plain(tmp_path / "tars", count=3)
+    remote = fsspec.filesystem("memory")
+    remote.put(str(tmp_path / "tars") + "/", "/foreign-tars/", recursive=True)
+    urls = [f"memory://foreign-tars/plots-00{number}.tar" for number in (0, 1)]
+    made = index_tars(urls, tmp_path / "there", from_mapping(PLAIN), cache=tmp_path / "cache")
+    here = build(tmp_path)
+    assert made.info.root == "memory://foreign-tars"
+    assert made.info.manifest_hash == here.info.manifest_hash
+    ds = shards.open(tmp_path / "there", cache=tmp_path / "cache")
+    assert np.array_equal(ds[2].arrays["s2l1c_10"], sample(2)["s2.npy"].transpose(2, 0, 1))
