@@ -94,7 +94,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
         UsageError: options that contradict each other.
     """
     path: Path = arguments.table
-    names, columns = _load(path)
+    names, columns = load_columns(path)
     renamed = pairs("--column", arguments.column)
     for name in renamed:
         if name not in COLUMNS:
@@ -158,7 +158,12 @@ def class_names(arguments: Namespace, label: str) -> tuple[str, ...] | None:
     return None if text is None else _class_names(text)
 
 
-def _load(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
+def load_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
+    """Read a CSV or Parquet file: column names, and cells by column (text or None in CSV).
+
+    Raises:
+        FMError: there is no such file, or it is not what its ending says.
+    """
     if not path.is_file():
         raise FMError(f"{path}: no such table; give a CSV or Parquet file")
     if path.suffix.lower() == ".parquet":
