@@ -16,6 +16,7 @@ VERBS = {
     "verify": "shards.verbs.verify",
     "repair": "shards.verbs.repair",
     "show": "shards.verbs.show",
+    "map": "shards.verbs.map",
     "split": "shards.verbs.split",
 }
 
