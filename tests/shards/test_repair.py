@@ -246,7 +246,7 @@ def test_nothing_left_and_no_dataset_are_one_line(pair: tuple[Path, Path], tmp_p
     with pytest.raises(UsageError, match="is the dataset itself"):
         repair(folder, folder)
     with pytest.raises(FMError, match="only a folder can be repaired"):
-        repair("https://example.org/d")
+        repair("s3://bucket/d")
 
 
 def test_tars_of_somebody_else_are_copied_again_but_never_rewritten(
