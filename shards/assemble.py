@@ -77,6 +77,18 @@ def to_leave_out(hashes: Hashes, parts: Sequence[Part]) -> dict[int, tuple[int, 
     }
 
 
+def check_provenance(provenance: Mapping[str, Any]) -> None:
+    """Raise `UsageError` when a provenance is no JSON, or has the key that the writer adds."""
+    if QUALITY in provenance:
+        raise UsageError(
+            f"the provenance key {QUALITY!r} is the writer's own; name yours otherwise"
+        )
+    try:
+        json.dumps(dict(provenance), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the provenance is no JSON ({error}); give plain values") from None
+
+
 def assemble(
     recipe: Recipe,
     place: Place,
@@ -95,7 +107,6 @@ def assemble(
 
     Raises:
         FMError: no sample, a key that comes twice, a member with two types or of no sample.
-        UsageError: the provenance has the key `quality` already.
     """
     if QUALITY in provenance:
         raise UsageError(

@@ -8,10 +8,12 @@ depend on the source and the options only, not on how many processes made it or 
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import pickle
 import shutil
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -25,7 +27,7 @@ import numpy as np
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import fsync_folder, fsync_tree, read_json, write_json
-from shards.assemble import LISTED, assemble, read_hashes, to_leave_out
+from shards.assemble import LISTED, assemble, check_provenance, read_hashes, to_leave_out
 from shards.executors import cores, open_executor
 from shards.format import FORMAT_VERSION, DatasetInfo, read_info
 from shards.part import Part, PartWriter, Place, Recipe
@@ -77,7 +79,7 @@ def build(
             work in the way, or what `write_dataset` raises. What was made stays for the restart.
         UsageError: an option or a declaration is wrong.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # workers may stand elsewhere
     if samples_per_shard < 1:
         raise UsageError(f"samples_per_shard={samples_per_shard}: give at least 1")
     if not 0.0 <= min_valid <= 1.0:
@@ -87,6 +89,7 @@ def build(
     recipe = make_recipe(
         content.name, content.modalities, content.labels, codec, min_valid=min_valid, durable=True
     )
+    check_provenance(content.provenance)
     identity = _identity(recipe, content, samples_per_shard, drop_duplicates)
     with _opened(out, identity) as work:
         if work is None:
@@ -131,10 +134,9 @@ class _Jobs:
         self._content, self._per_shard = content, per_shard
         self.count = -(-len(content.tasks) // per_shard)
 
-    def _tasks(self, number: int) -> list[Any]:
+    def _span(self, number: int) -> range:
         first = number * self._per_shard
-        last = min(first + self._per_shard, len(self._content.tasks))
-        return [self._content.tasks[k] for k in range(first, last)]
+        return range(first, min(first + self._per_shard, len(self._content.tasks)))
 
     def run(
         self, executor: Executor, width: int, wanted: Mapping[int, Collection[int] | None]
@@ -150,30 +152,29 @@ class _Jobs:
         parts: dict[int, Part] = {}
         problems: list[str] = []
         waiting: dict[Future[Part | _Failed], int] = {}
-        order = iter(wanted.items())
-        total = sum(len(self._tasks(number)) for number in wanted)
-        with progress("writing shards", total) as bar:
-            while True:
-                for number, left_out in order:
-                    tasks = self._tasks(number)
-                    first = number * self._per_shard
-                    words = (self.recipe, self.place, number, self._content.make, tasks, first)
-                    waiting[executor.submit(_make_part, *words, left_out)] = len(tasks)
-                    if len(waiting) >= _AHEAD * width:
-                        break
+        order, started, done = iter(wanted.items()), time.monotonic(), 0
+        with progress("writing shards", sum(len(self._span(k)) for k in wanted)) as bar:
+            while len(problems) < LISTED:
+                for number, left_out in itertools.islice(
+                    order, max(1, _AHEAD * width) - len(waiting)
+                ):
+                    span = self._span(number)
+                    tasks = [self._content.tasks[k] for k in span]
+                    words = (self.recipe, self.place, number, self._content.make, tasks)
+                    waiting[executor.submit(_make_part, *words, span.start, left_out)] = len(span)
                 if not waiting:
                     break
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     count, result = waiting.pop(future), future.result()
-                    if isinstance(result, Part):
-                        parts[result.number] = result
-                        bar.advance(count)
-                    else:
+                    if isinstance(result, _Failed):
                         problems += result.problems
-                if len(problems) >= LISTED:
-                    break
-            if problems:
-                raise FMError(self._failure(problems, len(parts)))
+                        continue
+                    parts[result.number] = result
+                    done += count
+                    rate = done / max(time.monotonic() - started, 1e-3)
+                    bar.advance(count, **{"samples/s": f"{rate:.0f}"})
+        if problems:
+            raise FMError(self._failure(problems, len(parts)))
         return [parts[number] for number in sorted(parts)]
 
     def _failure(self, problems: list[str], done: int) -> str:
@@ -231,8 +232,9 @@ def work_folder(out: Path) -> Path:
 def _opened(out: Path, identity: Mapping[str, str]) -> Iterator[Path | None]:
     """Open and lock the work folder; None when the build had been finished before."""
     work = work_folder(out)
-    started = work / "build.json"
-    finished = out.exists() and work.is_dir() and not (work / "dataset").exists()
+    state = work / "build.json"
+    before = read_json(state, "state of a build") if state.exists() else None
+    finished = out.exists() and before == identity and not (work / "dataset").exists()
     if out.exists() and not finished:
         raise FMError(f"{out} exists already; name another folder or remove it first")
     work.mkdir(parents=True, exist_ok=True)
@@ -241,20 +243,24 @@ def _opened(out: Path, identity: Mapping[str, str]) -> Iterator[Path | None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise FMError(f"{work}: another process is building here; wait for it") from None
-        if started.exists():
-            before = read_json(started, "state of a build")
-            if changed := [key for key in identity if before.get(key) != identity[key]]:
-                raise FMError(
-                    f"{work} holds an unfinished build with another {' and '.join(changed)}; run "
-                    "that one to its end, or remove the folder"
-                )
-        if not finished:
+        if before is not None and before != identity:
+            changed = [key for key in identity if before.get(key) != identity[key]]
+            raise FMError(
+                f"{work} holds an unfinished build with another {' and '.join(changed)}; run that "
+                "one to its end, or remove the folder"
+            )
+        if finished:
+            yield None
+        else:
             for folder in ("dataset", "parts"):
                 (work / folder).mkdir(exist_ok=True)
             for leftover in (work / "parts").glob("*.partial"):
                 leftover.unlink()
-            write_json(started, dict(identity))
-        yield None if finished else work
+            write_json(state, dict(identity))
+            yield work
+        for folder in ("parts", "dask"):
+            shutil.rmtree(work / folder, ignore_errors=True)
+        state.unlink()  # last: until now the same command tidies up
         shutil.rmtree(work)
 
 

@@ -47,7 +47,7 @@ def open_executor(workers: int, dask: str | None, scratch: Path) -> Iterator[tup
         scratch: folder for what a local cluster writes.
 
     Yields:
-        the executor, and how many tasks it runs at a time.
+        the executor, and how many tasks it runs beside this process.
 
     Raises:
         UsageError: Dask is not installed.
@@ -57,7 +57,7 @@ def open_executor(workers: int, dask: str | None, scratch: Path) -> Iterator[tup
         with _dask(workers or cores(), dask, scratch) as opened:
             yield opened
     elif workers == 0:
-        yield Here(), 1
+        yield Here(), 0
     else:
         with _pool(workers) as opened:
             yield opened

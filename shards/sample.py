@@ -26,7 +26,8 @@ class Sample:
         labels: by label name: a class number, a list of class numbers, or a number; a label that
             is absent is unknown. Masks are arrays, under the label's `member`.
         window: `(row, col, height, width)` in the source scene, in pixels of the finest grid.
-        valid_fraction: share of pixels with data, 0 to 1; None lets the writer count.
+        valid_fraction: share of pixels with data, 0 to 1. None: the writer counts the pixels that
+            are valid in every band, of the modality where they are fewest.
         times: of a temporal sample, one ISO-8601 time for each place on the T axis; `time` is the
             first of them when it is not given.
         crs: coordinate system of `transform`, as PROJ reads it (`EPSG:32618`).
@@ -41,7 +42,7 @@ class Sample:
     split: str | None = None
     labels: dict[str, Any] = field(default_factory=dict)
     window: tuple[int, int, int, int] | None = None
-    valid_fraction: float | None = 1.0
+    valid_fraction: float | None = None
     times: Sequence[str] | None = None
     crs: str | None = None
     transform: tuple[float, float, float, float, float, float] | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from fm.console import Bar, progress
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder
-from shards.assemble import assemble
+from shards.assemble import assemble, check_provenance
 from shards.declare import Declared, resolve
 from shards.format import (
     DESCRIPTION,
@@ -68,6 +68,7 @@ def write_dataset(
     """
     out = Path(out)
     recipe = make_recipe(name, modalities, labels or {}, codec)
+    check_provenance(provenance)
     if samples_per_shard < 1:
         raise UsageError(f"samples_per_shard={samples_per_shard}: give at least 1")
     if overwrite and out.exists() and not (out / DESCRIPTION).is_file():
