@@ -1,8 +1,8 @@
 """`fm shards split`: lists of samples to train and test on."""
 
-import argparse
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 HELP = "divide a dataset by place, time or chance, as lists of keys"
@@ -30,34 +30,33 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--name", help="of the split (default: the file's)")
     parser.add_argument("--where", help="divide only samples for which this holds")
-    absent = {"default": argparse.SUPPRESS}
     parser.add_argument(
         "--share",
         action="append",
         metavar="PART=SHARE",
         help="of a part, once a part (block, random; default train=0.8 val=0.1 test=0.1)",
-        **absent,
     )
-    parser.add_argument("--seed", type=int, help="of the draw (block, random)", **absent)
-    parser.add_argument("--km", type=float, help="side of a block (block; default 100)", **absent)
+    parser.add_argument("--seed", type=int, help="of the draw (block, random)")
+    parser.add_argument("--km", type=float, help="side of a block (block; default 100)")
     parser.add_argument(
-        "--buffer-km", type=float, help="distance that parts keep (block; default 0)", **absent
+        "--buffer-km",
+        type=float,
+        help="distance that parts keep (block; default 0)",
     )
     parser.add_argument(
         "--part",
         action="append",
         metavar="PART=WHAT",
         help="continents with commas between (continent), or a range FROM..TO (time)",
-        **absent,
     )
     parser.add_argument(
-        "--rest", help="part of the other continents, or '' for none (default train)", **absent
+        "--rest",
+        help="part of the other continents, or '' for none (default train)",
     )
     parser.add_argument(
         "--missing",
         choices=("error", "leave"),
         help="samples without coordinates or time: refuse (default), or leave in no part",
-        **absent,
     )
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
@@ -68,7 +67,8 @@ def run(arguments: Namespace) -> int:
     from shards import splits
     from shards.dataset import open as open_dataset
 
-    given = {option: getattr(arguments, option) for option in _OPTIONS if option in arguments}
+    given = {option: getattr(arguments, option) for option in _OPTIONS}
+    given = {option: value for option, value in given.items() if value is not None}
     for option in given:
         if arguments.by not in _OPTIONS[option]:
             name = option.replace("_", "-")
@@ -87,7 +87,7 @@ def run(arguments: Namespace) -> int:
     if "rest" in given:
         given["rest"] = given["rest"] or None
     ds = open_dataset(arguments.dataset, where=arguments.where)
-    make = {
+    make: dict[str, Callable[..., splits.Split]] = {
         "block": splits.by_block,
         "continent": splits.by_continent,
         "time": splits.by_time,
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> int:
 def _pairs(option: str, texts: list[str]) -> list[tuple[str, str]]:
     from fm.errors import UsageError
 
-    result = []
+    result: list[tuple[str, str]] = []
     for text in texts:
         part, equals, value = text.partition("=")
         if not (part and equals and value) or part in dict(result):
