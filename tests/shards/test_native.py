@@ -62,6 +62,12 @@ def test_one_pixel_of_one_block_decides() -> None:
         assert copy_factor(changed) == 1
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_copies_along_one_axis_are_none(axis: int) -> None:
+    native = np.random.default_rng(0).integers(0, 9999, (24, 24))
+    assert copy_factor(native.repeat(6, axis)) == 1
+
+
 def test_copies_that_are_shifted_are_none() -> None:
     band = np.arange(25).reshape(5, 5).repeat(6, 0).repeat(6, 1)
     assert copy_factor(band[6:, 6:]) == 6
