@@ -66,6 +66,7 @@ def run(arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
     from shards import splits
     from shards.dataset import open as open_dataset
+    from shards.splitfile import Split
 
     given = {option: getattr(arguments, option) for option in _OPTIONS}
     given = {option: value for option, value in given.items() if value is not None}
@@ -87,7 +88,7 @@ def run(arguments: Namespace) -> int:
     if "rest" in given:
         given["rest"] = given["rest"] or None
     ds = open_dataset(arguments.dataset, where=arguments.where)
-    make: dict[str, Callable[..., splits.Split]] = {
+    make: dict[str, Callable[..., Split]] = {
         "block": splits.by_block,
         "continent": splits.by_continent,
         "time": splits.by_time,
