@@ -104,7 +104,7 @@ def make(
     declared: Declaration,
     *,
     stream: int,
-    statistics: bool,
+    every: int,
     advance: Callable[[], None],
 ) -> Fragment:
     """Read one tar from end to end.
@@ -115,21 +115,22 @@ def make(
         series: its folder's name.
         declared: what its members are.
         stream: number of this tar, for the statistics' sample.
-        statistics: decode the modalities and count their values.
+        every: decode and count one in so many samples (by their keys, so that all members of a
+            sample are counted or none); 0 for none at all.
         advance: called for each member.
 
     Raises:
         FMError: the first problems of this tar, in one message.
     """
-    return _Reader(tar, series, declared, stream, statistics).run(path, advance)
+    return _Reader(tar, series, declared, stream, every).run(path, advance)
 
 
 class _Reader:
     def __init__(
-        self, tar: str, series: str, declared: Declaration, stream: int, statistics: bool
+        self, tar: str, series: str, declared: Declaration, stream: int, every: int
     ) -> None:
         self._tar, self._series, self._declared = tar, series, declared
-        self._stream, self._counting = stream, statistics
+        self._stream, self._every = stream, every
         self._rows: dict[str, dict[str, Any]] = {}
         self._bases: dict[str, str] = {}
         self._dtypes: dict[str, str] = {}
@@ -223,7 +224,7 @@ class _Reader:
             raise CorruptError(f"it is {dtype}, {self._dtypes[member.name]} before")
         if member.places:
             self._know(row, metadata.from_zarr(ZipStore(view), member))
-        if self._counting:
+        if self._every and checksum(row["key"].encode()) % self._every == 0:
             pixels = np.empty(shape, dtype)
             decode_foreign(view, member.codec, pixels)
             if member.label is not None:

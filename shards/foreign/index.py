@@ -68,7 +68,7 @@ def index_tars(
     name: str = "",
     licence: str = "",
     split: str | None = None,
-    statistics: bool = True,
+    every: int = 1,
     workers: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -82,7 +82,7 @@ def index_tars(
         name: of the dataset; the declaration's when empty.
         licence: of the data; the declaration's when empty.
         split: written for every sample that does not say its own.
-        statistics: decode every modality and record its statistics.
+        every: statistics are of one in so many samples; 0 for none, and nothing is decoded.
         workers: threads; the number of cores, at most 8, when None.
         cache: folder for tars behind URLs.
         overwrite: replace an index that is there.
@@ -94,6 +94,8 @@ def index_tars(
     """
     out, tars = Path(out), find_tars(places)
     name, licence = name or declared.name, licence or declared.licence
+    if every < 0:
+        raise UsageError("statistics of one sample in how many: give a whole number, 0 for none")
     if not name or not licence:
         raise UsageError("say --name and --licence of the data; the declaration does not")
     check_dataset_name(name)
@@ -105,18 +107,18 @@ def index_tars(
     seen = survey(storage, tars, declared)
     work = out.absolute().parent / f".{out.name}.indexing"
     work.mkdir(parents=True, exist_ok=True)
-    found = _read_all(storage, tars, declared, work, seen.members, statistics, workers)
+    found = _read_all(storage, tars, declared, work, seen.members, every, workers)
     storage.close()
     joined = join(found, declared, split)
     if inside:
         with atomic_folder(work / "made", overwrite=True) as folder:
-            info = _write(folder, joined, found, declared, name, licence, None)
+            info = _write(folder, joined, found, declared, name, licence, every, None)
         for part in (INDEX, COLUMNS, DESCRIPTION):
             os.replace(work / "made" / part, out / part)
     else:
         root = tars.root if "://" in tars.root else os.path.abspath(tars.root)
         with atomic_folder(out, overwrite=overwrite) as folder:
-            info = _write(folder, joined, found, declared, name, licence, root)
+            info = _write(folder, joined, found, declared, name, licence, every, root)
     shutil.rmtree(work, ignore_errors=True)
     absent = {member: joined.count - joined.present[member] for member in info.members}
     return Indexed(info, {k: v for k, v in absent.items() if v}, dict(seen.ignored))
@@ -128,7 +130,7 @@ def _read_all(
     declared: Declaration,
     work: Path,
     counts: Mapping[str, int],
-    statistics: bool,
+    every: int,
     workers: int | None,
 ) -> list[Fragment]:
     bands = {
@@ -143,7 +145,7 @@ def _read_all(
         stem = work / hashlib.sha256(tar.encode()).hexdigest()[:24]
         path = storage.local(tar)
         stat = path.stat()
-        mark = _mark(tar, stat.st_size, stat.st_mtime_ns, declared, statistics, number)
+        mark = _mark(tar, stat.st_size, stat.st_mtime_ns, declared, every, number)
         known = fragments.load(stem, mark, bands)
         if known is not None:
             with lock:
@@ -156,7 +158,7 @@ def _read_all(
                 series,
                 declared,
                 stream=number,
-                statistics=statistics,
+                every=every,
                 advance=step,
             )
         except (FMError, OSError) as error:
@@ -178,12 +180,10 @@ def _read_all(
     return [result for result in results if isinstance(result, Fragment)]
 
 
-def _mark(
-    tar: str, size: int, changed: int, declared: Declaration, statistics: bool, number: int
-) -> str:
+def _mark(tar: str, size: int, changed: int, declared: Declaration, every: int, number: int) -> str:
     """What a fragment depends on."""
     members = repr(sorted(declared.members.items())) + repr(declared.ignore)
-    text = "\n".join(map(str, (_FORMAT, tar, size, changed, members, statistics, number)))
+    text = "\n".join(map(str, (_FORMAT, tar, size, changed, members, every, number)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -194,6 +194,7 @@ def _write(
     declared: Declaration,
     name: str,
     licence: str,
+    every: int,
     root: str | None,
 ) -> DatasetInfo:
     dtypes = _dtypes(found)
@@ -233,7 +234,7 @@ def _write(
         name=name,
         modalities=modalities,
         labels=labels,
-        provenance=_provenance(declared),
+        provenance=_provenance(declared, every),
         licence=licence,
         shards=tuple(ShardInfo(f.tar, joined.counts[f.tar], f.size, f.sha256) for f in found),
         index_sha256=sha256_file(path),
@@ -269,9 +270,10 @@ def _statistics(member: ArrayMember, found: list[Fragment]) -> dict[str, Any]:
     return whole.to_dict()
 
 
-def _provenance(declared: Declaration) -> dict[str, Any]:
+def _provenance(declared: Declaration, every: int) -> dict[str, Any]:
     return {
         "source": declared.source,
         "made_by": "fm shards index (tars of others, read in place)",
+        "statistics_of_one_sample_in": every,
         "members": {pattern: len(found) for pattern, found in declared.members.items()},
     }

@@ -190,9 +190,11 @@ def _number(field: bytes) -> int | None:
 
 def _sum_holds(block: bytes) -> bool:
     stated = _number(block[148:156])
-    rest = block[:148] + b" " * 8 + block[156:]
-    signed = sum(byte - 256 if byte > 127 else byte for byte in rest) if max(rest) > 127 else None
-    return stated is not None and stated in (sum(rest), signed)
+    plain = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    if stated == plain:
+        return True
+    # old tars added the bytes up as signed ones
+    return stated == plain - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
 
 
 def _pax(data: bytes, where: str) -> dict[str, str]:

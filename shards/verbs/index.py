@@ -45,10 +45,18 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="of the dataset, where the declaration has none")
     parser.add_argument("--licence", default="", help="of the data, likewise")
     parser.add_argument("--split", help="split of every sample that does not say its own")
-    parser.add_argument(
+    counted = parser.add_mutually_exclusive_group()
+    counted.add_argument(
         "--no-statistics",
         action="store_true",
         help="do not decode: faster, but models that normalise by the dataset refuse it",
+    )
+    counted.add_argument(
+        "--statistics-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="statistics of one sample in N, chosen by key (default 1: of all)",
     )
     parser.add_argument("--workers", type=int, help="threads (default: cores, at most 8)")
     parser.add_argument("--cache", type=Path, help="folder for tars behind URLs")
@@ -103,6 +111,8 @@ def _index(arguments: Namespace) -> int:
             raise UsageError(f"--offset {option}: write MODALITY=NUMBER")
     declared = with_offsets(declared, offsets)
     declared = replace(declared, ignore=(*declared.ignore, *arguments.ignore))
+    if arguments.statistics_every < 1:
+        raise UsageError("--statistics-every: give a whole number from 1, or --no-statistics")
     if arguments.workers is not None and arguments.workers < 1:
         raise UsageError("--workers: give a whole number from 1")
     made = index_tars(
@@ -112,7 +122,7 @@ def _index(arguments: Namespace) -> int:
         name=arguments.name,
         licence=arguments.licence,
         split=arguments.split,
-        statistics=not arguments.no_statistics,
+        every=0 if arguments.no_statistics else arguments.statistics_every,
         workers=arguments.workers,
         cache=arguments.cache,
     )

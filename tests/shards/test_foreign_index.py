@@ -192,11 +192,18 @@ def test_statistics_are_of_valid_pixels_in_physical_units(tmp_path: Path) -> Non
     rows = pq.read_table(tmp_path / "out" / "index.parquet").to_pylist()
     total = 4 * 48 + 2 * 48 + 2 * 12 + 2
     assert all(np.isclose(row["valid_fraction"], 1 - 4 / total) for row in rows)
-    fast = index_tars(
-        [str(tmp_path / "tars")], tmp_path / "fast", from_mapping(PLAIN), statistics=False
-    )
+    fast = index_tars([str(tmp_path / "tars")], tmp_path / "fast", from_mapping(PLAIN), every=0)
     assert fast.info.modalities["s2l1c_10"].statistics == {}
     assert fast.info.modalities["s2l1c_10"].dtype == "uint16"
+    some = index_tars([str(tmp_path / "tars")], tmp_path / "some", from_mapping(PLAIN), every=2)
+    counted = some.info.modalities["s2l1c_10"].statistics["count"]
+    known = [
+        row["valid_fraction"] is not None
+        for row in pq.read_table(tmp_path / "some" / "index.parquet").to_pylist()
+    ]
+    assert known == [checksum(f"field@{number:04d}".encode()) % 2 == 0 for number in range(5)]
+    assert 0 < sum(known) < 5
+    assert counted == [47 * sum(known)] * 4
     assert arrays_of(tmp_path / "fast").keys() == arrays_of(tmp_path / "out").keys()
 
 
