@@ -153,7 +153,7 @@ def read(arguments: Namespace) -> Content:
     split = getattr(dataset, "split", None)  # torchgeo's own default where none is given
     return Content(
         name=f"torchgeo-{title}",
-        tasks=range(len(dataset)),
+        tasks=list(enumerate(_keys(spec, dataset, split))),
         make=partial(
             make,
             spec=spec,
@@ -318,8 +318,19 @@ def _labels(
     return labels
 
 
+def _keys(spec: Spec, dataset: Any, split: Any) -> list[str]:
+    """Names of the image files where torchgeo lists them (as in EuroSAT), else numbers."""
+    files = getattr(dataset, "samples", None)
+    if isinstance(files, list) and all(isinstance(item, tuple) for item in files):
+        stems = [Path(str(item[0])).stem for item in files]
+        if len(set(stems)) == len(stems) == len(dataset) and not any("." in s for s in stems):
+            return stems
+    parts = [spec.name.lower()] + ([split] if isinstance(split, str) else [])
+    return ["_".join([*parts, f"{index:07d}"]) for index in range(len(dataset))]
+
+
 def make(
-    index: int,
+    task: tuple[int, str],
     *,
     spec: Spec,
     root: Path,
@@ -335,8 +346,8 @@ def make(
     Raises:
         FMError: values that are not what `--stored` says, or a label of another form.
     """
+    index, key = task
     given = dict(_dataset(spec, root, False, os.getpid())[index])
-    key = "_".join(part for part in (spec.name.lower(), split, f"{index:07d}") if part)
     arrays: dict[str, np.ndarray] = {}
     for name, recipe in recipes.items():
         where = f"sample {key}: {name}"

@@ -183,6 +183,7 @@ def test_eurosat_is_put_into_the_order_of_the_table(tmp_path: Path) -> None:
     assert declared.nodata[table.index("B10")] is None
     assert declared.nodata[table.index("B8A")] == 0
     first, second = content.samples()
+    assert (first.key, second.key) == ("AnnualCrop_1", "SeaLake_2")
     for sample, place in ((first, 0), (second, 1)):
         pixels = sample.arrays["s2l1c"]
         assert (pixels.shape, pixels.dtype) == ((13, 64, 64), np.dtype(np.uint16))
