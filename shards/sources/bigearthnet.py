@@ -60,6 +60,8 @@ CLASSES = (
 )
 """The 19-class nomenclature (Sumbul et al., arXiv 2105.07921, table 2), in its published order."""
 PATCH_M = 1200
+NO_DATA = 0
+"""Sentinel-2's code for "no data" (in the 24 pairs no pixel has it)."""
 SIZES = {"s2l2a_10": 120, "s2l2a_20": 60, "s2l2a_60": 20, "s1grd_10": 120}
 TABLES = ("metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet")
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
@@ -85,7 +87,11 @@ def read(arguments: Namespace) -> Content:
         tasks=rows,
         make=partial(make, folder / "BigEarthNet-V2-LMDB"),
         modalities={
-            modality: Declared(sensor.name, tuple(band.name for band in bands))
+            modality: Declared(
+                sensor.name,
+                tuple(band.name for band in bands),
+                nodata=NO_DATA if sensor is s2 else None,
+            )
             for sensor in (s2, s1)
             for modality, bands in sensor.modalities.items()
         },
@@ -147,6 +153,7 @@ def make(folder: Path, row: dict[str, Any]) -> Sample:
     """
     optical, radar = _tensors(folder, row["patch_id"]), _tensors(folder, row["s1_name"])
     time, lonlat = place_and_time(row["patch_id"])
+    epsg, west, north = corner(row["patch_id"])
     return Sample(
         key=row["patch_id"],
         arrays={
@@ -157,6 +164,8 @@ def make(folder: Path, row: dict[str, Any]) -> Sample:
         time=time,
         split=SPLIT_NAMES[row["split"]],
         labels={"land_cover": [CLASSES.index(label) for label in row["labels"]]},
+        crs=f"EPSG:{epsg}",
+        transform=(10.0, 0.0, west, 0.0, -10.0, north),
     )
 
 
@@ -185,15 +194,25 @@ def place_and_time(patch_id: str) -> tuple[str, tuple[float, float]]:
     Raises:
         FMError: the name is not of that form.
     """
+    stamp = _parts(patch_id)[0]
+    epsg, west, north = corner(patch_id)
+    lon, lat = lonlat_of(west + PATCH_M / 2, north - PATCH_M / 2, epsg)
+    time = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}:{stamp[11:13]}:{stamp[13:15]}Z"
+    return time, (float(lon), float(lat))
+
+
+def corner(patch_id: str) -> tuple[int, float, float]:
+    """Read a patch's place out of its name: EPSG code, and its left and upper edge in metres."""
+    _, tile, column, row = _parts(patch_id)
+    epsg, west, north = mgrs_tile_origin(tile)
+    return epsg, float(west + int(column) * PATCH_M), float(north - int(row) * PATCH_M)
+
+
+def _parts(patch_id: str) -> tuple[str, str, str, str]:
     found = re.fullmatch(
         r"S2[ABC]_MSIL2A_(\d{8}T\d{6})_N\d{4}_R\d{3}_T(\d{2}[A-Z]{3})_(\d+)_(\d+)", patch_id
     )
     if not found:
         raise FMError(f"{patch_id}: not the name of a BigEarthNet v2 patch")
     stamp, tile, column, row = found.groups()
-    epsg, west, north = mgrs_tile_origin(tile)
-    x = west + (int(column) + 0.5) * PATCH_M
-    y = north - (int(row) + 0.5) * PATCH_M
-    lon, lat = lonlat_of(x, y, epsg)
-    time = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}:{stamp[11:13]}:{stamp[13:15]}Z"
-    return time, (float(lon), float(lat))
+    return stamp, tile, column, row

@@ -258,7 +258,11 @@ def cut_scene(
         tasks=places,
         make=partial(_sample, described, grids, crs, patch * 10, name, time),
         modalities={
-            modality: Declared(described.name, tuple(band.name for band in bands))
+            modality: Declared(
+                described.name,
+                tuple(band.name for band in bands),
+                nodata=tuple(None if b.name in ZERO_IS_DATA else NO_DATA for b in bands),
+            )
             for modality, bands in described.modalities.items()
         },
         provenance={
@@ -292,15 +296,12 @@ def _sample(
     column = round((west - fine.west) / fine.pixel)
     side = round(size_m / fine.pixel)
     lon, lat = lonlat_of(west + size_m / 2, north - size_m / 2, crs)
-    valid = [
-        np.mean((arrays[modality][[b.name not in ZERO_IS_DATA for b in bands]] != NO_DATA).all(0))
-        for modality, bands in sensor.modalities.items()
-    ]
     return Sample(
         key=f"{name}_{row:05d}_{column:05d}",
         arrays=arrays,
         lonlat=(float(lon), float(lat)),
         time=time,
         window=(row, column, side, side),
-        valid_fraction=float(min(valid)),
+        crs=crs,
+        transform=(fine.pixel, 0.0, west, 0.0, -fine.pixel, north),
     )

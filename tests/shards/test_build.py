@@ -1,5 +1,6 @@
 """Builds: the same bytes from any executor and after any kill; skips, copies and errors."""
 
+import contextlib
 import json
 import os
 import random
@@ -92,13 +93,16 @@ def finish_after_kills(tmp_path: Path, kills: int, seed: int) -> None:
     out, done = tmp_path / "out", 0
     words = [sys.executable, "-m", "tests.shards.makers", str(out), str(count), "0.02"]
     parts = work_folder(out) / "parts"
-    moments = sorted(rng.uniform(0, count / 4) for _ in range(kills))
-    for moment in moments:  # from before the first shard is there to just before the last
+    last = count // 4
+    moments = sorted(rng.uniform(0, last) for _ in range(kills - 1))
+    # from before the first shard is there to after the last, when the index is being written
+    for moment in [*moments, last + rng.uniform(0, 0.9)]:
         process = subprocess.Popen(words, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
         while process.poll() is None and len(list(parts.glob("*.json"))) < int(moment):
             time.sleep(0.005)
         time.sleep((moment % 1) * 0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         _, error = process.communicate(timeout=30)
         assert process.returncode in (-signal.SIGKILL, 0), error.decode()
         done += process.returncode != 0

@@ -7,9 +7,11 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+import shards
 from fm.errors import FMError, UsageError
 from fm.geo import lonlat_of
 from fm.sensors import sensor
+from shards.build import build
 from shards.sources.sentinel2_scene import cut_scene
 
 L1C = sensor("sentinel2-l1c")
@@ -106,7 +108,9 @@ def test_windows_and_places_are_those_of_the_fine_grid(scene: Path) -> None:
     want = lonlat_of(435_780 + 240, 4_179_420 - 240, 32618)
     assert first.lonlat == pytest.approx(tuple(want))
     assert first.time is None
-    assert first.valid_fraction == 1.0
+    assert first.crs == "EPSG:32618"
+    assert first.transform == (10, 0, 435_780, 0, -10, 4_179_420)
+    assert second.transform == (10, 0, 435_780 + 480, 0, -10, 4_179_420)
 
 
 def test_bands_are_channels_by_name(scene: Path) -> None:
@@ -119,7 +123,7 @@ def test_bands_are_channels_by_name(scene: Path) -> None:
     assert (np.delete(array, place, axis=0) != 77).any()
 
 
-def test_missing_data_is_counted(scene: Path) -> None:
+def test_missing_data_is_counted(scene: Path, tmp_path: Path) -> None:
     with rasterio.open(scene / "s2_B02.tif", "r+") as raster:
         data = raster.read()
         data[0, 4:28, 5:53] = 0
@@ -127,7 +131,18 @@ def test_missing_data_is_counted(scene: Path) -> None:
     # the cirrus band is so dark that 0 is a measurement
     with rasterio.open(scene / "s2_B10.tif", "r+") as raster:
         raster.write(np.zeros_like(raster.read()))
-    assert next(iter(cut(scene).samples())).valid_fraction == pytest.approx(0.5)
+    info = build(tmp_path / "out", cut(scene), workers=0)
+    fractions = shards.open(tmp_path / "out").index.column("valid_fraction").to_pylist()
+    assert fractions == [0.5] + [1.0] * 23
+    assert info.modalities["s2l1c_10"].nodata == (0, 0, 0, 0)
+    assert info.modalities["s2l1c_60"].nodata == (0, 0, None)
+    missing = [a - b for a, b in zip([24 * 48**2] * 4, counts(info, "s2l1c_10"), strict=True)]
+    assert missing == [48 * 24, 0, 0, 0]
+    assert counts(info, "s2l1c_60") == [24 * 8**2] * 3
+
+
+def counts(info: shards.DatasetInfo, modality: str) -> list[int]:
+    return info.modalities[modality].statistics["count"]
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def test_bigearthnet_bands_follow_the_tables(package_cache: Path, tmp_path: Path
 def test_place_and_time_come_from_the_name() -> None:
     name = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_75_43"
     time, lonlat = bigearthnet.place_and_time(name)
+    assert bigearthnet.corner(name) == (32633, 300_000 + 75 * 1200, 5_400_000 - 43 * 1200)
     assert time == "2017-06-13T10:10:31Z"
     # the centre of the published GeoTIFF of this patch
     assert lonlat == pytest.approx((13.52558255, 48.27394978), abs=1e-7)
