@@ -16,7 +16,7 @@ holds nothing is left out.
 
 Numbers are reflectance x 10000, -32768 is no data. Bands of the file are in rising wavelength, the
 two detectors interleaved between 902 and 993 nm: in a HySpecNet patch over water the VNIR detector
-reads -100 to -220 there and the SWIR one 4 to -10, alternating exactly as the table says.
+reads -55 to -227 there and the SWIR one 4 to -10, alternating exactly as the table says.
 
 Quality layers hold 0 or 1, cirrus 1 thin, 2 medium, 3 thick, classes 1 land, 2 water, 3
 background. A pixel is valid when all its bands hold data and it is neither cloud, cloud shadow,

@@ -35,7 +35,7 @@ from shards.sources.declare import Given, Recipe
 from shards.sources.sensor_file import listed
 
 HELP = "a dataset of torchgeo by name and arguments: torchgeo:EuroSAT?split=train"
-EXAMPLE = "fm shards build torchgeo:EuroSAT?split=train --root eurosat --out data/eurosat-train"
+EXAMPLE = "fm shards build 'torchgeo:EuroSAT?split=train' --root eurosat --out data/eurosat-train"
 STORED = ("uint8", "uint16", "int16", "int32", "float32")
 LABELS = ("class", "multilabel", "regression", "none")
 MASK_MEMBER = "mask_pixels"
