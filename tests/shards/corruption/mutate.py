@@ -1,5 +1,6 @@
 """Random changes to bytes and to parsed JSON."""
 
+import copy
 import hashlib
 import json
 import random
@@ -89,12 +90,12 @@ def mutated(value: Any) -> Any:
         if choice == 0:
             del node[key]
         elif choice == 1 and isinstance(node, list):
-            node.append(node[key])
+            node.append(copy.deepcopy(node[key]))
         elif choice == 2:
             other = rng.choice(places)
             node[key] = json.loads(json.dumps(other[0][other[1]] if other[0] is not node else 7))
         else:
-            node[key] = rng.choice(LIES)
+            node[key] = copy.deepcopy(rng.choice(LIES))
     return value
 
 
