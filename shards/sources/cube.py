@@ -26,7 +26,7 @@ from fm.geo import lonlat_of
 from shards.format import LabelInfo, check_dataset_name, check_key, check_member
 from shards.sample import Sample
 from shards.sources import cube_cf, declare
-from shards.sources.base import Content, Skip
+from shards.sources.base import Content
 from shards.sources.cube_layers import (
     Layer,
     align,
@@ -103,9 +103,6 @@ def configure(parser: ArgumentParser) -> None:
         "--steps", type=int, default=1, help="consecutive times in a sample (default 1)"
     )
     parser.add_argument(
-        "--min-valid", type=float, default=0.0, help="leave samples out with a smaller valid share"
-    )
-    parser.add_argument(
         "--ignore-units", action="store_true", help="do not compare units with the sensor's"
     )
     declare.add_options(parser)
@@ -120,8 +117,6 @@ def read(arguments: Namespace) -> Content:
     """
     if arguments.patch < 1 or arguments.steps < 1:
         raise UsageError("--patch and --steps: give at least 1")
-    if not 0 <= arguments.min_valid <= 1:
-        raise UsageError(f"--min-valid {arguments.min_valid:g}: give a share from 0 to 1")
     files = {
         check_member(k): Path(v) for k, v in declare.pairs("--modality", arguments.modality).items()
     }
@@ -185,7 +180,6 @@ def read(arguments: Namespace) -> Content:
             times=tuple(times),
             steps=arguments.steps,
             side=side,
-            least=arguments.min_valid,
         ),
         modalities={modality: recipe.declared for modality, recipe in recipes.items()},
         labels=labels,
@@ -195,7 +189,6 @@ def read(arguments: Namespace) -> Content:
             "variables": {layer.name: list(layer.variables) for layer in layers.values()},
             "patch": side,
             "steps": arguments.steps,
-            "min_valid": arguments.min_valid,
         },
         licence=arguments.licence,
     )
@@ -209,12 +202,10 @@ def make(
     times: Sequence[str],
     steps: int,
     side: int,
-    least: float,
 ) -> Sample:
     """Read one sample.
 
     Raises:
-        Skip: too few of its pixels hold data.
         FMError: values that cannot be in their bands' units.
     """
     arrays = {}
@@ -227,9 +218,6 @@ def make(
         else:
             pixels = pixels[0, 0]
         arrays[layer.name] = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
-    valid = declare.valid_fraction(arrays, recipes)
-    if valid < least:
-        raise Skip("fewer valid pixels than --min-valid")
     grid = next(layer.grid for layer in layers if layer.factor == 1)
     west, north = grid.west + cut.column * grid.step, grid.north - cut.row * grid.step
     half = side * grid.step / 2
@@ -242,7 +230,7 @@ def make(
         time=taken[0] if taken else None,
         times=taken if steps > 1 else None,
         window=(cut.row, cut.column, side, side),
-        valid_fraction=valid,
+        valid_fraction=declare.valid_fraction(arrays, recipes),
         crs=grid.crs,
         transform=(grid.step, 0.0, west, 0.0, -grid.step, north),
     )
