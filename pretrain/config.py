@@ -19,6 +19,7 @@ class DataConfig(Config):
     Attributes:
         path: dataset folder or URL.
         where: index filter, such as `"split == 'train'"`.
+        cache: folder for what is fetched from a URL; the variable `EOFM_CACHE` when null.
         modalities: which modalities to train on; all when null.
         batch_size: samples in one global batch, over all ranks and accumulation steps.
         threads: reading threads a rank.
@@ -28,6 +29,7 @@ class DataConfig(Config):
 
     path: str
     where: str | None = None
+    cache: str | None = None
     modalities: list[str] | None = None
     batch_size: Positive = 64
     threads: Positive = 2
@@ -176,7 +178,7 @@ class RunConfig(Config):
         values = self.model_dump(mode="json")
         for key in ("out", "follows", "checkpoint", "monitor"):
             values.pop(key)
-        for key in ("path", "threads"):
+        for key in ("path", "cache", "threads"):
             values["data"].pop(key)
         values["engine"].pop("micro_batch")
         return values

@@ -53,16 +53,16 @@ def make_card(
 
 def _seen(dataset: Any) -> dict[str, Any]:
     """Return the location cells (about 10 km) and months of a dataset, as far as it says."""
-    lon = dataset.index.column("lon").to_numpy(zero_copy_only=False)
-    lat = dataset.index.column("lat").to_numpy(zero_copy_only=False)
-    known = np.isfinite(lon) & np.isfinite(lat)
-    cells = fm.geo.block_id(np.stack([lon[known], lat[known]], axis=1), 10.0)
-    months = {str(t)[:7] for t in dataset.index.column("time").to_pylist() if t is not None}
+    lonlat, time = dataset.lonlat, dataset.time
+    known = np.isfinite(lonlat).all(axis=1)
+    cells = np.unique(fm.geo.block_id(lonlat[known], 10.0))
+    moments = time[np.isfinite(time)].astype("datetime64[s]")
+    months = np.unique(moments.astype("datetime64[M]")).astype(str)
     return {
         "cell_km": 10.0,
-        "cells": sorted({int(cell) for cell in cells}),
+        "cells": cells.tolist(),
         "located": int(known.sum()),
-        "months": sorted(months),
+        "months": months.tolist(),
     }
 
 

@@ -1,6 +1,7 @@
 """A pretraining run from config to exported checkpoint."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import signal
@@ -113,7 +114,7 @@ def open_data(config: RunConfig) -> Any:
         FMError: it is missing or empty, holds no such modality, or the sizes do not divide.
     """
     data = config.data
-    dataset = shards.open(data.path, where=data.where)
+    dataset = shards.open(data.path, where=data.where, cache=data.cache)
     if wrong := sorted(set(data.modalities or ()) - set(dataset.modalities)):
         raise UsageError(
             f"data.modalities: {data.path} has no {', '.join(wrong)}; it has "
@@ -134,10 +135,12 @@ def build_backbone(config: RunConfig, dataset: Any) -> VisionTransformer:
     """Build the backbone for a dataset's modalities with normalisation fitted to its statistics."""
     names = config.data.modalities or list(dataset.modalities)
     infos = {name: dataset.modalities[name] for name in names}
-    bands = {}
-    for name, info in infos.items():
-        table = {band.name: band for band in fm.sensors.modality_bands(name)}
-        bands[name] = tuple(table[band] for band in info.bands)
+    bands = {  # as the dataset describes them, on the grid on which they are stored
+        name: tuple(
+            dataclasses.replace(band, gsd_m=info.gsd_m, modality=name) for band in info.table
+        )
+        for name, info in infos.items()
+    }
     model = config.model
     return create_model(
         model.name,
@@ -179,9 +182,8 @@ def check_sizes(config: RunConfig, dataset: Any, objective: Objective) -> None:
         FMError: samples of different sizes, or sizes that do not fit the tokens.
     """
     names = config.data.modalities or list(dataset.modalities)
-    dataset.loader(batch_size=config.data.batch_size, modalities=names).close()
-    shapes = {name: dataset.index.column(f"{name}.shape")[0].as_py() for name in names}
-    images = {n: torch.empty((1, *s), device="meta") for n, s in shapes.items() if s is not None}
+    shapes = dataset.shapes(names)
+    images = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes.items()}
     for group, (rows, columns) in objective.backbone.grids(images).items():
         if rows * columns < 2:
             raise UsageError(
@@ -276,6 +278,7 @@ def _train(
         world_size=world,
         position=done * config.data.batch_size,
         modalities=names,
+        labels=(),
         threads=config.data.threads,
         shuffle=config.data.shuffle,
         max_bad=config.data.max_bad,

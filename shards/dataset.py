@@ -254,6 +254,20 @@ class Dataset:
         found = self.columns.take("time", self._every)
         return np.where(found == UNKNOWN, np.nan, found / 1e6)
 
+    def shapes(
+        self, modalities: Sequence[str] | None = None, crop: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each modality in a batch, without the batch axis.
+
+        Raises:
+            FMError: sizes differ and no crop was given, or a modality is absent in a sample.
+            UsageError: an unknown name, or a crop that does not fit.
+        """
+        from shards.source import Choice, Source
+
+        source = Source(self, Choice(modalities, labels=(), crop=crop))
+        return {name: source.shapes[name] for name in source.modalities}
+
     def statistics(self, modality: str) -> dict[str, list[float]]:
         """Return per-band statistics in physical units: mean, std, min, max, percentiles, count."""
         if modality not in self.modalities:
