@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-import fm
 import shards
 from fm.checkpoint import load, load_strict, save
 from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
