@@ -155,7 +155,7 @@ def grid(path: Path, cube: Any, x: str, y: str, variable: str, crs: str | None) 
         raise FMError(f"{path}: {x} falls from left to right; turn the cube first")
     if abs(abs(step_y) - step_x) > 1e-3 * step_x:
         raise FMError(f"{path}: pixels of {step_x:g} x {abs(step_y):g}; they must be square")
-    text, geographic = _crs(path, cube, variable, x, y, crs)
+    text, geographic = _crs(path, cube, variable, x, y, crs, (west, y0))
     last = y0 + step_y * (height - 1)
     return Grid(
         west=west - step_x / 2,
@@ -184,7 +184,13 @@ def _regular(path: Path, cube: Any, name: str) -> tuple[float, float, int]:
 
 
 def _crs(
-    path: Path, cube: Any, variable: str, x: str, y: str, given: str | None
+    path: Path,
+    cube: Any,
+    variable: str,
+    x: str,
+    y: str,
+    given: str | None,
+    place: tuple[float, float],
 ) -> tuple[str, bool]:
     import pyproj
 
@@ -215,19 +221,41 @@ def _crs(
     if stated is None and wanted is None:
         raise FMError(f"{path}: states no coordinate system; give it with --crs EPSG:NUMBER")
     if stated is not None and wanted is not None:
-        bare = _bare(stated)
-        same = bare.equals(wanted, True) or bare.to_epsg() == wanted.to_epsg() is not None
-        if not same:
+        code = _code(wanted, place)
+        coded = code is not None and code == _code(stated, place)
+        if not coded and not _bare(stated).equals(wanted, True):
             raise FMError(f"{path}: states {stated.name!r}, --crs says {wanted.name!r}")
     crs = wanted or stated
     assert crs is not None
-    code = _bare(crs).to_epsg()
+    code = _code(crs, place)
     return (f"EPSG:{code}" if code else crs.to_wkt()), bool(crs.is_geographic)
 
 
 def _bare(crs: Any) -> Any:
     """TOWGS84 of older WKT wraps a CRS that PROJ knows better."""
     return crs.source_crs if crs.is_bound else crs
+
+
+def _code(crs: Any, place: tuple[float, float]) -> int | None:
+    """EPSG number of a CRS.
+
+    Older WKT names its number, but PROJ does not find it because axes are spelt otherwise; the name
+    is believed when both put a place of the cube on the same spot.
+    """
+    import pyproj
+
+    crs = _bare(crs)
+    stated = crs.to_json_dict().get("id") or {}
+    code = crs.to_epsg()
+    if code is None and stated.get("authority") == "EPSG":
+        known = pyproj.CRS.from_epsg(int(stated["code"]))
+        a, b = (
+            pyproj.Transformer.from_crs(one, 4326, always_xy=True).transform(*place)
+            for one in (crs, known)
+        )
+        if np.allclose(a, b, rtol=0, atol=1e-8):
+            return int(stated["code"])
+    return None if code is None else int(code)
 
 
 def _degrees(cube: Any, x: str, y: str) -> bool:

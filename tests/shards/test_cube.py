@@ -270,6 +270,33 @@ def test_agreeing_statements_pass(tmp_path: Path) -> None:
     assert read(path, "--ignore-units").modalities["s2"].bands == BANDS
 
 
+def test_older_wkt_is_known_by_its_number(tmp_path: Path) -> None:
+    import pyproj
+
+    found = dataset(epsg=3035)
+    found["x"], found["y"] = found.x + 3_700_000, found.y - 2_000_000
+    # GDAL's spelling: axes without names, and a shift to WGS 84 that is none
+    old = (
+        pyproj.CRS.from_epsg(3035)
+        .to_wkt("WKT1_GDAL")
+        .replace('AXIS["Northing",NORTH],AXIS["Easting",EAST],', "")
+    )
+    old = old.replace(
+        'AUTHORITY["EPSG","6258"]]', 'TOWGS84[0,0,0,0,0,0,0],AUTHORITY["EPSG","6258"]]'
+    )
+    assert "TOWGS84" in old
+    found["spatial_ref"] = ((), np.int32(0), {"spatial_ref": old})
+    path = save(found, tmp_path / "scene.nc")
+    first = next(read(path).samples())
+    assert first.crs == "EPSG:3035"
+    assert next(read(path, "--crs", "EPSG:3035").samples()).crs == "EPSG:3035"
+    wrong = {"spatial_ref": old.replace('AUTHORITY["EPSG","3035"]', 'AUTHORITY["EPSG","3034"]')}
+    found["spatial_ref"] = ((), np.int32(0), wrong)
+    other = save(found, tmp_path / "other.nc")
+    crs = next(read(other).samples()).crs
+    assert "Lambert Azimuthal Equal Area" in crs
+
+
 def test_what_cannot_be_placed_stops(tmp_path: Path) -> None:
     with pytest.raises(FMError, match="states no coordinate system"):
         read(save(dataset(epsg=None), tmp_path / "a.nc"))
