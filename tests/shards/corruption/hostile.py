@@ -112,6 +112,8 @@ def hostile_rows() -> str:
         column = table.column(place).combine_chunks()
         if pa.types.is_timestamp(field.type):
             column = column.cast(pa.int64())
+        elif kind.startswith("list<element: timestamp"):
+            column = column.cast(pa.list_(pa.int64()))
         values = column.to_pylist()
         for row in rng.sample(range(6), rng.choice((1, 1, 6))):
             values[row] = rng.choice(CELLS[kind])
