@@ -13,9 +13,11 @@ import pytest
 
 import shards
 from fm.errors import FMError, UsageError
+from fm.sensors import Band
 from tests.conftest import tiny_samples, write_tiny
 
 BANDS = ("B02", "B03", "B04", "B08")
+OWN = Band("a", 500.0, 10.0, 5.0, "reflectance")
 
 
 def samples(dtype: str = "uint16", count: int = 5, **changes: Any) -> Iterator[shards.Sample]:
@@ -36,6 +38,7 @@ def write(out: Path, items: Any, **options: Any) -> shards.DatasetInfo:
             "kind": shards.LabelInfo("kind", "class", ("x", "y"), ignore=255),
             "tags": shards.LabelInfo("tags", "multilabel", ("x", "y")),
             "size": shards.LabelInfo("size", "regression"),
+            "caption": shards.LabelInfo("caption", "text"),
         },
         "provenance": {},
         "licence": "CC0-1.0",
@@ -85,17 +88,26 @@ def test_everything_about_a_sample_comes_back(tmp_path: Path) -> None:
         lonlat=(-179.5, 89.0),
         time="2021-07-01T12:30:00.25+02:00",
         split="val",
-        labels={"kind": np.int16(255), "tags": [1, 0, 1], "size": np.float32(0.5)},
+        labels={
+            **{"kind": np.int16(255), "tags": [1, 0, 1], "size": np.float32(0.5)},
+            "caption": "a bay, two boats",
+        },
         window=(-3, 4, 8, 9),
         valid_fraction=0.25,
+        crs="EPSG:32618",
+        transform=(10.0, 0.0, 435_780.0, 0.0, -10.0, 4_179_420.0),
     )
     bare = shards.Sample("bare", {"s2l1c_10": known.arrays["s2l1c_10"]})
     write(tmp_path / "d", [known, bare])
     ds = shards.open(tmp_path / "d")
     back = ds[0]
-    assert back.labels == {"kind": 255, "tags": [0, 1], "size": 0.5}
+    assert back.labels == {
+        **{"kind": 255, "tags": [0, 1], "size": 0.5},
+        "caption": "a bay, two boats",
+    }
     expected = dataclasses.replace(known, labels=back.labels, time="2021-07-01T10:30:00.250000Z")
-    for name in ("key", "lonlat", "time", "split", "labels", "window", "valid_fraction"):
+    names = ("key", "lonlat", "time", "split", "labels", "window", "valid_fraction")
+    for name in (*names, "crs", "transform"):
         assert getattr(back, name) == getattr(expected, name), name
     assert (ds[1].lonlat, ds[1].time, ds[1].split, ds[1].window, ds[1].labels) == (
         *(None, None, None, None),
@@ -182,6 +194,7 @@ def test_overwrite_removes_no_folder_that_is_no_dataset(tmp_path: Path) -> None:
 
 
 PIXELS = np.ones((4, 8, 9), np.uint16)
+SERIES = np.ones((3, 4, 8, 9), np.uint16)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +216,9 @@ PIXELS = np.ones((4, 8, 9), np.uint16)
         ({"time": "yesterday"}, "ISO-8601"),
         ({"window": (0, 0, 0, 5)}, "window"),
         ({"valid_fraction": 1.5}, "valid_fraction"),
+        ({"times": ["2021-07-01", "2021-08-01"], "arrays": {"s2l1c_10": SERIES}}, "3 dates but"),
+        ({"crs": "EPSG:4326"}, "come together"),
+        ({"labels": {"caption": 7}}, "expected text"),
         ({"labels": {"knd": 1}}, "did you mean 'kind'"),
         ({"labels": {"kind": 2}}, "there are 2 classes"),
         ({"labels": {"kind": 1.0}}, "class number"),
@@ -237,6 +253,15 @@ def test_a_member_keeps_its_dtype(tmp_path: Path) -> None:
         ({"modalities": {"s2": shards.Declared("sentinel2-l1c", ("B2",))}}, "B2"),
         ({"modalities": {"s2": shards.Declared("sentinel2-l1c", ("B02", "B05"))}}, "one grid"),
         ({"modalities": {"S2.x": shards.Declared("sentinel2-l1c", BANDS)}}, "lower-case"),
+        ({"modalities": {"s2": shards.Declared("mine", ("a",), table=(OWN,))}}, "declare both"),
+        (
+            {"modalities": {"s2": shards.Declared("sentinel2-l1c", BANDS, nodata=(0, 0))}},
+            "2 no-data numbers for 4 bands",
+        ),
+        (
+            {"modalities": {"s2": shards.Declared("sentinel2-l1c", BANDS, nodata=0.5)}},
+            "no whole number",
+        ),
         ({"labels": {"key": shards.LabelInfo("key", "regression")}}, "none of key"),
         ({"labels": {"a": shards.LabelInfo("a", "mask", ("x",))}}, "names its member"),
         ({"labels": {"a": shards.LabelInfo("a", "class")}}, "name its classes"),
@@ -256,6 +281,65 @@ def test_a_bad_declaration_is_refused_before_any_sample(
 
 def test_time_series_are_stored_as_they_are(tmp_path: Path) -> None:
     series = np.arange(3 * 4 * 5 * 5, dtype=np.int16).reshape(3, 4, 5, 5)
-    write(tmp_path / "d", [shards.Sample("a", {"s2l1c_10": series})], labels={})
-    batch = next(shards.open(tmp_path / "d").loader(1, steps=1))
-    assert np.array_equal(batch.pixels["s2l1c_10"][0].numpy(), series)
+    times = ["2021-06-01T10:30:00Z", "2021-07-01T10:30:00Z", "2021-08-01T10:30:00Z"]
+    write(tmp_path / "d", [shards.Sample("a", {"s2l1c_10": series}, times=times)], labels={})
+    ds = shards.open(tmp_path / "d")
+    assert np.array_equal(next(ds.loader(1, steps=1)).pixels["s2l1c_10"][0].numpy(), series)
+    assert (list(ds[0].times), ds[0].time) == (times, times[0])
+
+
+@pytest.mark.parametrize("nodata", [-9999, (-9999, None, -9999, 7)])
+def test_no_data_is_left_out_of_statistics_and_fraction(tmp_path: Path, nodata: Any) -> None:
+    rng = np.random.default_rng(3)
+    series = rng.integers(10, 5000, (2, 4, 6, 5)).astype(np.int16)
+    series[0, 0, :3] = -9999
+    series[1, 3, 0, 0] = 7
+    series[1, 1, 2] = -9999
+    info = write(
+        tmp_path / "d",
+        [shards.Sample("a", {"s2l1c_10": series})],
+        labels={},
+        modalities={"s2l1c_10": shards.Declared("sentinel2-l1c", BANDS, nodata=nodata)},
+    )
+    numbers = [nodata] * 4 if isinstance(nodata, int) else nodata
+    modality = info.modalities["s2l1c_10"]
+    assert modality.nodata == tuple(numbers)
+    for band, number in enumerate(numbers):
+        values = series[:, band][series[:, band] != number] * 1e-4
+        assert modality.statistics["count"][band] == values.size
+        assert modality.statistics["mean"][band] == pytest.approx(values.mean(), rel=1e-12)
+        assert modality.statistics["min"][band] == values.min()
+        assert sum(modality.statistics["histogram"][band]) == values.size
+    valid = np.ones((2, 6, 5), bool)
+    for band, number in enumerate(numbers):
+        valid &= series[:, band] != number
+    assert shards.open(tmp_path / "d")[0].valid_fraction == pytest.approx(valid.mean())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "reason"),
+    [
+        ("uint16", -9999, "-9999 cannot stand in uint16"),
+        ("float32", 0, "missing data is NaN"),
+    ],
+)
+def test_no_data_that_cannot_occur_is_refused(
+    tmp_path: Path, dtype: str, nodata: int, reason: str
+) -> None:
+    declared = {"s2l1c_10": shards.Declared("sentinel2-l1c", BANDS, nodata=nodata)}
+    with pytest.raises(FMError, match=reason):
+        write(tmp_path / "d", samples(dtype), modalities=declared)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_are_joined_in_order_and_percentiles_stay_exact(tmp_path: Path) -> None:
+    info = write(tmp_path / "d", samples(count=7))
+    values = np.stack([s.arrays["s2l1c_10"] for s in samples(count=7)])[:, 2] * 1e-4
+    found = info.modalities["s2l1c_10"].statistics
+    assert [shard.count for shard in info.shards] == [2, 2, 2, 1]
+    for name, p in (("p1", 1), ("p2", 2), ("p50", 50), ("p98", 98), ("p99", 99)):
+        assert found[name][2] == pytest.approx(np.percentile(values, p), rel=1e-12)
+    start, step = found["histogram_start"][2], found["histogram_step"][2]
+    counts = found["histogram"][2]
+    edges = start + step * np.arange(len(counts) - 1)
+    assert counts[1:-1] == np.histogram(values[values < edges[-1]], edges)[0].tolist()
