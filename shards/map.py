@@ -135,7 +135,8 @@ def _world(figure: Any, axis: Any, found: Tally, by: str) -> None:
         total = found.counts["dataset"].sum(axis=1)
         polygons.set_array(total)
         polygons.set_cmap("viridis_r")
-        polygons.set_norm(LogNorm(1, max(2, int(total.max(initial=1)))))
+        least = int(total.min()) if len(total) else 1
+        polygons.set_norm(LogNorm(least, max(2 * least, int(total.max(initial=1)))))
         polygons.set_edgecolor("face")
         polygons.set_linewidth(0.3)
         bar = figure.colorbar(polygons, ax=axis, shrink=0.6)

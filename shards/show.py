@@ -61,6 +61,10 @@ def contact_sheet(
         axes[0, column].set_title(_title(ds, i), fontsize=5)
     for place, (info, panel) in enumerate(rows):
         curve = panel.kind == "curve"
+        if curve and any(axis.lines for axis in axes[place]):  # one scale for all samples
+            ends = [axis.get_ylim() for axis in axes[place] if axis.lines]
+            for axis in axes[place]:
+                axis.set_ylim(min(end[0] for end in ends), max(end[1] for end in ends))
         unit = f", {info.table[0].unit}" if curve else ""
         axes[place, 0].annotate(
             f"{info.name}\n{panel.title}{unit}",

@@ -1,5 +1,6 @@
 """The page of `fm shards info`."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -122,3 +123,25 @@ def test_what_is_unknown_is_said(tmp_path: Path) -> None:
     assert "4 of [2, 4, 4], 2 of 1 other shapes" in text
     assert "CRS: EPSG:32719 5" in text
     assert "label said: text" in text
+
+
+def test_what_others_made_is_told_as_far_as_it_is_known(tiny_dataset: Path) -> None:
+    ds = shards.open(tiny_dataset)
+    quality = {"psnr_db": [51.5], "bits_per_pixel": [0.4]}
+    changed = {
+        "s2l1c_10": {"statistics": {}, "nodata": (0, None, 0, 0)},
+        "s2l1c_20": {"quality": quality, "codec": "video"},
+    }
+    modalities = {
+        name: dataclasses.replace(info, **changed.get(name, {}))
+        for name, info in ds.modalities.items()
+    }
+    ds.info = dataclasses.replace(ds.info, modalities=modalities, root="s3://bucket/tars")
+    text = overview.text(ds)
+    assert "tars: at s3://bucket/tars" in text
+    assert "no statistics were taken" in text
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("  B02 ")]
+    assert row == ["B02", "492.4", "0"]
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("  B03 ")]
+    assert row == ["B03", "559.8", "-"]
+    assert "lossy: psnr_db [51.5], bits_per_pixel [0.4]" in text

@@ -206,7 +206,7 @@ def test_ranges_that_overlap_or_are_none_are_refused(world: shards.Dataset) -> N
 
 def test_a_series_belongs_where_all_its_times_do(tmp_path: Path) -> None:
     def pixels(i):
-        return {"s1grd_10": np.zeros((2, 2, 1, 1), np.float32)}
+        return {"s1grd_10": np.full((2, 2, 1, 1), i, np.float32)}
 
     def times(i):
         years = (("2019", "2019"), ("2020", "2021"), ("2021", "2021"))[i % 3]
