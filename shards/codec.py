@@ -14,6 +14,7 @@ import json
 import math
 import struct
 import threading
+import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -167,7 +168,10 @@ def npy_header(data: Any) -> tuple[tuple[int, ...], str, int]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         shape, fortran, dtype = readers[version](stream, max_header_size=_NPY_HEADER)
-    except (ValueError, KeyError, EOFError, TypeError, SyntaxError) as error:
+    except (
+        *(ValueError, KeyError, EOFError, TypeError, SyntaxError, tokenize.TokenError),
+        *(MemoryError, OverflowError, RecursionError),  # of the expression in it
+    ) as error:
         raise CorruptError(f"not a readable npy header ({type(error).__name__})") from None
     if fortran or dtype.byteorder == ">" or dtype.name not in DTYPES:
         raise CorruptError(f"npy of {dtype} ({'Fortran' if fortran else 'C'} order) is not read")

@@ -24,6 +24,8 @@ import numpy as np
 
 from fm.errors import FMError
 from shards.codec import checksum
+from shards.columns_check import UNKNOWN as UNKNOWN
+from shards.columns_check import limits_of, possible, sensible
 from shards.format import DatasetInfo
 
 MAGIC = b"eofmidx2"
@@ -31,8 +33,6 @@ BLOCK = 1 << 16
 ALIGN = 64
 BATCH = 1 << 16
 _MAX_HEADER = 1 << 26
-UNKNOWN = np.iinfo(np.int64).min
-"""A time or class that is not known."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ class Columns:
     Args:
         descriptor: of the file; it may be closed afterwards.
         where: name of the file, for errors.
+        info: description of the dataset, which the columns must fit.
 
     Attributes:
+        fits: it was made from the index of that dataset; else nothing can be read of it.
         count: rows.
         header: the parsed header: `shapes` (of members, by shape number from 1), `splits` (by
             number from 1), `index_sha256` (of the parquet it was made from).
@@ -72,7 +74,7 @@ class Columns:
         FMError: not such a file, damaged, or cut short.
     """
 
-    def __init__(self, descriptor: int, where: str) -> None:
+    def __init__(self, descriptor: int, where: str, info: DatasetInfo) -> None:
         self._where = where
         try:
             self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
@@ -86,19 +88,21 @@ class Columns:
         text = self._map[24 : 24 + length]
         if checksum(text) != digest:
             raise self._damaged("the checksum of its header does not fit")
-        self.header: dict[str, Any] = json.loads(text)
+        try:
+            self.header: dict[str, Any] = json.loads(text)
+            self.fits = self.header["index_sha256"] == info.index_sha256
+        except (LookupError, RecursionError, TypeError, ValueError):
+            raise self._damaged("its header is damaged") from None
+        if not self.fits:
+            return
+        if not sensible(self.header, info, len(self._map), BLOCK):
+            raise self._damaged("its header does not fit the dataset")
+        self._limits = limits_of(self.header, info)
         self.count: int = self.header["rows"]
         self._columns = {
             name: Column(np.dtype(item[0]), *item[1:])
             for name, item in self.header["columns"].items()
         }
-        ends = [
-            end
-            for column in self._columns.values()
-            for end in (column.offset + column.bytes, column.hashes + 8 * blocks(column.bytes))
-        ]
-        if max(ends, default=0) > len(self._map):
-            raise self._damaged("it ends early")
         self._arrays = {
             name: np.frombuffer(
                 self._map, column.dtype, column.rows * column.width, column.offset
@@ -188,7 +192,10 @@ class Columns:
     def text(self, name: str, rows: np.ndarray) -> list[str | None]:
         """Return a column of strings at some rows; None where it is null."""
         found = (piece.tobytes() for piece in self.pieces(name, rows))
-        return [None if data == NULL else data.decode() for data in found]
+        try:
+            return [None if data == NULL else data.decode() for data in found]
+        except UnicodeDecodeError:
+            raise self._damaged(f"{name!r} holds no text") from None
 
     def _check(self, name: str, blocks: np.ndarray) -> None:
         checked, column = self._checked[name], self._columns[name]
@@ -206,6 +213,10 @@ class Columns:
                 at = column.hashes + 8 * block
                 if checksum(scratch[:size]) != int.from_bytes(self._map[at : at + 8], "little"):
                     raise self._damaged(f"a block of {name!r} does not fit its checksum")
+                if name in self._limits:
+                    values = np.frombuffer(scratch[:size], column.dtype)
+                    if not possible(values, self._limits[name], name.endswith(".end")):
+                        raise self._damaged(f"a value of {name!r} is out of range")
                 checked[block] = True
         if checked.all():
             self._whole.add(name)
@@ -251,11 +262,10 @@ def open_columns(path: Path, info: DatasetInfo) -> Columns | None:
     """Open `index.bin`; None where there is none or it was made from another index."""
     try:
         with open(path, "rb") as stream:
-            columns = Columns(stream.fileno(), str(path))
+            columns = Columns(stream.fileno(), str(path), info)
     except FileNotFoundError:
         return None
-    fits = columns.header["index_sha256"] == info.index_sha256 and columns.count == info.count
-    return columns if fits else None
+    return columns if columns.fits and columns.count == info.count else None
 
 
 def aligned(size: int) -> int:

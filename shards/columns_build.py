@@ -26,8 +26,11 @@ from shards.columns import (
     kinds_of,
     merged,
 )
+from shards.columns_check import layout_of
 from shards.format import DatasetInfo, LabelInfo
+from shards.index import readable
 
+MAX_AXES = 5
 MAX_KINDS = 1024
 """Combinations of shapes that the header lists; with more they are counted at opening."""
 
@@ -38,7 +41,7 @@ def columns_in_memory(parquet: Path, info: DatasetInfo) -> Columns:
     with os.fdopen(descriptor, "w+b") as stream:
         build_columns(parquet, info, stream)
         stream.flush()
-        return Columns(stream.fileno(), f"columns of {parquet}")
+        return Columns(stream.fileno(), f"columns of {parquet}", info)
 
 
 def write_columns(parquet: Path, info: DatasetInfo, path: Path) -> None:
@@ -54,8 +57,12 @@ def build_columns(parquet: Path, info: DatasetInfo, stream: BinaryIO) -> None:
         parquet: the index.
         info: its description.
         stream: empty file, readable and writable.
+
+    Raises:
+        FMError: the index cannot be read, or contradicts the description.
     """
-    _Builder(parquet, info, stream).run()
+    with readable(parquet):
+        _Builder(parquet, info, stream).run()
 
 
 class _Builder:
@@ -70,7 +77,7 @@ class _Builder:
 
     def run(self) -> None:
         rows = self._file.metadata.num_rows
-        fixed, lists = self._plan()
+        fixed, lists = layout_of(self._info)
         totals, elsewhere = self._survey(lists)
         fixed |= {f"{member}.shard": (np.dtype("<u4"), 1) for member in elsewhere}
         sizes = {f"{name}.end": (np.dtype("<u8"), 1, rows) for name in lists}
@@ -115,29 +122,6 @@ class _Builder:
     def _room(self, sizes: Mapping[str, Any]) -> int:
         """Bytes for the header: its columns, and shapes and splits, which are known at the end."""
         return aligned(4096 + 128 * len(sizes) + (1 << 18))
-
-    def _plan(self) -> tuple[dict[str, tuple[np.dtype, int]], dict[str, np.dtype]]:
-        """Columns of fixed width, and those of lists."""
-
-        def of(text: str, width: int = 1) -> tuple[np.dtype, int]:
-            return np.dtype(text), width
-
-        fixed = {"shard": of("<u4"), "lon": of("<f8"), "lat": of("<f8"), "time": of("<i8")}
-        fixed |= {"split": of("<u2")}
-        lists = {"key": np.dtype("u1")}
-        if "times" in self._names:
-            lists["times"] = np.dtype("<i8")
-        for member in self._info.members:
-            fixed |= {f"{member}.offset": of("<u8"), f"{member}.bytes": of("<u4")}
-            fixed |= {f"{member}.xxh3": of("<u8"), f"{member}.shape": of("<u4")}
-        for label in self._info.labels.values():
-            if label.kind == "multilabel":
-                fixed[label.name] = of("u1", len(label.classes) // 8 + 1)
-            elif label.kind == "text":
-                lists[label.name] = np.dtype("u1")
-            elif label.kind != "mask":
-                fixed[label.name] = of("<i8" if label.kind == "class" else "<f8")
-        return fixed, lists
 
     def _survey(self, lists: Mapping[str, np.dtype]) -> tuple[dict[str, int], list[str]]:
         """Lengths of the lists, and the members that lie in tars of their own."""
@@ -257,7 +241,9 @@ class _Builder:
 
     def _shape_numbers(self, array: pa.Array) -> np.ndarray:
         lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        padded = np.zeros((len(array), max(5, int(lengths.max(initial=0)))), np.int64)
+        if lengths.max(initial=0) > MAX_AXES:
+            raise FMError(f"{self._where}: a shape has too many axes; copy the dataset again")
+        padded = np.zeros((len(array), MAX_AXES), np.int64)
         inside = np.arange(padded.shape[1]) < lengths[:, None]
         padded[inside] = array.flatten().to_numpy(zero_copy_only=False)
         kinds, inverse = np.unique(padded, axis=0, return_inverse=True)

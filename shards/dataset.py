@@ -195,22 +195,23 @@ class Dataset:
         Raises:
             UsageError: no valid expression, or it keeps nothing.
         """
-        file = pq.ParquetFile(self._parquet)
-        schema = file.schema_arrow
-        condition = compile_where(text, schema, self.info.labels)
-        words = set(_WORD.findall(text)) | {"time"}
-        names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
-        kept, start = [], 0
-        for batch in file.iter_batches(1 << 18, columns=names):
-            numbers = pa.array(np.arange(start, start + batch.num_rows))
-            table = pa.Table.from_batches([batch]).append_column("row number", numbers)
-            try:
-                found = table.filter(condition).column("row number")
-            except pa.ArrowException as error:
-                reason = str(error).splitlines()[0]
-                raise UsageError(f"where={text!r}: types do not fit ({reason})") from None
-            kept.append(found.to_numpy())
-            start += batch.num_rows
+        with index_file.readable(self._parquet):
+            file = pq.ParquetFile(self._parquet)
+            schema = file.schema_arrow
+            condition = compile_where(text, schema, self.info.labels)
+            words = set(_WORD.findall(text)) | {"time"}
+            names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
+            kept, start = [], 0
+            for batch in file.iter_batches(1 << 18, columns=names):
+                numbers = pa.array(np.arange(start, start + batch.num_rows))
+                table = pa.Table.from_batches([batch]).append_column("row number", numbers)
+                try:
+                    found = table.filter(condition).column("row number")
+                except pa.ArrowException as error:
+                    reason = str(error).splitlines()[0]
+                    raise UsageError(f"where={text!r}: types do not fit ({reason})") from None
+                kept.append(found.to_numpy())
+                start += batch.num_rows
         rows = np.concatenate(kept)
         if self.rows is not None:
             rows = self.rows[np.isin(self.rows, rows)]

@@ -291,13 +291,16 @@ def parse_info(data: bytes, where: str) -> DatasetInfo:
     """
     try:
         value = json.loads(data.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise FMError(f"{where}: this dataset description is not valid JSON ({reason})") from None
     try:
         return info_from_dict(value)
     except FMError as error:
         raise type(error)(f"{where}: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FMError(f"{where}: impossible value ({reason}); the description is damaged") from None
 
 
 def info_from_dict(value: Any) -> DatasetInfo:

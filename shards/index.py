@@ -6,11 +6,12 @@ for tars that somebody else wrote); one column a label; and for every member M
 `M.offset|bytes|shape|xxh3`, null where absent, and `M.shard`, null where it is the sample's.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -177,6 +178,7 @@ def read(path: Path, info: DatasetInfo, *, check_hash: bool = True) -> pa.Table:
         )
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read()
+        table.validate(full=True)  # text is UTF-8, and lists end inside their values
     except (pa.ArrowException, OSError) as error:
         text = str(error).splitlines()[0]
         raise FMError(f"{path}: unreadable index ({text}); copy the dataset again") from None
@@ -209,13 +211,30 @@ def _point(lon: float, lat: float) -> bytes:
     return struct.pack("<BIdd", 1, 1, lon, lat)
 
 
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises over bytes that are no index into one line.
+
+    Raises:
+        FMError: instead of it.
+    """
+    try:
+        yield
+    except FMError:
+        raise
+    except (pa.ArrowException, OSError, ArithmeticError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FMError(f"{path}: unreadable index ({reason}); copy the dataset again") from None
+
+
 def read_row(path: Path, number: int) -> dict[str, Any]:
     """Read one row, and the row group around it."""
-    file = pq.ParquetFile(path)
     start = 0
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if number < start + count:
-            return file.read_row_group(group).slice(number - start, 1).to_pylist()[0]
-        start += count
+    with readable(path):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if number < start + count:
+                return file.read_row_group(group).slice(number - start, 1).to_pylist()[0]
+            start += count
     raise IndexError(f"row {number} of {start}")

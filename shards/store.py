@@ -153,8 +153,12 @@ class Store:
     def _decode(self, place: Place, view: memoryview, out: np.ndarray) -> None:
         member, shard, offset, size, digest = place
         raw = self._ending[member] == "npy"
+        wrong: Failed | None = None
         if raw:  # a copy first: then its bytes are in the cache for the checksum
-            self._into(place, view, out)
+            try:
+                self._into(place, view, out)
+            except Failed as error:  # the checksum says whether to fetch it again
+                wrong = error
         if checksum(view) != digest:
             name = self._names[shard]
             again = self._storage.invalidate(name, offset, size)
@@ -163,6 +167,8 @@ class Store:
             if not again or checksum(view) != digest:
                 raise Failed(member, name, f"checksum mismatch in {name}")
             raw = False
+        elif wrong is not None:
+            raise wrong
         if not raw:
             self._into(place, view, out)
 
