@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from shards.dataset import Dataset, open
     from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
     from shards.integrity import Problem, Report, verify
+    from shards.mixture import Mixture
     from shards.order import Order
+    from shards.quarantine import Quarantine
     from shards.sample import Sample
+    from shards.splitfile import Split
     from shards.writer import Declared, write_dataset
 
 _HOME = {
@@ -28,11 +31,14 @@ _HOME = {
     "Declared": "writer",
     "LabelInfo": "format",
     "ModalityInfo": "format",
+    "Mixture": "mixture",
     "Order": "order",
     "Problem": "integrity",
+    "Quarantine": "quarantine",
     "Report": "integrity",
     "Sample": "sample",
     "ShardInfo": "format",
+    "Split": "splitfile",
     "open": "dataset",
     "verify": "integrity",
     "webdataset_decode": "codec",
@@ -45,12 +51,15 @@ __all__ = [
     "DatasetInfo",
     "Declared",
     "LabelInfo",
+    "Mixture",
     "ModalityInfo",
     "Order",
     "Problem",
+    "Quarantine",
     "Report",
     "Sample",
     "ShardInfo",
+    "Split",
     "decode",
     "open",
     "verify",

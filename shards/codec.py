@@ -25,6 +25,7 @@ import xxhash
 from numcodecs import blosc
 
 from fm.errors import FMError, UsageError, suggest
+from shards.foreign.names import is_foreign
 from shards.format import CODECS, DTYPES
 
 MAX_BYTES = 2**31 - 17
@@ -199,9 +200,13 @@ def decode_into(data: Any, ending: str, out: np.ndarray) -> None:
     """
     decoder = _DECODERS.get(ending)
     if decoder is None:
-        if ending not in _ELSEWHERE:
+        if is_foreign(ending):
+            decoder = import_module("shards.foreign.members").decoder(ending)
+        elif ending in _ELSEWHERE:
+            decoder = import_module(_ELSEWHERE[ending]).decode_into
+        else:
             raise CorruptError(f"unknown member ending {ending!r}")
-        decoder = _DECODERS[ending] = import_module(_ELSEWHERE[ending]).decode_into
+        _DECODERS[ending] = decoder
     decoder(data, out)
 
 

@@ -17,6 +17,7 @@ from shards import index as index_file
 from shards.codec import CorruptError
 from shards.columns import UNKNOWN, Columns, open_columns
 from shards.format import COLUMNS, DESCRIPTION, INDEX, DatasetInfo, ModalityInfo, parse_info
+from shards.order import WINDOW
 from shards.sample import Sample, format_time
 from shards.storage import LocalStorage, Storage, open_storage
 from shards.where import compile_where
@@ -106,7 +107,7 @@ class Dataset:
             return found
         from shards.columns_build import columns_in_memory
 
-        return columns_in_memory(self._parquet, self.info)
+        return columns_in_memory(self.parquet, self.info)
 
     def _whole_columns(self) -> Columns | None:
         path = self._beside.local(COLUMNS)
@@ -159,11 +160,11 @@ class Dataset:
     @functools.cached_property
     def index(self) -> pa.Table:
         """The whole index of these samples in memory, one row a sample."""
-        table = index_file.read(self._parquet, self.info, check_hash=False)
+        table = index_file.read(self.parquet, self.info, check_hash=False)
         return table if self.rows is None else table.take(pa.array(self.rows))
 
     @functools.cached_property
-    def _parquet(self) -> Path:
+    def parquet(self) -> Path:
         """The index file, once its hash is known to fit."""
         try:
             path = self._beside.local(INDEX)
@@ -195,8 +196,8 @@ class Dataset:
         Raises:
             UsageError: no valid expression, or it keeps nothing.
         """
-        with index_file.readable(self._parquet):
-            file = pq.ParquetFile(self._parquet)
+        with index_file.readable(self.parquet):
+            file = pq.ParquetFile(self.parquet)
             schema = file.schema_arrow
             condition = compile_where(text, schema, self.info.labels)
             words = set(_WORD.findall(text)) | {"time"}
@@ -319,7 +320,7 @@ class Dataset:
         return Store(self.storage, self.info, self.columns, self.info.members)
 
     def __getitem__(self, i: int) -> Sample:
-        row = index_file.read_row(self._parquet, self._row(i))
+        row = index_file.read_row(self.parquet, self._row(i))
         window = tuple(row[name] for name in ("row", "col", "height", "width"))
         labels = {
             name: row[name]
@@ -356,6 +357,7 @@ class Dataset:
         threads: int = 2,
         steps: int | None = None,
         shuffle: bool = True,
+        window: int = WINDOW,
         replacement: bool = False,
         pad: bool = False,
         crop: int | None = None,
@@ -386,6 +388,8 @@ class Dataset:
             threads: that read and decode; 0 reads in the caller's thread.
             steps: number of batches; None goes on without end (or to the end of a padded pass).
             shuffle: false gives the order of the index.
+            window: positions that are shuffled among each other; larger ones mix more shards into
+                a batch and travel further on disk (`docs/order.md`).
             replacement: draw every position from all samples.
             pad: one pass over the samples, the last batch filled with weight 0.
             crop: side of a crop in pixels of the finest grid, the same ground on every grid; None
@@ -410,7 +414,9 @@ class Dataset:
 
         if steps is not None and steps < 0:
             raise UsageError(f"steps={steps}: give 0 or more")
-        order = Order(len(self), seed, epoch=epoch, shuffle=shuffle, replacement=replacement)
+        order = Order(
+            len(self), seed, window=window, epoch=epoch, shuffle=shuffle, replacement=replacement
+        )
         share = plan.Share(batch_size, rank, world_size, position)
         schedule = (plan.one_pass if pad else plan.stream)(order, share)
         choice = Choice(modalities, labels, bands, crop, random_crop, seed)

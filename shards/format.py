@@ -18,6 +18,7 @@ from typing import Any, Literal, cast, get_args
 from fm.errors import FMError, UsageError, suggest
 from fm.files import write_json
 from fm.sensors import Band, sensor
+from shards.foreign.names import is_foreign, parse
 
 FORMAT_VERSION = 2
 DESCRIPTION = "dataset.json"
@@ -259,7 +260,9 @@ def check_dtype(dtype: str) -> str:
 
 def check_codec(codec: str) -> str:
     """Return a codec name, or raise `UsageError`."""
-    if codec not in CODECS:
+    if is_foreign(codec):
+        parse(codec)
+    elif codec not in CODECS:
         raise UsageError(f"unknown codec {codec!r}; {suggest(str(codec), CODECS)}")
     return codec
 

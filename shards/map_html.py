@@ -105,7 +105,8 @@ map.addEventListener("mousemove", event => {
   if (i < 0) { about.textContent = ""; return; }
   const parts = D.kinds.map(kind => kind + ": " + D.names[kind].map((name, k) =>
     [name, D.counts[kind][i][k]]).filter(e => e[1]).map(e => e.join(" ")).join(", "));
-  about.textContent = [`${D.places[i]}: ${totals[i]} sample${totals[i] === 1 ? "" : "s"}`, ...parts].join("\\n");
+  const head = `${D.places[i]}: ${totals[i]} sample${totals[i] === 1 ? "" : "s"}`;
+  about.textContent = [head, ...parts].join("\\n");
 });
 by.addEventListener("change", paint);
 base.onload = base.onerror = paint;

@@ -19,7 +19,7 @@ import xxhash
 from fm.console import note
 from fm.errors import UsageError, suggest
 from shards.interleave import LONGEST, Interleave
-from shards.order import Order, hashed
+from shards.order import WINDOW, Order, hashed
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +166,7 @@ class Mixture:
         threads: int = 2,
         steps: int | None = None,
         shuffle: bool = True,
+        window: int = WINDOW,
         crop: int | None = None,
         random_crop: bool = False,
         device: "torch.device | str | None" = None,
@@ -197,7 +198,7 @@ class Mixture:
                 f"position {position} is no multiple of batch_size {batch_size}; a mixture dealt "
                 "by batch goes on at whole batches, with the same batch size"
             )
-        schedule = self._schedule(share, seed, epoch, shuffle)
+        schedule = self._schedule(share, seed, epoch, shuffle, window)
         choice = Choice(modalities, labels, bands, crop, random_crop, seed)
         sources = [Source(ds, self._own(choice, name)) for name, ds in self.parts.items()]
         quarantines = [
@@ -215,7 +216,9 @@ class Mixture:
             device=device,
         )
 
-    def _schedule(self, share: "Share", seed: int, epoch: int, shuffle: bool) -> "Schedule":
+    def _schedule(
+        self, share: "Share", seed: int, epoch: int, shuffle: bool, window: int
+    ) -> "Schedule":
         from shards.plan import Work
 
         block = share.batch_size if self.by == "batch" else 1
@@ -225,6 +228,7 @@ class Mixture:
             Order(
                 len(ds),
                 int(hashed(seed, _PARTS, xxhash.xxh3_64_intdigest(name.encode()))),
+                window=window,
                 shuffle=shuffle,
                 replacement=self.replacement,
             )

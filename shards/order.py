@@ -21,6 +21,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNKS, _WINDOW, _FEISTEL, _DRAW = 1, 2, 3, 4
 LISTED = 2**18
 """Most chunks whose order is kept as a list: 16.8 million samples with chunks of 64."""
+WINDOW = 4096
+"""Positions that are shuffled among each other, unless another number is given."""
 _ROUNDS = 8
 
 
@@ -148,7 +150,7 @@ class Order:
         count: int,
         seed: int = 0,
         chunk: int = 64,
-        window: int = 4096,
+        window: int = WINDOW,
         *,
         epoch: int = 0,
         shuffle: bool = True,

@@ -23,7 +23,7 @@ def scan(ds: "Dataset", columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa
     Yields:
         places in the dataset, int64 `[n]`, and the columns of those samples.
     """
-    file = pq.ParquetFile(ds._parquet)
+    file = pq.ParquetFile(ds.parquet)
     names = [name for name in columns if name in file.schema_arrow.names]
     place, order = None, None
     if ds.rows is not None:
@@ -43,4 +43,4 @@ def scan(ds: "Dataset", columns: Sequence[str]) -> Iterator[tuple[np.ndarray, pa
 
 def has_column(ds: "Dataset", name: str) -> bool:
     """Say whether the index has a column."""
-    return name in pq.read_schema(ds._parquet).names
+    return name in pq.read_schema(ds.parquet).names

@@ -7,6 +7,7 @@ import numpy as np
 
 from shards.codec import MAX_BYTES, CorruptError, array_bytes, checksum, decode_into
 from shards.columns import Columns
+from shards.foreign.names import is_foreign
 from shards.format import CODECS, DatasetInfo
 from shards.storage import Storage
 
@@ -53,7 +54,7 @@ class Store:
         self._ending: dict[str, str] = {}
         for member in members:
             self.dtype[member], codec = info.stored(member)
-            self._ending[member] = CODECS[codec]
+            self._ending[member] = codec if is_foreign(codec) else CODECS[codec]
 
     def shapes(self, member: str, rows: np.ndarray) -> list[tuple[int, ...]]:
         """Return the shapes of a member at some rows; `()` where it is absent."""

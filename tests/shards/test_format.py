@@ -33,7 +33,7 @@ def test_the_manifest_hash_is_of_the_data_not_of_the_prose(value: dict) -> None:
             parent = parent[step]
         old = parent[path[-1]]
         parent[path[-1]] = old[::-1]
-        with pytest.raises(FMError, match="manifest_hash|lists other bands"):
+        with pytest.raises(FMError, match=r"manifest_hash|lists other bands"):
             info_from_dict(changed)
 
 

@@ -303,7 +303,8 @@ def test_closing_ends_threads_and_files(tiny_dataset: Path) -> None:
         tars = 0
         for name in os.listdir("/proc/self/fd"):
             try:
-                tars += os.readlink(f"/proc/self/fd/{name}").endswith(".tar")
+                place = os.readlink(f"/proc/self/fd/{name}")
+                tars += place.startswith(str(tiny_dataset)) and place.endswith(".tar")
             except OSError:
                 continue
         return len(threads), tars

@@ -131,7 +131,8 @@ def test_distance_to_a_box_is_that_to_its_nearest_point(lon, lat, number, km) ->
     found = box_distance_m(np.array([[lon, lat]]), np.array([[west, south, east, north]]))[0]
     step = np.radians(np.hypot(east - west, north - south)) / 399 * 6_371_008.8
     inside = (lon - west) % 360 <= east - west and south <= lat <= north
-    assert found == (0.0 if inside else pytest.approx(lattice, abs=step))
+    want, off = (0.0, 1e-3) if inside else (lattice, step)  # on an edge: rounding
+    assert found == pytest.approx(want, abs=off)
     assert found <= lattice + 1e-3
 
 
