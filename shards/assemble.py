@@ -24,10 +24,10 @@ from shards.format import (
     DatasetInfo,
     LabelInfo,
     ModalityInfo,
-    ShardInfo,
     write_info,
 )
 from shards.part import NAMED, Part, Place, Recipe
+from shards.quality import Quality
 
 QUALITY = "quality"
 """Key of the provenance under which skipped samples and copies are counted."""
@@ -122,13 +122,8 @@ def assemble(
     _check_keys(place, parts, hashes)
     near = _near(hashes)
     named = _write_index(recipe, place, parts, hashes, near.pairs)
-    statistics = _merge(recipe, place, parts)
-    labels = {
-        label.name: replace(label, dtype=dtypes[label.member], codec=recipe.codec)
-        if label.member
-        else label
-        for label in recipe.labels.values()
-    }
+    statistics, lost = _merge(recipe, place, parts)
+    labels = {label.name: _stored(recipe, dtypes, label) for label in recipe.labels.values()}
     report = {
         "min_valid": recipe.min_valid,
         "skipped": _skipped(parts),
@@ -137,48 +132,48 @@ def assemble(
         "near_duplicates": near.count,
         "near_duplicate_pairs": [[named[a], named[b]] for a, b in near.pairs],
     }
-    info = _describe(
-        recipe, dtypes, labels, statistics, shards, {**provenance, QUALITY: report}, licence, place
+    info = DatasetInfo(
+        name=recipe.name,
+        modalities={
+            name: _modality(recipe, name, dtypes[name], statistics[name], lost.get(name))
+            for name in recipe.modalities
+        },
+        labels=labels,
+        provenance=json.loads(json.dumps({**provenance, QUALITY: report}, allow_nan=False)),
+        licence=licence,
+        shards=shards,
+        index_sha256=sha256_file(place.folder / INDEX),
     )
     write_columns(place.folder / INDEX, info, place.folder / COLUMNS)
     write_info(place.folder, info)
     return info
 
 
-def _describe(
-    recipe: Recipe,
-    dtypes: Mapping[str, str],
-    labels: dict[str, LabelInfo],
-    statistics: Mapping[str, Statistics],
-    shards: tuple[ShardInfo, ...],
-    provenance: Mapping[str, Any],
-    licence: str,
-    place: Place,
-) -> DatasetInfo:
-    return DatasetInfo(
-        name=recipe.name,
-        modalities={
-            name: ModalityInfo(
-                name=name,
-                sensor=known.sensor,
-                bands=known.bands,
-                dtype=dtypes[name],
-                codec=recipe.codec,
-                scale=known.scale,
-                offset=known.offset,
-                gsd_m=known.gsd_m,
-                statistics=statistics[name].to_dict(),
-                nodata=known.nodata,
-                table=known.table,
-            )
-            for name, known in recipe.modalities.items()
-        },
-        labels=labels,
-        provenance=json.loads(json.dumps(provenance, allow_nan=False)),
-        licence=licence,
-        shards=shards,
-        index_sha256=sha256_file(place.folder / INDEX),
+def _modality(
+    recipe: Recipe, name: str, dtype: str, statistics: Statistics, lost: Quality | None
+) -> ModalityInfo:
+    known = recipe.modalities[name]
+    return ModalityInfo(
+        name=name,
+        sensor=known.sensor,
+        bands=known.bands,
+        dtype=dtype,
+        codec=recipe.codec_of(name, dtype),
+        scale=known.scale,
+        offset=known.offset,
+        gsd_m=known.gsd_m,
+        statistics=statistics.to_dict(),
+        nodata=known.nodata,
+        table=known.table,
+        quality=None if lost is None else lost.to_dict(),
     )
+
+
+def _stored(recipe: Recipe, dtypes: Mapping[str, str], label: LabelInfo) -> LabelInfo:
+    if label.member is None:
+        return label
+    dtype = dtypes[label.member]
+    return replace(label, dtype=dtype, codec=recipe.codec_of(label.member, dtype))
 
 
 def _states(
@@ -306,16 +301,23 @@ def _write_groups(writer: index.IndexWriter, waiting: list[pa.Table], enough: in
     waiting[:] = [table.slice(whole)] if whole < count else []
 
 
-def _merge(recipe: Recipe, place: Place, parts: Sequence[Part]) -> dict[str, Statistics]:
+def _merge(
+    recipe: Recipe, place: Place, parts: Sequence[Part]
+) -> tuple[dict[str, Statistics], dict[str, Quality]]:
     merged = {name: Statistics(known.bands) for name, known in recipe.modalities.items()}
+    lost: dict[str, Quality] = {}
     for _, _, state in _states(place, parts):
         for name, statistics in merged.items():
-            prefix = f"{name}."
-            arrays = {
-                key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)
-            }
+            arrays = _of(state, f"{name}.")
             statistics.merge(Statistics.from_arrays(recipe.modalities[name].bands, arrays))
-    return merged
+            if sums := _of(state, f"{name}.lost."):
+                more = Quality.from_arrays(sums)
+                lost[name] = lost[name] + more if name in lost else more
+    return merged, lost
+
+
+def _of(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
 
 
 def _skipped(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:

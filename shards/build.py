@@ -28,11 +28,13 @@ from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import fsync_folder, fsync_tree, read_json, write_json
 from shards.assemble import LISTED, assemble, check_provenance, read_hashes, to_leave_out
+from shards.codec import AUTO
 from shards.executors import cores, open_executor
 from shards.format import FORMAT_VERSION, DatasetInfo, read_info
 from shards.part import Part, PartWriter, Place, Recipe
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
+from shards.video import Video
 from shards.writer import make_recipe
 
 CODE = 1
@@ -50,7 +52,8 @@ def build(
     out: str | os.PathLike[str],
     content: Content,
     *,
-    codec: str = "blosc-lz4",
+    codec: str = AUTO,
+    video: Video | None = None,
     samples_per_shard: int = 128,
     workers: int | None = None,
     dask: str | None = None,
@@ -62,7 +65,8 @@ def build(
     Args:
         out: the new folder; it appears when everything is written.
         content: what a source's `read` gave.
-        codec: `blosc-lz4`, `blosc-zstd` or `npy`, for every member.
+        codec: `auto` (the best for each dtype) or one of `shards.format.CODECS`.
+        video: what the codec `video` may lose; nothing when None.
         samples_per_shard: consecutive tasks whose samples share a tar.
         workers: processes; 0 works in this one. None: one a core.
         dask: `local` or the address of a Dask scheduler, whose workers see the same folders.
@@ -87,7 +91,13 @@ def build(
     if workers is not None and workers < 0:
         raise UsageError(f"workers={workers}: give 0 for this process, or a number of processes")
     recipe = make_recipe(
-        content.name, content.modalities, content.labels, codec, min_valid=min_valid, durable=True
+        content.name,
+        content.modalities,
+        content.labels,
+        codec,
+        video,
+        min_valid=min_valid,
+        durable=True,
     )
     check_provenance(content.provenance)
     identity = _identity(recipe, content, samples_per_shard, drop_duplicates)

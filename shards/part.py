@@ -23,11 +23,14 @@ from fm.errors import FMError, suggest
 from fm.files import fsync_folder, read_json, sha256_file
 from fm.normalize import Statistics
 from shards import copies, index
-from shards.codec import CorruptError, array_bytes, checksum, encode
+from shards.codec import CorruptError, array_bytes, checksum
 from shards.declare import Known
+from shards.encoders import encode_member, member_codec
 from shards.format import CODECS, DTYPES, LabelInfo, ShardInfo, check_key
+from shards.quality import Quality
 from shards.sample import Sample, check_mask, describe
 from shards.tar import TarWriter
+from shards.video import Video
 
 NAMED = 5
 """Skipped samples that are named for each reason."""
@@ -41,7 +44,8 @@ class Recipe:
         name: of the dataset.
         modalities: what samples may hold.
         labels: what may be known of them.
-        codec: of every member.
+        codec: of every member; `auto` chooses for each dtype.
+        video: what the codec `video` may lose.
         min_valid: samples with a smaller `valid_fraction` are left out.
         durable: bring every file to the disk before the next (a build that may be killed).
     """
@@ -50,6 +54,7 @@ class Recipe:
     modalities: Mapping[str, Known]
     labels: Mapping[str, LabelInfo]
     codec: str
+    video: Video | None = None
     min_valid: float = 0.0
     durable: bool = False
 
@@ -62,6 +67,10 @@ class Recipe:
     def members(self) -> tuple[str, ...]:
         """Every array that a sample may hold: modalities, then masks."""
         return (*self.modalities, *self.masks)
+
+    def codec_of(self, member: str, dtype: str) -> str:
+        """Return the codec of a member whose dtype is known."""
+        return member_codec(self.codec, dtype, mask=member not in self.modalities)
 
     def shard(self, number: int) -> str:
         """Name a shard."""
@@ -179,6 +188,7 @@ class PartWriter:
             name: Statistics(known.bands, stream=number)
             for name, known in recipe.modalities.items()
         }
+        self._lost: dict[str, Quality] = {}
         self._dtypes: dict[str, str] = {}
         self._hashes: list[tuple[int, int, int, int]] = []
         self._keys: set[str] = set()
@@ -237,8 +247,8 @@ class PartWriter:
         files: list[tuple[str, bytes]] = []
         about["members"] = {}
         for member, array in arrays.items():
-            data = encode(array, self._recipe.codec)
-            file = f"{key}.{member}.{CODECS[self._recipe.codec]}"
+            data, ending = self._encode(key, member, array)
+            file = f"{key}.{member}.{ending}"
             files.append((file, data))
             digest = checksum(data)
             row |= {f"{member}.bytes": len(data), f"{member}.xxh3": digest}
@@ -257,6 +267,15 @@ class PartWriter:
         row |= {"sample.offset": start, "sample.bytes": size, "sample.xxh3": digest}
         row["shard"] = self._recipe.shard(self._number)
         self._rows.append(row)
+
+    def _encode(self, key: str, member: str, array: np.ndarray) -> tuple[bytes, str]:
+        recipe, known = self._recipe, self._recipe.modalities.get(member)
+        codec = recipe.codec_of(member, array.dtype.name)
+        nodata = None if known is None else known.nodata
+        data, lost = encode_member(array, codec, recipe.video, nodata, f"sample {key}: {member}")
+        if lost is not None:
+            self._lost[member] = self._lost[member] + lost if member in self._lost else lost
+        return data, CODECS[codec]
 
     def _arrays(self, sample: Sample) -> dict[str, np.ndarray]:
         members, modalities = self._recipe.members, self._recipe.modalities
@@ -332,10 +351,12 @@ class PartWriter:
     def _state(self) -> dict[str, np.ndarray]:
         hashes = np.array(self._hashes, np.uint64).reshape(-1, 4)
         kept = np.array([k not in self._left_out for k in range(len(hashes))], bool)
+        states = {name: state.to_arrays() for name, state in self._statistics.items()}
+        states |= {f"{name}.lost": lost.to_arrays() for name, lost in self._lost.items()}
         return {"hashes": hashes, "kept": kept} | {
             f"{name}.{key}": array
-            for name, statistics in self._statistics.items()
-            for key, array in statistics.to_arrays().items()
+            for name, arrays in states.items()
+            for key, array in arrays.items()
         }
 
     def abandon(self) -> None:

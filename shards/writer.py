@@ -15,17 +15,18 @@ from fm.console import Bar, progress
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder
 from shards.assemble import assemble, check_provenance
+from shards.codec import AUTO, choose
 from shards.declare import Declared, resolve
 from shards.format import (
     DESCRIPTION,
     DatasetInfo,
     LabelInfo,
-    check_codec,
     check_dataset_name,
     check_labels,
 )
 from shards.part import Part, PartWriter, Place, Recipe
 from shards.sample import Sample
+from shards.video import Video
 
 __all__ = ["Declared", "write_dataset"]
 
@@ -39,7 +40,8 @@ def write_dataset(
     labels: Mapping[str, LabelInfo] | None = None,
     provenance: Mapping[str, Any],
     licence: str,
-    codec: str = "blosc-lz4",
+    codec: str = AUTO,
+    video: Video | None = None,
     samples_per_shard: int = 256,
     total: int | None = None,
     overwrite: bool = False,
@@ -54,7 +56,8 @@ def write_dataset(
         labels: what is known of the samples.
         provenance: where the data came from (JSON); the writer adds `quality`.
         licence: of the data.
-        codec: `blosc-lz4`, `blosc-zstd` or `npy`, for every member.
+        codec: `auto` (the best for each dtype) or one of `shards.format.CODECS`.
+        video: what the codec `video` may lose; nothing when None.
         samples_per_shard: samples in each tar.
         total: number of samples, for the progress bar; the length of `samples` when it has one.
         overwrite: replace a dataset that is there.
@@ -67,7 +70,7 @@ def write_dataset(
         UsageError: an unknown codec, sensor or band.
     """
     out = Path(out)
-    recipe = make_recipe(name, modalities, labels or {}, codec)
+    recipe = make_recipe(name, modalities, labels or {}, codec, video)
     check_provenance(provenance)
     if samples_per_shard < 1:
         raise UsageError(f"samples_per_shard={samples_per_shard}: give at least 1")
@@ -112,6 +115,7 @@ def make_recipe(
     modalities: Mapping[str, Declared],
     labels: Mapping[str, LabelInfo],
     codec: str,
+    video: Video | None = None,
     *,
     min_valid: float = 0.0,
     durable: bool = False,
@@ -123,6 +127,10 @@ def make_recipe(
         UsageError: an unknown codec, sensor or band.
     """
     check_dataset_name(name)
-    check_codec(codec)
+    choose(codec, "uint16")
+    if video is not None and codec != "video":
+        raise UsageError(
+            f"a bound for video, but the codec is {codec!r}; ask for the codec 'video'"
+        )
     check_labels(labels, modalities)
-    return Recipe(name, resolve(modalities), dict(labels), codec, min_valid, durable)
+    return Recipe(name, resolve(modalities), dict(labels), codec, video, min_valid, durable)

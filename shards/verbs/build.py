@@ -80,13 +80,25 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def _add_options(parser: ArgumentParser) -> None:
+    from shards.codec import AUTO
     from shards.format import CODECS
 
     group = parser.add_argument_group("how it is written")
     group.add_argument(
         "--samples-per-shard", type=int, default=128, metavar="N", help="(default 128)"
     )
-    group.add_argument("--codec", default="blosc-lz4", help=f"one of {', '.join(CODECS)}")
+    group.add_argument(
+        "--codec", default=AUTO, help=f"one of {', '.join(CODECS)}; auto is the best for each dtype"
+    )
+    group.add_argument(
+        "--video-crf", type=int, metavar="Q", help="quality of the codec video, 0 (best) to 51"
+    )
+    group.add_argument(
+        "--video-max-error",
+        type=float,
+        metavar="E",
+        help="largest error that the codec video may make, in stored numbers",
+    )
     group.add_argument(
         "--quantise-db", action="store_true", help="radar in dB as int16 in steps of 0.01 dB"
     )
@@ -127,14 +139,18 @@ def run(arguments: Namespace) -> int:
 def _build(name: str, arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
     from shards.build import build, work_folder
-    from shards.format import check_codec
+    from shards.codec import choose
     from shards.sources import get_source
+    from shards.video import Video
 
     if arguments.out.exists() and not work_folder(arguments.out).exists():
         raise FMError(f"{arguments.out} exists already; name another --out or remove it first")
     if arguments.samples_per_shard < 1:
         raise UsageError("--samples-per-shard: give a whole number from 1")
-    check_codec(arguments.codec)
+    choose(arguments.codec, "uint16")
+    video = None
+    if arguments.video_crf is not None or arguments.video_max_error is not None:
+        video = Video(arguments.video_crf, arguments.video_max_error)
     if getattr(arguments, "cache", "none needed") is None:
         raise UsageError("--cache is missing: name a folder for the download, or set EOFM_CACHE")
     content = get_source(name).read(arguments)
@@ -150,6 +166,7 @@ def _build(name: str, arguments: Namespace) -> int:
         arguments.out,
         content,
         codec=arguments.codec,
+        video=video,
         samples_per_shard=arguments.samples_per_shard,
         workers=arguments.workers,
         dask=arguments.dask,
