@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,13 +51,18 @@ def load() -> float | None:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Return Python's version and those of packages; None for a package that is absent."""
+    """Return Python's version and those of packages; None for a package that is absent.
+
+    A package that is not here may live in the environment of a peer (`bench.peers`).
+    """
     found: dict[str, str | None] = {"python": platform.python_version()}
+    homes = [str(path) for path in ROOT.glob("bench/.peers/*/lib/python*/site-packages")]
     for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
+            peers = distributions(name=name, path=homes)
+            found[name] = next((peer.version for peer in peers), None)
     return found
 
 
