@@ -21,6 +21,8 @@ from fm.errors import FMError, UsageError
 from fm.sensors import Band
 from shards import index
 from shards.build import _digest, build, work_folder
+from shards.codec import choose
+from shards.video import Video
 from tests.shards import makers
 from tests.shards.makers import content
 
@@ -452,3 +454,27 @@ def test_the_state_of_a_build_is_readable(tmp_path: Path, made: Path) -> None:
     assert set(json.loads((work / "build.json").read_text())) == {
         *("source", "options", "list of samples", "provenance or licence", "version of eofm"),
     }
+
+
+def test_each_dtype_gets_its_codec_and_losses_are_summed_over_shards(tmp_path: Path) -> None:
+    info = here(tmp_path / "auto", 6)
+    chosen = choose("auto", "uint16")
+    assert info.modalities["s2l1c_10"].codec == chosen != "auto"
+    assert info.modalities["s2l1c_10"].quality is None
+    assert info.labels["truth"].codec == choose("auto", "uint8")
+    pytest.importorskip("av")
+    film = here(tmp_path / "film", 6, codec="video", video=Video(max_error=5))
+    quality = film.modalities["s2l1c_10"].quality
+    assert film.labels["truth"].codec == choose("auto", "uint8"), "labels are never lossy"
+    assert sum(quality["coders"].values()) == 6
+    want, back = (shards.open(tmp_path / name) for name in ("auto", "film"))
+    pairs = [(want[k].arrays, back[k].arrays) for k in range(6)]
+    errors = [
+        np.abs(a["s2l1c_10"].astype(int) - b["s2l1c_10"].astype(int)).max(axis=(1, 2))
+        for a, b in pairs
+    ]
+    assert np.max(errors, axis=0).tolist() == quality["max_error"]
+    assert 0 < max(quality["max_error"]) <= 5
+    assert all(np.array_equal(a["truth"], b["truth"]) for a, b in pairs)
+    with pytest.raises(UsageError, match="ask for the codec 'video'"):
+        here(tmp_path / "no", 6, video=Video(max_error=5))
