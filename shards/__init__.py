@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from shards.codec import webdataset_decode as decode
     from shards.dataset import Dataset, open
     from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
-    from shards.integrity import Problem, Report, verify
+    from shards.integrity import Report, verify
     from shards.mixture import Mixture
     from shards.order import Order
     from shards.quarantine import Quarantine
     from shards.sample import Sample
+    from shards.shard_check import Problem
     from shards.splitfile import Split
     from shards.writer import Declared, write_dataset
 
@@ -33,7 +34,7 @@ _HOME = {
     "ModalityInfo": "format",
     "Mixture": "mixture",
     "Order": "order",
-    "Problem": "integrity",
+    "Problem": "shard_check",
     "Quarantine": "quarantine",
     "Report": "integrity",
     "Sample": "sample",

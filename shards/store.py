@@ -133,7 +133,7 @@ class Store:
             except (OSError, CorruptError) as error:
                 raise self._failed(place, error) from None
             if mapped is not None:
-                return memoryview(mapped)
+                return memoryview(mapped)  # type: ignore[arg-type]
         return self._read(place, offset, size)
 
     def _read(
