@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def _start_worker(stop: Connection) -> None:
 def _end_with_parent(stop: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         stop.recv()  # nothing is ever sent; the pipe closes when the parent closes it or dies
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # gives libraries' semaphores back
     os._exit(1)
 
 
