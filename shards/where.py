@@ -124,7 +124,9 @@ class _Compiler:
                 inside = field.isin(pa.array(values))
             except pa.ArrowException:
                 self._refuse("the constants after 'in' are of different types")
-            return inside if isinstance(op, ast.In) else ~inside & field.is_valid()
+            # isin calls an unknown value outside; here it stays unknown, whatever is around it
+            inside = pc.if_else(field.is_valid(), inside, pa.scalar(None, pa.bool_()))
+            return inside if isinstance(op, ast.In) else ~inside
         names = [side for side in (left, right) if isinstance(side, ast.Name)]
         if not names:
             self._refuse(f"{ast.unparse(left)!r} compares no column of the index")
@@ -165,14 +167,18 @@ class _Compiler:
         if negative:
             if isinstance(value, str):
                 self._refuse(f"{ast.unparse(node)!r} is no number")
-            return -value  # type: ignore[operator]
+            value = -value  # type: ignore[operator]
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            self._refuse(f"{value} is out of range; numbers have 64 bits")
         if isinstance(value, str) and column == "time":
             try:
                 moment = datetime.datetime.fromisoformat(value)
+                utc = datetime.UTC
+                return moment.astimezone(utc) if moment.tzinfo else moment.replace(tzinfo=utc)
             except ValueError:
                 self._refuse(f"time {value!r} is not ISO-8601")
-            utc = datetime.UTC
-            return moment.astimezone(utc) if moment.tzinfo else moment.replace(tzinfo=utc)
+            except OverflowError:
+                self._refuse(f"time {value!r} is out of range; years go from 1 to 9999 in UTC")
         text = pa.types.is_string(self._columns[column])
         if isinstance(value, str) and column in self._labels and not text:
             classes = self._labels[column].classes

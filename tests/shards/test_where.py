@@ -40,6 +40,10 @@ LABELS = {
         ("split != 'train'", "b"),  # unknown is neither
         ("not (split == 'train')", "b"),
         ("split not in ('train',)", "b"),
+        ("not (split in ('train',))", "b"),  # unknown is neither here, too
+        ("not (height in (16,))", "b"),
+        ("not (month not in (6, 7))", "bc"),
+        ("not (split in ('test',) or height == 32)", "a"),
         ("split is None", "c"),
         ("split is not None and height == 16", "a"),
         ("month in (6, 7, 8)", "bc"),
@@ -81,6 +85,9 @@ def test_rows_that_are_kept(where: str, keys: str) -> None:
         ("has(split)", "no comparison"),
         ("time == 'noon'", "ISO-8601"),
         ("time == 3", "types do not fit"),
+        ("time > '0001-01-01T00:00+23:00'", "out of range"),
+        ("year == 99999999999999999999999", "out of range"),
+        ("year in (2020, -99999999999999999999999)", "out of range"),
         ("split == None", "is None"),
         ("split is 'train'", "use =="),
         ("'river' in height", "text column"),
