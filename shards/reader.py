@@ -152,7 +152,7 @@ class _Stream:
         }
         jobs: list[Job] = []
         for number, slots in parts:
-            pieces = max(1, 4 * self._threads)
+            pieces = max(1, self._threads)  # batches ahead even out what differs between them
             jobs += self._sources[number].tasks(work, slots, arrays, pieces)
         return self._batch(work, parts, lead, arrays), jobs
 

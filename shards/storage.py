@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import re
+import resource
 import sys
 import threading
 from collections import OrderedDict
@@ -19,7 +21,7 @@ from shards.codec import CorruptError
 
 MAX_IDLE = 64
 """Files that stay open while nobody reads them."""
-_MAX_MAPS = 4096
+_MAX_MAPS = 256
 _POPULATE_READ = 22
 """MADV_POPULATE_READ (Linux 5.14): map pages in, and report a failure instead of a signal."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
@@ -104,9 +106,9 @@ def open_storage(
 class _Map(NamedTuple):
     """A mapped file: its bytes, where they begin in memory, and whether `mincore` tells of them."""
 
+    mapped: mmap.mmap
     array: np.ndarray
     address: int
-    path: str
     own: bool
 
 
@@ -124,6 +126,8 @@ class LocalStorage:
         self._open: OrderedDict[str, list[int]] = OrderedDict()
         self._maps: OrderedDict[str, _Map] = OrderedDict()
         self._can_map = sys.platform == "linux"
+        self._max_maps = _most_maps()
+        self._local = threading.local()
 
     def read_bytes(self, name: str) -> bytes:
         """See `Storage`."""
@@ -164,28 +168,47 @@ class LocalStorage:
         if not self._can_map:
             return None
         found = self._maps.get(name) or self._map(name)
-        if offset + size > min(len(found.array), os.stat(found.path).st_size):
+        if found is None:
+            return None
+        if offset + size > min(len(found.array), found.mapped.size()):
             raise CorruptError(f"{name} ends early")
         start = (found.address + offset) // mmap.PAGESIZE * mmap.PAGESIZE
         length = found.address + offset + size - start
-        if not (_resident if found.own else _populated)(start, length):
+        if not (self._resident if found.own else _populated)(start, length):
             return None
         return found.array[offset : offset + size]
 
-    def _map(self, name: str) -> "_Map":
-        with self._lock, open(self._folder / name, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if status.st_size == 0:
-                raise CorruptError(f"{name} ends early")
-            # never closed by hand: a view may outlive its place in this table
-            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-            array = np.frombuffer(mapped, np.uint8)
-            path = str(self._folder / name)
-            own = os.geteuid() in (0, status.st_uid) or os.access(path, os.W_OK)
-            found = self._maps[name] = _Map(array, array.ctypes.data, path, own)
-            if len(self._maps) > _MAX_MAPS:
+    def _map(self, name: str) -> "_Map | None":
+        """Map a file; None when there are too many open files for it."""
+        try:
+            with open(self._folder / name, "rb") as stream:
+                status = os.fstat(stream.fileno())
+                if status.st_size == 0:
+                    raise CorruptError(f"{name} ends early")
+                # never closed by hand: a view may outlive its place in this table
+                mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                return None
+            raise
+        array = np.frombuffer(mapped, np.uint8)
+        own = os.geteuid() in (0, status.st_uid) or os.access(self._folder / name, os.W_OK)
+        found = _Map(mapped, array, array.ctypes.data, own)
+        with self._lock:
+            self._maps[name] = found
+            while len(self._maps) > self._max_maps:
                 self._maps.popitem(last=False)
         return found
+
+    def _resident(self, start: int, length: int) -> bool:
+        """Say whether every page is in memory. The kernel tells only those who may write."""
+        count = -(-length // mmap.PAGESIZE)
+        pages = getattr(self._local, "pages", None)
+        if pages is None or len(pages[0]) < count:
+            buffer = bytearray(count)
+            pages = (buffer, ctypes.addressof(ctypes.c_char.from_buffer(buffer)))
+            self._local.pages = pages
+        return not _mincore(start, length, pages[1]) and pages[0].find(0, 0, count) < 0
 
     @contextlib.contextmanager
     def _descriptor(self, name: str) -> Iterator[int]:
@@ -218,18 +241,19 @@ class LocalStorage:
         self.release()
 
 
-_libc = ctypes.CDLL(None, use_errno=True)  # its calls free the GIL
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-if hasattr(_libc, "mincore"):
-    _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-
-
-def _resident(start: int, length: int) -> bool:
-    """Say whether every page is in memory. The kernel tells only those who may write the file."""
-    pages = np.empty(-(-length // mmap.PAGESIZE), np.uint8)
-    return not _libc.mincore(start, length, pages.ctypes.data) and bool((pages & 1).all())
+_madvise = ctypes.CDLL(None).madvise  # frees the GIL
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+if sys.platform == "linux":
+    _mincore = ctypes.PyDLL(None).mincore  # keeps the GIL: it takes microseconds
+    _mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
 def _populated(start: int, length: int) -> bool:
     """Bring every page into memory, or say that one cannot be."""
-    return not _libc.madvise(start, length, _POPULATE_READ)
+    return not _madvise(start, length, _POPULATE_READ)
+
+
+def _most_maps() -> int:
+    """How many files may be mapped: each keeps a descriptor, and others need some."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(_MAX_MAPS, limit // 4)) if limit != resource.RLIM_INFINITY else _MAX_MAPS

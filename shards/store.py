@@ -55,6 +55,7 @@ class Store:
         for member in members:
             self.dtype[member], codec = info.stored(member)
             self._ending[member] = codec if is_foreign(codec) else CODECS[codec]
+        self._raw = "npy" in self._ending.values()
 
     def shapes(self, member: str, rows: np.ndarray) -> list[tuple[int, ...]]:
         """Return the shapes of a member at some rows; `()` where it is absent."""
@@ -83,7 +84,7 @@ class Store:
             Failed: the range is impossible, the file is missing or short, the checksum does not
                 fit, or the bytes do not hold such an array.
         """
-        if len(places) == 1 or any(self._ending[place[0]] == "npy" for place in places):
+        if len(places) == 1 or self._raw:
             for place, out in zip(places, outs, strict=True):
                 self._decode(place, self._bytes(place), out)
             return
