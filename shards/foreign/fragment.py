@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from fm.errors import FMError
 from fm.files import write_json
 from fm.normalize import Statistics
+from shards import copies
 from shards.codec import MAX_BYTES, CorruptError, checksum
-from shards.foreign import metadata
+from shards.foreign import metadata, tags
 from shards.foreign.declare import ArrayMember, Declaration, JsonMember, Member
 from shards.foreign.keys import sample_key, split_name
 from shards.foreign.members import decode_foreign, describe
@@ -32,6 +33,7 @@ from shards.sample import check_mask
 
 MAX_MEMBER = MAX_BYTES + 2**20
 MAX_PROBLEMS = 20
+SHARE = "valid.share"
 FAR = 0.01
 """Degrees that two members of one sample may lie apart."""
 _PIECE = 1 << 20
@@ -45,7 +47,8 @@ class Fragment:
         tar: its name below the root.
         size: in bytes.
         sha256: of the whole file.
-        table: index rows, with `valid.count` and `valid.total` (pixels; null without statistics).
+        table: index rows, with `valid.share`: the valid fraction of the worst modality in this tar
+            (null where no pixel was counted).
         dtypes: of every array member that came.
         statistics: of every modality that came; empty without statistics.
     """
@@ -132,6 +135,7 @@ class _Reader:
         self._tar, self._series, self._declared = tar, series, declared
         self._stream, self._every = stream, every
         self._rows: dict[str, dict[str, Any]] = {}
+        self._shares: dict[str, float] = {}
         self._bases: dict[str, str] = {}
         self._dtypes: dict[str, str] = {}
         self._statistics: dict[str, Statistics] = {}
@@ -209,6 +213,8 @@ class _Reader:
             _near((row["lon"], row["lat"]), (found["lon"], found["lat"]))
         if "time" in row:
             found.pop("times", None)
+        if "transform" in found and "transform" not in row:
+            row.pop("crs", None)  # a transform is of the CRS that came with it
         for name, value in found.items():
             row.setdefault(name, value)
 
@@ -222,6 +228,7 @@ class _Reader:
         shape, dtype = array_of(view, member)
         if self._dtypes.setdefault(member.name, dtype) != dtype:
             raise CorruptError(f"it is {dtype}, {self._dtypes[member.name]} before")
+        tags.check(view, member, dtype)
         if member.places:
             self._know(row, metadata.from_zarr(ZipStore(view), member))
         if self._every and checksum(row["key"].encode()) % self._every == 0:
@@ -235,39 +242,33 @@ class _Reader:
         row[f"{member.name}.shape"], row[f"{member.name}.xxh3"] = list(shape), digest
 
     def _count(self, row: dict[str, Any], member: ArrayMember, array: np.ndarray) -> None:
+        valid = copies.valid_elements(array, member.nodata)
         pixels = np.moveaxis(array, -3, 0).reshape(array.shape[-3], -1)
-        valid = np.ones(pixels.shape, bool)
-        physical = pixels
-        if array.dtype.kind == "f":
-            valid = np.isfinite(pixels)
-        else:
-            for band, number in enumerate(member.nodata or ()):
-                if number is not None:
-                    valid[band] = pixels[band] != number
+        mask = None if valid is None else np.moveaxis(valid, -3, 0).reshape(pixels.shape)
+        if array.dtype.kind != "f":
             assert member.scale is not None
             assert member.offset is not None
-            physical = pixels * np.float64(member.scale) + member.offset
+            pixels = pixels * np.float64(member.scale) + member.offset
         if member.name not in self._statistics:
             names = [band.name for band in member.table]
             self._statistics[member.name] = Statistics(names, stream=self._stream)
-        if valid.any():
-            self._statistics[member.name].update(physical, None if valid.all() else valid)
-        if any(band.unit != "class" for band in member.table):
-            row["count"] = row.get("count", 0) + int(valid.sum())
-            row["total"] = row.get("total", 0) + valid.size
+        if mask is None or mask.any():
+            self._statistics[member.name].update(pixels, mask)
+        share = copies.valid_fraction({member.name: valid})
+        self._shares[row["key"]] = min(share, self._shares.get(row["key"], 1.0))
 
     def _finish(self, size: int, sha256: str) -> Fragment:
         rows = list(self._rows.values())
         members = [m.name for m in self._declared.all() if isinstance(m, ArrayMember)]
         for row in rows:
+            if "transform" not in row:
+                row.pop("crs", None)
             for name in members:
                 if f"{name}.offset" in row:
                     row[f"{name}.shard"] = self._tar
         table = to_table(rows, members, self._declared.labels)
-        for name in ("count", "total"):
-            table = table.append_column(
-                f"valid.{name}", pa.array([row.get(name) for row in rows], pa.int64())
-            )
+        shares = pa.array([self._shares.get(row["key"]) for row in rows], pa.float64())
+        table = table.append_column(SHARE, shares)
         return Fragment(self._tar, size, sha256, table, self._dtypes, self._statistics)
 
 
@@ -282,7 +283,14 @@ def array_of(view: memoryview, member: ArrayMember) -> tuple[tuple[int, ...], st
     if shape is None:
         bands = f" of {len(member.table)} bands" if member.table else ""
         raise CorruptError(f"{member.codec} of shape {stored} is not {member.axes}{bands}")
-    if member.label is None and not dtype.startswith("float"):
+    floating = dtype.startswith("float")
+    numbers = [number for number in member.nodata or () if number is not None]
+    if floating and numbers:
+        raise CorruptError(
+            f"{member.name} is {dtype}, whose missing data is NaN, not {numbers[0]}; declare "
+            "nodata: none when they hold no such number, else build it with fm shards build"
+        )
+    if member.label is None and not floating:
         unsaid = [n for n in ("scale", "offset") if getattr(member, n) is None]
         unsaid += [] if member.nodata_said else ["nodata"]
         if unsaid:

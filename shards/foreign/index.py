@@ -41,7 +41,7 @@ from shards.format import (
 from shards.sources.sensor_file import listed
 from shards.storage import Storage, open_storage
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Of fragments; another number makes them all again."""
 
 

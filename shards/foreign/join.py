@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 
 from fm.errors import FMError
 from shards.foreign.declare import ArrayMember, Declaration
-from shards.foreign.fragment import FAR, Fragment
+from shards.foreign.fragment import FAR, SHARE, Fragment
 from shards.format import LabelInfo
 from shards.index import IndexWriter, bounds, schema
 from shards.sources.sensor_file import listed
 
 _SAMPLE = ("lon", "lat", "geometry", "crs", "transform", "split", "row", "col", "height", "width")
-_VALID = ("valid.count", "valid.total")
 
 
 @dataclass
@@ -107,14 +106,12 @@ def _join(
         later = columns["time"].is_valid()  # `time` and `times` come from one member
         new["times"] = pc.if_else(later, pa.scalar(None, new["times"].type), new["times"])
         for name, values in new.items():
-            if name in _VALID:
-                both = pc.add(columns[name].fill_null(0), values.fill_null(0))
-                none = pc.and_(columns[name].is_null(), values.is_null())
-                columns[name] = pc.if_else(none, pa.scalar(None, pa.int64()), both)
+            if name == SHARE:
+                columns[name] = pc.min_element_wise(columns[name], values)  # skips nulls
             else:
                 columns[name] = pc.coalesce(columns[name], values)
     columns["key"] = keys
-    share = pc.divide(*(columns[name].cast(pa.float32()) for name in _VALID))
+    share = columns[SHARE].cast(pa.float32())
     columns["valid_fraction"] = pc.coalesce(columns["valid_fraction"], share)
     if split is not None:
         columns["split"] = columns["split"].fill_null(split)
@@ -122,7 +119,7 @@ def _join(
         own = columns[f"{member}.shard"]
         here = pc.equal(own, columns["shard"]).fill_null(False)
         columns[f"{member}.shard"] = pc.if_else(here, pa.scalar(None, pa.string()), own)
-    wanted = [name for name in names if name not in _VALID]
+    wanted = [name for name in names if name != SHARE]
     table = pa.table({name: columns[name] for name in wanted})
     return table.cast(group[0].table.select(wanted).schema)
 

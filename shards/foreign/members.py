@@ -213,6 +213,21 @@ def _tiff(view: memoryview, parsed: ForeignCodec, stack: contextlib.ExitStack) -
     return (source.count, source.height, source.width), dtype, read
 
 
+def tiff_tags(view: memoryview) -> list[tuple[float, float, float | None, str | None]]:
+    """Return GDAL's scale, offset, no-data number and unit of every band of a TIFF.
+
+    Raises:
+        CorruptError: GDAL cannot open it.
+    """
+    rasterio = _rasterio()
+    try:
+        with rasterio.MemoryFile(bytes(view)) as memory, memory.open(driver="GTiff") as source:
+            parts = (source.scales, source.offsets, source.nodatavals, source.units)
+            return list(zip(*parts, strict=True))
+    except rasterio.errors.RasterioError as error:
+        raise CorruptError(f"TIFF: {' '.join(str(error).split())[:120]}") from None
+
+
 _OPEN: dict[str, Callable[[memoryview, ForeignCodec, contextlib.ExitStack], Opened]] = {
     "foreign-npy": _npy,
     "safetensors": _tensor,

@@ -89,7 +89,12 @@ def place(number: int) -> tuple[float, float]:
 
 
 def sample_zip(
-    number: int, bands: Sequence[str], pixels: np.ndarray, times: Sequence[str], **more: Any
+    number: int,
+    bands: Sequence[str],
+    pixels: np.ndarray,
+    times: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    **more: Any,
 ) -> bytes:
     """One sample of either published layout."""
     lon, lat = place(number)
@@ -106,7 +111,7 @@ def sample_zip(
         "y": north,
         **more,
     }
-    return zarr_zip(arrays, chunks={"bands": (1, *pixels.shape[1:])})
+    return zarr_zip(arrays, chunks={"bands": (1, *pixels.shape[1:])}, attributes=attributes)
 
 
 def pixels_of(number: int, series: str, steps: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from shards.foreign.keys import sample_key, split_name
 from shards.foreign.members import decode_foreign
 from shards.format import read_info
 from tests.shards.foreign_tars import npy, place, write_tar, zarr_zip
+from tests.shards.rasters import write_raster
 from tests.shards.test_foreign_members import tiff
 
 RNG = np.random.default_rng(3)
@@ -190,8 +191,8 @@ def test_statistics_are_of_valid_pixels_in_physical_units(tmp_path: Path) -> Non
         assert np.isclose(statistics["mean"][band], valid.mean(), rtol=1e-12)
         assert np.isclose(statistics["std"][band], valid.std(), rtol=1e-12)
     rows = pq.read_table(tmp_path / "out" / "index.parquet").to_pylist()
-    total = 4 * 48 + 2 * 48 + 2 * 12 + 2
-    assert all(np.isclose(row["valid_fraction"], 1 - 4 / total) for row in rows)
+    # one pixel of 48 lacks data in every band of the worst modality, as the writer counts it
+    assert all(np.isclose(row["valid_fraction"], 1 - 1 / 48) for row in rows)
     fast = index_tars([str(tmp_path / "tars")], tmp_path / "fast", from_mapping(PLAIN), every=0)
     assert fast.info.modalities["s2l1c_10"].statistics == {}
     assert fast.info.modalities["s2l1c_10"].dtype == "uint16"
@@ -296,6 +297,66 @@ def test_integers_without_a_no_data_number_are_refused(tmp_path: Path) -> None:
     declared = PLAIN | {"members": MEMBERS | {"s2.npy": entry}}
     with pytest.raises(FMError, match="s2l1c_10 is uint16; say its nodata"):
         build(tmp_path, declared)
+
+
+def test_labels_called_count_and_total_are_left_alone(tmp_path: Path) -> None:
+    pixels = npy(np.ones((8, 6, 4), "<u2"))
+    text = json.dumps({"count": 7.5, "total": 2.5}).encode()
+    write_tar(tmp_path / "tars" / "x.tar", {"1.json": text, "1.s2.npy": pixels})
+    labels = {name: {"key": name, "kind": "regression"} for name in ("count", "total")}
+    build(tmp_path, PLAIN | {"members": {"s2.npy": S2, "json": {"labels": labels}}})
+    (row,) = pq.read_table(tmp_path / "out" / "index.parquet").to_pylist()
+    assert (row["count"], row["total"], row["valid_fraction"]) == (7.5, 2.5, 1.0)
+
+
+def test_valid_fraction_is_of_pixels_valid_in_every_band_of_the_worst_modality(
+    tmp_path: Path,
+) -> None:
+    optical, radar = np.ones((4, 4, 4), "<u2"), np.full((2, 4, 4), -9.0, "<f4")
+    for band in range(4):
+        optical[band, 0, band] = 0  # four pixels lack one band each
+    radar[0, :, 0:2] = np.nan
+    write_tar(tmp_path / "tars" / "a" / "x.tar", {"1.s2.npy": npy(optical)})
+    write_tar(tmp_path / "tars" / "b" / "x.tar", {"1.npy": npy(radar)})
+    grd = {"modality": "s1grd_10", "sensor": "sentinel1-grd", "bands": ["VV", "VH"], "axes": "CHW"}
+    build(tmp_path, PLAIN | {"members": {"a/s2.npy": S2, "b/npy": grd}})
+    (row,) = pq.read_table(tmp_path / "out" / "index.parquet").to_pylist()
+    assert row["valid_fraction"] == 0.5
+
+
+def test_a_no_data_number_of_floats_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "tars" / "x.tar", {"1.s2.npy": npy(np.ones((8, 6, 4), "<f4"))})
+    with pytest.raises(FMError, match="is float32, whose missing data is NaN, not 0"):
+        build(tmp_path, PLAIN | {"members": {"s2.npy": S2}})
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"scales": (1e-3,) * 4, "offsets": (0.0,) * 4}, "states scale_factor 0.001"),
+        ({"nodata": 65535}, r"states no-data \(_FillValue\) 65535"),
+        ({"units": ("K",) * 4}, "states the unit 'K', declared is 'reflectance'"),
+    ],
+)
+def test_tags_of_a_tiff_must_agree(tmp_path: Path, tags: dict[str, Any], reason: str) -> None:
+    data = np.ones((4, 8, 6), "<u2")
+    nodata = tags.pop("nodata", None)
+    path = write_raster(tmp_path / "x.tif", data, nodata=nodata, tags=tags)
+    write_tar(tmp_path / "tars" / "x.tar", {"1.tif": path.read_bytes()})
+    entry = {key: value for key, value in S2.items() if key != "axes"}
+    with pytest.raises(FMError, match=reason):
+        build(tmp_path, PLAIN | {"members": {"tif": entry}})
+
+
+@pytest.mark.parametrize("stated", [{"_FillValue": 65535}, {"scale_factor": 1.0e-3}])
+def test_tags_of_a_zarr_array_must_agree_without_metadata_too(
+    tmp_path: Path, stated: dict[str, float]
+) -> None:
+    data = zarr_zip({"bands": np.ones((4, 8, 6), "<u2")}, attributes={"bands": stated})
+    write_tar(tmp_path / "tars" / "x.tar", {"1.zarr.zip": data})
+    entry = S2 | {"array": "bands", "axes": "CHW"}
+    with pytest.raises(FMError, match=f"states .*{next(iter(stated))}"):
+        build(tmp_path, PLAIN | {"members": {"zarr.zip": entry}})
 
 
 def test_keys() -> None:

@@ -1,4 +1,7 @@
 import datetime
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +11,11 @@ import pytest
 import shards
 from fm.cli import main
 from fm.errors import FMError, UsageError
+from shards.foreign import metadata
+from shards.foreign.declare import ArrayMember
 from shards.foreign.index import index_tars
 from shards.foreign.layouts import layout, with_offsets
+from shards.foreign.zarr_zip import ZipStore
 from tests.shards.foreign_tars import (
     NAMES,
     TIMES,
@@ -125,7 +131,7 @@ def test_what_terramesh_leaves_open_must_be_said(tmp_path: Path) -> None:
     ("bands", "attributes", "reason"),
     [
         (("VH", "VV"), {}, "its bands are VH, VV; declared are VV, VH"),
-        (("vv", "vh"), {"scale_factor": 0.5}, "states scale_factor 0.5, declared is 1.0"),
+        (("vv", "vh"), {"scale_factor": 0.5}, "states scale_factor 0.5, floats are physical"),
         (("vv", "vh"), {"add_offset": -3.0}, "states add_offset -3.0"),
     ],
 )
@@ -172,6 +178,28 @@ def test_times_in_the_forms_that_xarray_writes(tmp_path: Path) -> None:
     assert {row["key"]: row["time"] for row in rows} == dict.fromkeys(forms, moment)
 
 
+@pytest.mark.parametrize("attributes", [{}, {"_FillValue": -1}])
+def test_a_missing_time_is_unknown(tmp_path: Path, attributes: dict[str, int]) -> None:
+    missing = attributes.get("_FillValue", -(2**63))
+    data = sample_zip(
+        0, ("vv", "vh"), pixels_of(0, "S1GRD", 1), TIMES[:1], time=np.array([missing], "<i8"),
+        attributes={"time": attributes},
+    )  # fmt: skip
+    write_tar(tmp_path / "S1GRD" / "x.tar", {"1.zarr.zip": data})
+    index_tars([str(tmp_path / "S1GRD")], tmp_path / "index", layout("terramesh"))
+    assert pq.read_table(tmp_path / "index" / "index.parquet")["time"].to_pylist() == [None]
+
+
+def test_calendars_that_are_not_gregorian_are_refused(tmp_path: Path) -> None:
+    data = sample_zip(
+        0, ("vv", "vh"), pixels_of(0, "S1GRD", 1), TIMES[:1],
+        attributes={"time": {"units": "days since 2020-01-01", "calendar": "360_day"}},
+    )  # fmt: skip
+    write_tar(tmp_path / "S1GRD" / "x.tar", {"1.zarr.zip": data})
+    with pytest.raises(FMError, match="calendar '360_day' is not the Gregorian one"):
+        index_tars([str(tmp_path / "S1GRD")], tmp_path / "index", layout("terramesh"))
+
+
 def test_coordinates_that_are_mere_indices_give_no_transform(tmp_path: Path) -> None:
     pixels = pixels_of(0, "S1GRD", 1)
     index = np.arange(24)
@@ -181,8 +209,29 @@ def test_coordinates_that_are_mere_indices_give_no_transform(tmp_path: Path) -> 
         out = tmp_path / name / "index"
         index_tars([str(tmp_path / name / "S1GRD")], out, layout("terramesh"))
         (row,) = pq.read_table(out / "index.parquet").to_pylist()
-        assert row["crs"] == "EPSG:32632"
+        assert row["crs"] == (None if name == "indices" else "EPSG:32632")
         assert (row["transform"] is None) == (name == "indices")
+
+
+def test_coordinates_of_zarr_3_place_a_sample() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, values in (("x", 5e5 + 10.0 * np.arange(4)), ("y", 6e6 - 10.0 * np.arange(4))):
+            about = {
+                "zarr_format": 3,
+                "node_type": "array",
+                "shape": [4],
+                "data_type": "float64",
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [4]}},
+                "chunk_key_encoding": {"name": "default"},
+                "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+                "fill_value": 0.0,
+            }
+            archive.writestr(f"{name}/zarr.json", json.dumps(about))
+            archive.writestr(f"{name}/c/0", values.astype("<f8").tobytes())
+    member = ArrayMember("s", "zarr.zip:bands", "CHW", gsd_m=10.0, places={"x": "x", "y": "y"})
+    found = metadata._transform(ZipStore(stream.getvalue()), member)
+    assert found == [10.0, 0.0, 499_995.0, 0.0, -10.0, 6_000_005.0]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,8 +260,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_pickles_are_converted_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import io
-
     import torch
 
     stream = io.BytesIO()
