@@ -190,7 +190,6 @@ def make(row: Row, *, stacks: Sequence[Stack], recipes: Mapping[str, Recipe]) ->
         labels=dict(row.labels),
         crs=row.crs,
         transform=row.transform,
-        valid_fraction=declare.valid_fraction(arrays, recipes),
     )
 
 

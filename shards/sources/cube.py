@@ -230,7 +230,6 @@ def make(
         time=taken[0] if taken else None,
         times=taken if steps > 1 else None,
         window=(cut.row, cut.column, side, side),
-        valid_fraction=declare.valid_fraction(arrays, recipes),
         crs=grid.crs,
         transform=(grid.step, 0.0, west, 0.0, -grid.step, north),
     )

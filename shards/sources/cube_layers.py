@@ -89,19 +89,24 @@ def join(
     if len(kinds) > 1:
         raise FMError(f"{where}: variables of different types: {sorted(kinds)}")
     filled = options
+    scaled = any(item.scale is not None for item in stated)
     for key, neutral in (("scale", 1.0), ("offset", 0.0)):
         values = {getattr(item, key) for item in stated}
-        if values == {None}:
+        told = getattr(options, key)
+        # CF conventions 8.1: a scale without an offset has an offset of 0
+        if values == {None} and (key == "scale" or not scaled or told is not None):
             continue
         numbers = {neutral if value is None else value for value in values}
         if len(numbers) > 1:
             raise FMError(f"{where}: variables of different {key}: {sorted(numbers)}")
         number = numbers.pop()
-        told = getattr(options, key)
         known = _known(options, key) if told is None else float(told)
         if known is not None and not np.isclose(known, number, rtol=1e-6, atol=1e-12):
             source = f"--{key}" if told is not None else "the sensor"
-            raise FMError(f"{where}: states {key} {number:g}, {source} says {known:g}")
+            states = f"states {key} {number:g}"
+            if values == {None}:
+                states = f"states no {key}, which is {number:g} by CF (--{key} says another)"
+            raise FMError(f"{where}: {states}, {source} says {known:g}")
         filled = replace(filled, **{key: repr(number if known is None else known)})
     fills = [item.nodata for item in stated]
     if any(fill is not None for fill in fills):

@@ -3,11 +3,12 @@
 Each option takes `MODALITY=VALUE`, or only the value when there is one modality. Integer arrays
 are kept as they are and need scale, offset and no-data from somewhere: the option, the sensor file,
 or (scale and offset) the sensor's table. Floating arrays are physical values with NaN for no data;
-with `--scale`, `--offset` or `--nodata` they are brought into that form while they are read.
+with `--scale` and `--offset`, or `--nodata`, they are brought into that form while they are read.
+With `--scale` alone the offset is the source's, when the scale is the source's too.
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,7 +180,7 @@ class _Resolver:
         if scale == 0:
             self.wrong("--scale 0 makes every pixel the same")
         if dtype.startswith("float"):
-            apply, nodata = self._of_floats(source, scale, offset)
+            apply, nodata = self._of_floats(source, table, scale, offset)
             declared = self._declared(source, table, 1.0, 0.0, None, gsd)
             return Recipe(declared, table, *apply, nodata)
         scale = self._agreed("scale", scale, source.scale, source)
@@ -228,20 +229,54 @@ class _Resolver:
         return option
 
     def _of_floats(
-        self, source: sensors.Sensor | SensorFile, scale: float | None, offset: float | None
+        self,
+        source: sensors.Sensor | SensorFile,
+        table: tuple[Band, ...],
+        scale: float | None,
+        offset: float | None,
     ) -> tuple[tuple[float | None, float], float | None]:
         """What to do with floating arrays: `((scale, offset), nodata)`."""
+        nodata = self._number_of_floats(source, table)
         stated = source.scale not in (None, 1.0) or source.offset not in (None, 0.0)
-        if isinstance(source, SensorFile) and stated and scale is None:
-            self.wrong(
-                f"floating pixels, and the sensor file has a scale: give --scale {source.scale:g} "
-                "to apply it, or --scale 1 when the pixels are physical already"
-            )
-        text = self._options.nodata
-        nodata = None if text in (None, "none") else self._number("nodata")
         if scale is None and offset is None:
+            if isinstance(source, SensorFile) and stated:
+                own = 1.0 if source.scale is None else source.scale
+                self.wrong(
+                    "floating pixels, and the sensor file has a scale or offset: give --scale "
+                    f"{own:g} --offset {source.offset or 0:g} to apply them, or --scale 1 "
+                    "--offset 0 when the pixels are physical already"
+                )
             return (None, 0.0), nodata
-        return (1.0 if scale is None else scale, offset or 0.0), nodata
+        if scale is None:
+            self.wrong(f"--offset {offset:g} of floating pixels: give --scale too (1 for none)")
+        elif offset is None:
+            physical = scale == 1 and source.scale not in (None, 1.0)
+            offset = 0.0 if physical else source.offset
+            if offset is None or (offset and scale != source.scale):
+                said = "" if offset is None else f" (with scale {source.scale or 1:g}: {offset:g})"
+                self.wrong(
+                    f"--scale {scale:g} of floating pixels: give --offset too, 0 for none{said}"
+                )
+        return (scale, offset or 0.0), nodata
+
+    def _number_of_floats(
+        self, source: sensors.Sensor | SensorFile, table: tuple[Band, ...]
+    ) -> float | None:
+        """The number that becomes NaN; `none` says that missing pixels are NaN already."""
+        text = self._options.nodata
+        if text == "none":
+            return None
+        number = None if text is None else self._number("nodata")
+        stated = source.nodata_of(b.name for b in table) if isinstance(source, SensorFile) else None
+        found = set(stated or ())
+        if not found:
+            return number
+        if len(found) > 1:
+            self.wrong("floating pixels have one no-data number, the sensor file says several")
+        elif text is not None and number not in found:
+            self.wrong(f"--nodata {text}, but the sensor file says {stated}")
+        own = found.pop()
+        return None if own is None else float(own)
 
     def _nodata(
         self, source: sensors.Sensor | SensorFile, table: tuple[Band, ...], dtype: str
@@ -320,29 +355,6 @@ def apply(recipe: Recipe, pixels: np.ndarray, where: str) -> np.ndarray:
     return pixels
 
 
-def valid_fraction(arrays: Mapping[str, np.ndarray], recipes: Mapping[str, Recipe]) -> float:
-    """Share of the pixels that hold data in all bands (and at all times), of the worst modality.
-
-    Args:
-        arrays: as they are stored, masks among them.
-        recipes: of the modalities.
-    """
-    shares = [1.0]
-    for name, recipe in recipes.items():
-        pixels = arrays[name]
-        valid = np.ones(pixels.shape, bool)
-        nodata = recipe.declared.nodata
-        if pixels.dtype.kind == "f":
-            valid = np.isfinite(pixels)
-        elif nodata is not None:
-            numbers = [nodata] * len(recipe.table) if isinstance(nodata, int) else nodata
-            for place, number in enumerate(numbers):
-                if number is not None:
-                    valid[..., place, :, :] = pixels[..., place, :, :] != number
-        shares.append(float(valid.all(axis=tuple(range(valid.ndim - 2))).mean()))
-    return min(shares)
-
-
 def check_units(pixels: np.ndarray, table: Sequence[Band], where: str) -> None:
     """Refuse floating values that betray another unit than their bands'.
 
@@ -360,7 +372,7 @@ def check_units(pixels: np.ndarray, table: Sequence[Band], where: str) -> None:
         if band.unit == "reflectance" and (middle := float(np.median(values))) > 3:
             raise FMError(
                 f"{where}: band {band.name} has a median reflectance of {middle:g}; the numbers "
-                "look scaled: say so with --scale"
+                "look scaled: say so with --scale and --offset"
             )
         if band.unit == "dB" and values.size >= 16 and values.min() >= 0:
             raise FMError(

@@ -380,7 +380,6 @@ def make(
         arrays=arrays,
         split=split,
         labels=known,
-        valid_fraction=declare.valid_fraction(arrays, recipes),
     )
 
 

@@ -166,18 +166,28 @@ def test_floats_are_physical_or_brought_there(tmp_path: Path) -> None:
     content = read(tmp_path, "--modality", f"s2={tmp_path}/x.npy", *words)
     first = next(content.samples())
     assert np.array_equal(first.arrays["s2"], physical[0], equal_nan=True)
-    assert first.valid_fraction == 35 / 36
+    assert first.valid_fraction is None  # the writer counts
     stored = cube().astype(np.float32)
     stored[0, 1, 0, :2] = -9999
     np.save(tmp_path / "y.npy", stored)
     scaling = ("--scale", "1e-4", "--offset", "-0.1", "--nodata", "-9999")
     content = read(tmp_path, "--modality", f"s2={tmp_path}/y.npy", *words, *scaling)
     first = next(content.samples())
-    assert first.valid_fraction == 34 / 36
     assert np.isnan(first.arrays["s2"][1, 0, :2]).all()
     assert first.arrays["s2"].dtype == np.float32
     assert first.arrays["s2"][2, 3, 4] == pytest.approx(2035 * 1e-4 - 0.1, rel=1e-6)
     assert (content.modalities["s2"].scale, content.modalities["s2"].offset) == (1.0, 0.0)
+    # a scale without an offset takes the sensor's: all of it, or none of it silently
+    n0400 = ("--sensor", "sentinel2-l1c-n0400", *words[2:], "--nodata", "-9999")
+    content = read(tmp_path, "--modality", f"s2={tmp_path}/y.npy", *n0400, "--scale", "1e-4")
+    first = next(content.samples())
+    assert first.arrays["s2"][2, 3, 4] == pytest.approx(2035 * 1e-4 - 0.1, rel=1e-6)
+    for one, message in (
+        (("--scale", "0.01"), "give --offset too"),
+        (("--offset", "0"), "--scale"),
+    ):
+        with pytest.raises(FMError, match=message):
+            read(tmp_path, "--modality", f"s2={tmp_path}/y.npy", *n0400, *one)
     # numbers of thousands are no reflectance, and linear power is no decibel
     content = read(tmp_path, "--modality", f"s2={tmp_path}/y.npy", *words)
     with pytest.raises(FMError, match=r"sample a: s2: band B08 .* look scaled"):
@@ -210,6 +220,15 @@ def test_a_sensor_file_describes_what_nobody_knows(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", cube(dtype=np.float32))
     with pytest.raises(FMError, match="floating pixels, and the sensor file has a scale"):
         read(tmp_path, *words)
+    stored = cube(dtype=np.float32)
+    stored[0, 1, 2, 3] = 65535
+    np.save(tmp_path / "x.npy", stored)
+    scaled = ("--scale", "1e-4", "--offset", "0")
+    first = next(read(tmp_path, *words, *scaled).samples())
+    assert np.isnan(first.arrays["s2"][1, 2, 3])  # the sensor file's number
+    assert np.isnan(first.arrays["s2"]).sum() == 1
+    with pytest.raises(FMError, match=r"--nodata 0, but the sensor file says"):
+        read(tmp_path, *words, *scaled, "--nodata", "0")
 
 
 @pytest.mark.parametrize(
