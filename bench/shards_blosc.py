@@ -145,6 +145,7 @@ def _stack(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     return {
         name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
         for name in samples[0]
+        if not name.startswith("__")
     }
 
 

@@ -46,24 +46,26 @@ class Batch:
     times: Tensor | None = None
     texts: dict[str, list[str | None]] = field(default_factory=dict)
     part: str | None = None
-    _host: "Batch | None" = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch with its tensors on a device.
+        """Return the batch with its tensors on a device, when the copies are done.
 
-        The copies may still be under way, so the new batch keeps hold of this one, whose memory
-        the loader would otherwise use again.
+        The loader uses this batch's memory again as soon as nothing refers to it, so nothing may
+        still be copied from it then. Copies that run beside the computation: `device=` of the
+        loader.
         """
+        return self._moved(device, wait=True)
 
+    def _moved(self, device: torch.device | str, *, wait: bool) -> "Batch":
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
+                return value.to(device, non_blocking=not wait)
             return {name: move(item) for name, item in value.items()}
 
         names = ["pixels", "lonlat", "time", "labels", "weight", "positions", "epochs"]
         names += ["times"] if self.times is not None else []
         moved = {name: move(getattr(self, name)) for name in names}
-        return dataclasses.replace(self, **moved, _host=self)
+        return dataclasses.replace(self, **moved)
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor of the batch."""

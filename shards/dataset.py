@@ -56,6 +56,8 @@ def open(
     """
     place = os.fspath(path)
     storage = open_storage(place, cache, cache_bytes)
+    if not isinstance(storage, LocalStorage):
+        place = storage.url  # without what is secret in it
     try:
         data = storage.read_bytes(DESCRIPTION)
     except (FileNotFoundError, NotADirectoryError):
@@ -196,14 +198,13 @@ class Dataset:
         Raises:
             UsageError: no valid expression, or it keeps nothing.
         """
+        schema = pq.read_schema(self.parquet)
+        condition = compile_where(text, schema, self.info.labels)
+        words = set(_WORD.findall(text)) | {"time"}
+        names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
+        kept, start = [], 0
         with index_file.readable(self.parquet):
-            file = pq.ParquetFile(self.parquet)
-            schema = file.schema_arrow
-            condition = compile_where(text, schema, self.info.labels)
-            words = set(_WORD.findall(text)) | {"time"}
-            names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
-            kept, start = [], 0
-            for batch in file.iter_batches(1 << 18, columns=names):
+            for batch in pq.ParquetFile(self.parquet).iter_batches(1 << 18, columns=names):
                 numbers = pa.array(np.arange(start, start + batch.num_rows))
                 table = pa.Table.from_batches([batch]).append_column("row number", numbers)
                 try:
@@ -228,8 +229,8 @@ class Dataset:
         """
         wanted = set(keys)
         here = [i for i, key in enumerate(self.keys) if key in wanted]
-        if len(here) != len(wanted) or not here:
-            lost = sorted(wanted - set(self.keys))
+        lost = sorted(wanted - set(self.keys))
+        if lost or not here:
             what = f"no sample {lost[0]} ({len(lost)} are missing)" if lost else "no keys given"
             raise FMError(f"{self.place}: {what}; the list belongs to another dataset")
         numbers = np.array(here, np.int64)
@@ -305,8 +306,6 @@ class Dataset:
             return {member: self._store.read(row, member) for member in wanted}
         except CorruptError as error:
             raise FMError(f"{self.place}: sample {key}: {error}; see `fm shards verify`") from None
-        finally:
-            self.storage.release()
 
     def close(self) -> None:
         """End what reads ahead from a URL; datasets made from this one by filters end with it."""
@@ -320,7 +319,7 @@ class Dataset:
         return Store(self.storage, self.info, self.columns, self.info.members)
 
     def __getitem__(self, i: int) -> Sample:
-        row = index_file.read_row(self.parquet, self._row(i))
+        row = self._rows_of_index(self._row(i))
         window = tuple(row[name] for name in ("row", "col", "height", "width"))
         labels = {
             name: row[name]
@@ -341,6 +340,10 @@ class Dataset:
             crs=row.get("crs"),
             transform=None if transform is None else tuple(transform),
         )
+
+    @functools.cached_property
+    def _rows_of_index(self) -> Callable[[int], dict[str, Any]]:
+        return index_file.RowReader(self.parquet)
 
     def loader(
         self,
@@ -412,8 +415,11 @@ class Dataset:
         from shards.quarantine import Quarantine
         from shards.source import Choice, Source
 
-        if steps is not None and steps < 0:
-            raise UsageError(f"steps={steps}: give 0 or more")
+        if pad and (replacement or position > len(self)):
+            raise UsageError(
+                f"pad=True is one pass over the {len(self)} samples: it goes neither with "
+                f"replacement=True nor with position={position} beyond them"
+            )
         order = Order(
             len(self), seed, window=window, epoch=epoch, shuffle=shuffle, replacement=replacement
         )

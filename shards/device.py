@@ -40,10 +40,9 @@ def on_device(
                     ended = True
                     break
                 with torch.cuda.stream(side):
-                    moved = host.to(device)
+                    moved = host._moved(device, wait=False)
                     done = torch.cuda.Event()
                     done.record(side)
-                moved._host = None
                 copying.append((host, done))
                 ahead.append((moved, done))
                 del host

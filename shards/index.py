@@ -6,8 +6,10 @@ for tars that somebody else wrote); one column a label; and for every member M
 `M.offset|bytes|shape|xxh3`, null where absent, and `M.shard`, null where it is the sample's.
 """
 
+import bisect
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import struct
@@ -222,19 +224,36 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except FMError:
         raise
-    except (pa.ArrowException, OSError, ArithmeticError, ValueError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FMError(f"{path}: unreadable index ({reason}); copy the dataset again") from None
 
 
-def read_row(path: Path, number: int) -> dict[str, Any]:
-    """Read one row, and the row group around it."""
-    start = 0
-    with readable(path):
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if number < start + count:
-                return file.read_row_group(group).slice(number - start, 1).to_pylist()[0]
-            start += count
-    raise IndexError(f"row {number} of {start}")
+class RowReader:
+    """Reads single rows; the last row group stays in memory.
+
+    Args:
+        path: of the index.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, pq.ParquetFile(path)
+        groups = range(self._file.num_row_groups)
+        counts = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._starts = [0, *itertools.accumulate(counts)]
+        self._group, self._table = -1, None
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        """Return one row."""
+        group = bisect.bisect_right(self._starts, number) - 1
+        with readable(self._path):
+            if self._table is None or group != self._group:
+                self._table, self._group = self._file.read_row_group(group), group
+            return self._table.slice(number - self._starts[group], 1).to_pylist()[0]

@@ -2,8 +2,10 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,21 @@ Schedule = Callable[[int], Work | None]
 """The work of a step; None when the stream has ended."""
 
 
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """Return an argument that must be a whole number.
+
+    Raises:
+        UsageError: it is none, or smaller than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}={value!r}: give a whole number") from None
+    if least is not None and number < least:
+        raise UsageError(f"{name}={number}: give {least} or more")
+    return number
+
+
 @dataclass(frozen=True)
 class Share:
     """A rank's part of every global batch.
@@ -53,6 +70,10 @@ class Share:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be streamed."""
+        for name, value in vars(self).items():
+            whole(name, value)
+        if self.world_size < 1:
+            raise UsageError(f"world_size={self.world_size}: give at least 1")
         if not 0 <= self.rank < self.world_size:
             raise UsageError(f"rank {self.rank} of {self.world_size}: ranks count from 0")
         if self.batch_size < self.world_size:
@@ -106,6 +127,7 @@ def until(schedule: Schedule, steps: int | None) -> Schedule:
     """End a schedule after so many steps."""
     if steps is None:
         return schedule
+    whole("steps", steps, 0)
 
     @functools.wraps(schedule)
     def work(step: int) -> Work | None:

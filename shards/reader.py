@@ -17,7 +17,7 @@ import torch
 from fm.errors import FMError, UsageError
 from shards.batch import Batch
 from shards.device import on_device
-from shards.plan import Schedule, Work
+from shards.plan import Schedule, Work, whole
 from shards.quarantine import Quarantine
 from shards.source import Fault, Source
 
@@ -57,12 +57,18 @@ def load(
             are not alike are mixed sample by sample.
         UsageError: a negative number of threads.
     """
-    if threads < 0:
-        raise UsageError(f"threads={threads}: give 0 or more")
+    whole("threads", threads, 0)
     if names is None:
         _alike(sources)
     batches = _Stream(sources, schedule, quarantines, names, threads).run()
-    return batches if device is None else on_device(batches, torch.device(device))
+    if device is None:
+        return batches
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={device!r}: {str(error).splitlines()[0]}") from None
+    return on_device(batches, where)
 
 
 def _alike(sources: Sequence[Source]) -> None:

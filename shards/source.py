@@ -1,5 +1,6 @@
 """One dataset as batches need it: labels and places by row, and members read into arrays."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from shards.dataset import Dataset
 from shards.format import LabelInfo
 from shards.layout import Layout
 from shards.order import drawn, hashed
-from shards.plan import Work
+from shards.plan import Work, whole
 from shards.store import Place, Store
 
 UNKNOWN_CLASS = -1
@@ -78,6 +79,11 @@ class Source:
 
     def __init__(self, dataset: Dataset, choice: Choice) -> None:
         info = dataset.info
+        if choice.crop is not None:
+            whole("crop", choice.crop, 1)
+        elif choice.random_crop:
+            raise UsageError("random_crop=True needs crop=, the side in pixels of the finest grid")
+        whole("seed", choice.seed)
         bands = dict(choice.bands or {})
         names = tuple(bands) if bands and choice.modalities is None else choice.modalities
         self.modalities = _chosen("modality", names, info.modalities)
@@ -118,7 +124,9 @@ class Source:
             "bands": self.bands,
             "scale and offset": self.scaling,
             "nodata": self.nodata,
-            "labels": self._labels,
+            "labels": {
+                name: dataclasses.replace(label, codec=None) for name, label in self._labels.items()
+            },
         }
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
@@ -271,6 +279,8 @@ def seconds(microseconds: np.ndarray) -> np.ndarray:
 
 
 def _chosen(what: str, names: Sequence[str] | None, valid: Mapping[str, Any]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise UsageError(f"{what} {names!r}: give a list of names")
     for name in names or ():
         if name not in valid:
             raise UsageError(f"no {what} {name!r}; {suggest(name, valid)}")

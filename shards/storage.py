@@ -189,6 +189,7 @@ class LocalStorage:
                 mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                self.release()
                 return None
             raise
         array = np.frombuffer(mapped, np.uint8)
@@ -215,7 +216,7 @@ class LocalStorage:
         """Lend the descriptor of a file; it stays open while it is lent."""
         with self._lock:
             if name not in self._open:
-                self._open[name] = [os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC), 0]
+                self._open[name] = [self._opened(name), 0]
             entry = self._open[name]
             self._open.move_to_end(name)
             entry[1] += 1
@@ -229,16 +230,32 @@ class LocalStorage:
                     if idle is not None:
                         os.close(self._open.pop(idle)[0])
 
+    def _opened(self, name: str) -> int:
+        try:
+            return os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._drop_idle()  # what others hold may have left too few
+        return os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop_idle(self) -> None:
+        self._maps.clear()
+        for name in [name for name, entry in self._open.items() if entry[1] == 0]:
+            os.close(self._open.pop(name)[0])
+
     def release(self) -> None:
         """See `Storage`."""
         with self._lock:
-            self._maps.clear()
-            for name in [name for name, entry in self._open.items() if entry[1] == 0]:
-                os.close(self._open.pop(name)[0])
+            self._drop_idle()
 
     def close(self) -> None:
         """See `Storage`; a folder has nothing that outlives its files."""
         self.release()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_maps"):
+            self.release()
 
 
 _madvise = ctypes.CDLL(None).madvise  # frees the GIL

@@ -1,10 +1,12 @@
 """Reading members by byte range, checked: the only place that touches the tars of a dataset."""
 
+import errno
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 
+from fm.errors import FMError
 from shards.codec import MAX_BYTES, CorruptError, array_bytes, checksum, decode_into
 from shards.columns import Columns
 from shards.foreign.names import is_foreign
@@ -12,6 +14,7 @@ from shards.format import CODECS, DatasetInfo
 from shards.storage import Storage
 
 _MAX_MEMBER = MAX_BYTES + 2**20
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _GAP = 4096
 """Bytes between two members of a sample (tar header, padding, `KEY.json`) worth reading along."""
 
@@ -180,8 +183,13 @@ class Store:
         except CorruptError as error:
             raise self._failed(place, error) from None
 
-    def _failed(self, place: Place, error: OSError | CorruptError) -> Failed:
+    def _failed(self, place: Place, error: OSError | CorruptError) -> Failed | FMError:
         reason = str(error)
+        if isinstance(error, OSError) and error.errno in _OURS:
+            return FMError(
+                f"{self._names[place[1]]}: {error.strerror}; that is this machine, not the data: "
+                "raise the limit (ulimit -n) or close what else is open"
+            )
         if isinstance(error, OSError):
             reason = f"{self._names[place[1]]}: {error.strerror or error}"
         return Failed(place[0], self._names[place[1]], reason)

@@ -121,3 +121,43 @@ def test_a_place_is_a_path_or_a_url(tmp_path: Path) -> None:
     assert open_storage(tmp_path).invalidate("a", 0, 1) is False
     with pytest.raises(FMError, match="no such dataset folder"):
         open_storage(tmp_path / "absent")
+
+
+def test_many_shards_and_few_descriptors_lose_no_sample(tmp_path: Path) -> None:
+    pixels = np.arange(4 * 36, dtype=np.uint16).reshape(4, 6, 6)
+    shards.write_dataset(
+        tmp_path / "d",
+        (shards.Sample(f"k{i:03d}", {"s2l1c_10": pixels + np.uint16(i)}) for i in range(150)),
+        name="d",
+        modalities={"s2l1c_10": shards.Declared("sentinel2-l1c", ("B02", "B03", "B04", "B08"))},
+        provenance={},
+        licence="",
+        codec="npy",
+        samples_per_shard=1,
+    )
+    code = """
+import resource, sys
+import shards, shards.reader, shards.source
+ds = shards.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+total = sum(float(b.weight.sum()) for b in ds.loader(10, pad=True, shuffle=False))
+print(total, sum(int(b.pixels["s2l1c_10"][:, 0, 0, 0].sum()) for b in ds.loader(10, steps=15)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "d")], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["150.0", str(sum(range(150)))], done.stderr
+
+
+def test_a_machine_without_descriptors_is_not_blamed_on_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny(tmp_path / "d")
+    ds = shards.open(tmp_path / "d")
+
+    def full(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(LocalStorage, "read_into", full)
+    with pytest.raises(FMError, match=r"Too many open files; that is this machine, not the data"):
+        next(ds.loader(4))
