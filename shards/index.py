@@ -248,7 +248,8 @@ class RowReader:
         groups = range(self._file.num_row_groups)
         counts = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = [0, *itertools.accumulate(counts)]
-        self._group, self._table = -1, None
+        self._group = -1
+        self._table: Any = None
 
     def __call__(self, number: int) -> dict[str, Any]:
         """Return one row."""
