@@ -202,7 +202,7 @@ class _Builder:
         if name == "split":
             return self._grow(array, self._splits)
         if member and part == "shape":
-            return self._shape_numbers(array)
+            return self._shape_numbers(array, name)
         if member and part == "shard":
             own = self._numbers(batch.column("shard"), self._shards)
             return np.where(array.is_valid(), self._numbers(array, self._shards), own)
@@ -214,7 +214,7 @@ class _Builder:
         array = batch.column(name)
         if pa.types.is_list(array.type):
             lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-            values = array.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False)
+            values = _items(array, name).cast(pa.int64()).to_numpy(zero_copy_only=False)
             return np.cumsum(lengths, dtype=np.int64), values
         texts = [NULL if text is None else text.encode() for text in array.to_pylist()]
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
@@ -239,19 +239,29 @@ class _Builder:
                 numbers.setdefault(name, len(numbers) + 1)
         return np.where(array.is_valid(), self._numbers(array, numbers), 0)
 
-    def _shape_numbers(self, array: pa.Array) -> np.ndarray:
+    def _shape_numbers(self, array: pa.Array, name: str) -> np.ndarray:
         lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         if lengths.max(initial=0) > MAX_AXES:
             raise FMError(f"{self._where}: a shape has too many axes; copy the dataset again")
         padded = np.zeros((len(array), MAX_AXES), np.int64)
         inside = np.arange(padded.shape[1]) < lengths[:, None]
-        padded[inside] = array.flatten().to_numpy(zero_copy_only=False)
+        padded[inside] = _items(array, name).to_numpy(zero_copy_only=False)
         kinds, inverse = np.unique(padded, axis=0, return_inverse=True)
         numbers = []
         for kind in kinds.tolist():
             shape = tuple(size for size in kind if size)
             numbers.append(self._shapes.setdefault(shape, len(self._shapes) + 1) if shape else 0)
         return np.array(numbers, np.int64)[inverse.ravel()]
+
+
+def _items(array: pa.Array, name: str) -> pa.Array:
+    """All items of the lists of a column."""
+    items = array.flatten()
+    if items.null_count:  # NumPy would make floats of them all
+        raise FMError(
+            f"column {name!r} has a list with an empty place; build or index the dataset again"
+        )
+    return items
 
 
 def _label(array: pa.Array, label: LabelInfo) -> np.ndarray:
@@ -262,7 +272,7 @@ def _label(array: pa.Array, label: LabelInfo) -> np.ndarray:
     # bits: one a class, and the last one of the row says that the label is known
     bits = np.zeros((len(array), 8 * (len(label.classes) // 8 + 1)), bool)
     lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    values = array.flatten().to_numpy(zero_copy_only=False)
+    values = _items(array, label.name).to_numpy(zero_copy_only=False)
     rows = np.repeat(np.arange(len(array)), lengths)
     kept = values != label.ignore if label.ignore is not None else np.ones(len(values), bool)
     if ((values[kept] < 0) | (values[kept] >= len(label.classes))).any():

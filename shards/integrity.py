@@ -6,6 +6,8 @@ changed byte anywhere is found, and named by sample unless it lies in the end of
 somebody else wrote have no sample ranges; there the first and the last net are used.
 
 Tars are read by threads, piece by piece, so that memory does not depend on what an index claims.
+At a URL they are read past the cache; what is wrong is read again, since it may have been changed
+on the way (`shards.fresh`).
 """
 
 import contextlib
@@ -17,13 +19,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fm.console import Bar, progress
 from fm.errors import FMError, UsageError
+from fm.files import sha256_file
+from shards import fresh
 from shards import index as index_file
 from shards.codec import CorruptError
 from shards.columns_build import build_columns
@@ -45,6 +49,7 @@ THREADS = 4
 PIECE = 1 << 20
 """Bytes that a thread reads at a time from a local file, and a fraction of it from a URL."""
 _REMOTE_PIECE = 8 << 20
+_UNSTEADY = "other bytes at each reading: the connection or the server changes them; try again"
 _STEP = 8
 """Megabytes after which the bar moves."""
 
@@ -157,15 +162,32 @@ def check(
 
 def describe(storage: Storage) -> DatasetInfo:
     """Read and check the description of an opened dataset."""
-    try:
-        data = storage.read_bytes(DESCRIPTION)
-    except FileNotFoundError:
-        raise FMError(
-            f"{storage.url}: not a dataset (no {DESCRIPTION}); `fm shards build` makes one"
-        ) from None
-    except OSError as error:
-        raise FMError(f"{storage.url}: {DESCRIPTION} cannot be read ({error.strerror})") from None
-    return parse_info(data, f"{storage.url}/{DESCRIPTION}")
+    return read_description(storage)[0]
+
+
+def read_description(storage: Storage) -> tuple[DatasetInfo, bytes]:
+    """Read and check the description of an opened dataset; also return the bytes that it is.
+
+    Raises:
+        FMError: it is missing, cannot be read, or is not what was written.
+    """
+    tries = fresh.readings(storage)
+    while True:
+        try:
+            data = storage.read_bytes(DESCRIPTION)
+        except FileNotFoundError:
+            raise FMError(
+                f"{storage.url}: not a dataset (no {DESCRIPTION}); `fm shards build` makes one"
+            ) from None
+        except OSError as error:
+            reason = error.strerror
+            raise FMError(f"{storage.url}: {DESCRIPTION} cannot be read ({reason})") from None
+        tries -= 1
+        try:
+            return parse_info(data, f"{storage.url}/{DESCRIPTION}"), data
+        except FMError:
+            if not tries:
+                raise
 
 
 def read_index(storage: Storage, info: DatasetInfo, report: Report) -> pa.Table | None:
@@ -179,7 +201,7 @@ def read_index(storage: Storage, info: DatasetInfo, report: Report) -> pa.Table 
         report.problems.append(Problem("index", detail, key=key))
 
     try:
-        path = storage.local(INDEX)
+        path = fresh.local_copy(storage, INDEX, lambda p: sha256_file(p) == info.index_sha256)
         table = index_file.read(path, info)
         table.validate(full=True)
     except FMError as error:
@@ -212,21 +234,33 @@ def read_index(storage: Storage, info: DatasetInfo, report: Report) -> pa.Table 
 
 def _columns(storage: Storage, parquet: Path, info: DatasetInfo, report: Report) -> None:
     """Compare `index.bin`, where there is one, with what the index gives."""
-    try:
-        found = storage.local(COLUMNS)
-        stream = open(found, "rb")  # noqa: SIM115 (closed below)
-    except OSError:
-        return
-    with stream, tempfile.TemporaryFile() as wanted:
-        build_columns(parquet, info, wanted)
-        wanted.seek(0)
-        same = os.fstat(stream.fileno()).st_size == os.fstat(wanted.fileno()).st_size
-        while same and (piece := wanted.read(PIECE)):
-            same = stream.read(PIECE) == piece
-        report.bytes += stream.tell()
+    with tempfile.TemporaryFile() as wanted:
+        try:
+            build_columns(parquet, info, wanted)
+        except FMError as error:
+            report.problems.append(Problem("index", str(error)))
+            return
+        try:
+            found = fresh.local_copy(storage, COLUMNS, lambda path: _same(path, wanted))
+            report.bytes += found.stat().st_size
+            same = _same(found, wanted)
+        except OSError:
+            return
     if not same:
         detail = f"{COLUMNS} does not agree with {INDEX}; `fm shards repair` makes it again"
         report.problems.append(Problem("columns", detail))
+
+
+def _same(path: Path, wanted: BinaryIO) -> bool:
+    """Say whether a file holds what another holds."""
+    with open(path, "rb") as stream:
+        if os.fstat(stream.fileno()).st_size != os.fstat(wanted.fileno()).st_size:
+            return False
+        wanted.seek(0)
+        while piece := wanted.read(PIECE):
+            if stream.read(PIECE) != piece:
+                return False
+    return True
 
 
 def _extra(storage: Storage, info: DatasetInfo, report: Report) -> None:
@@ -251,6 +285,7 @@ class _Pass:
     ) -> None:
         self._storage, self._info, self._catalogue = storage, info, catalogue
         self._journal, self._report = journal, report
+        self._read, self._readings = fresh.reader(storage), fresh.readings(storage)
         self._piece = PIECE if isinstance(storage, LocalStorage) else _REMOTE_PIECE
         self._lock, self._begin = threading.Lock(), time.monotonic()
         self._done = self._shown = 0
@@ -268,7 +303,6 @@ class _Pass:
                 raise
 
     def _shard(self, shard: ShardInfo) -> list[Problem]:
-        check = ShardCheck(shard, self._catalogue)
         try:
             stamp = self._stamp(shard)
             if self._journal is not None:
@@ -278,18 +312,32 @@ class _Pass:
                 if known is not None:
                     self._progress(shard.bytes, read=0)
                     return known
-            self._stream(shard.name, min(stamp["size"], shard.bytes), check)
+            problems, sha256 = self._problems(shard, stamp["size"])
         except FileNotFoundError:
             detail = "listed in dataset.json but not there; copy it again"
             return [Problem("missing", detail, shard.name)]
         except (OSError, CorruptError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return [Problem("missing", f"cannot be read ({reason})", shard.name)]
-        problems = check.finish(stamp["size"])
         if self._journal is not None:
             with self._lock:
-                self._journal.add(shard.name, stamp, check.sha256, problems)
+                self._journal.add(shard.name, stamp, sha256, problems)
         return problems
+
+    def _problems(self, shard: ShardInfo, size: int) -> tuple[list[Problem], str | None]:
+        """Return what is wrong with a tar, and its SHA-256 where that was looked at.
+
+        What came over a network is only wrong when two readings find the same.
+        """
+        before: list[Problem] | None = None
+        for number in range(self._readings):
+            check = ShardCheck(shard, self._catalogue)
+            self._stream(shard.name, min(size, shard.bytes), check, again=number > 0)
+            problems = check.finish(size)
+            if not problems or problems == before or self._readings == 1:
+                return problems, check.sha256
+            before = problems
+        return [Problem("archive", _UNSTEADY, shard.name)], None
 
     def _stamp(self, shard: ShardInfo) -> dict[str, Any]:
         stamp: dict[str, Any] = {"size": self._storage.size(shard.name)}
@@ -298,13 +346,13 @@ class _Pass:
         # an index that was mended since can place what was wrong before
         return {**stamp, "index": self._catalogue is not None}
 
-    def _stream(self, name: str, size: int, check: ShardCheck) -> None:
+    def _stream(self, name: str, size: int, check: ShardCheck, *, again: bool) -> None:
         room = memoryview(bytearray(min(size, self._piece)))
         for place in range(0, size, self._piece):
             piece = room[: min(self._piece, size - place)]
-            self._storage.read_into(name, place, piece)
+            self._read(name, place, piece)
             check.feed(piece)
-            self._progress(len(piece), read=len(piece))
+            self._progress(0 if again else len(piece), read=len(piece))
 
     def _progress(self, done: int, read: int) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import xxhash
 
 from fm.errors import FMError
 from fm.files import fsync_folder
+from shards import fresh
 from shards.codec import CorruptError
 from shards.format import ShardInfo
 from shards.spans import Catalogue, Spans, impossible
@@ -44,7 +45,8 @@ class Assembly:
     """Which copy has which range of a tar.
 
     Every range is compared with its checksum in the index: whole samples, or members in a tar that
-    somebody else wrote. The bytes between them have none; the SHA-256 of the result decides.
+    somebody else wrote. The bytes between them have none; the SHA-256 of the result decides. What
+    is wrong in a copy at a URL is dropped from the cache and read again.
 
     Args:
         shard: what is said of the tar.
@@ -95,14 +97,17 @@ class Assembly:
             start, end = int(self.spans.start[at]), int(self.spans.start[at] + self.spans.size[at])
             if end > size:
                 continue
-            digest = xxhash.xxh3_64()
-            try:
-                for piece in self._pieces(number, start, end):
-                    digest.update(piece)
-            except (OSError, CorruptError):
-                continue
-            if digest.intdigest() == int(self.spans.xxh3[at]):
-                self.source[at] = number
+            for _ in range(fresh.readings(copy)):
+                digest = xxhash.xxh3_64()
+                try:
+                    for piece in self._pieces(number, start, end):
+                        digest.update(piece)
+                except (OSError, CorruptError):
+                    break
+                if digest.intdigest() == int(self.spans.xxh3[at]):
+                    self.source[at] = number
+                    break
+                copy.invalidate(self.shard.name, start, end - start)
 
     @property
     def lost(self) -> np.ndarray:
@@ -122,7 +127,9 @@ class Assembly:
         """
         if (self.source == _LOST).any():
             return False
-        for gaps in (_HERE, _THERE):
+        for number, gaps in enumerate((_HERE, _THERE, _THERE)):
+            if number == 2 and not self._may_change():
+                break
             if dry_run:
                 if self._write(None, gaps):
                     return True
@@ -140,15 +147,34 @@ class Assembly:
                     os.unlink(aside)
         return False
 
+    def _may_change(self) -> bool:
+        """Drop what a cache holds of the other copy's tar; say whether a reading may differ now."""
+        there = self._copies[_THERE]
+        try:
+            return there is not None and there.invalidate(self.shard.name, 0, self.shard.bytes)
+        except OSError:  # it has no such tar
+            return False
+
     def _write(self, stream: BinaryIO | None, gaps: int) -> bool:
         """Write everything, the bytes between ranges from one copy; return whether it fits."""
         digest, place = hashlib.sha256(), 0
 
-        def take(copy: int, start: int, end: int) -> None:
-            for piece in self._pieces(copy, start, end):
-                digest.update(piece)
+        def take(copy: int, start: int, end: int, wanted: int | None = None) -> None:
+            nonlocal digest
+            storage, before = self._copies[copy], digest.copy()
+            assert storage is not None
+            for _ in range(fresh.readings(storage)):
+                check, digest = xxhash.xxh3_64(), before.copy()
                 if stream is not None:
-                    stream.write(piece)
+                    stream.seek(start)
+                for piece in self._pieces(copy, start, end):
+                    digest.update(piece)
+                    check.update(piece)
+                    if stream is not None:
+                        stream.write(piece)
+                if wanted is None or check.intdigest() == wanted:
+                    break
+                storage.invalidate(self.shard.name, start, end - start)
 
         if self._copies[gaps] is None:
             return False
@@ -156,7 +182,7 @@ class Assembly:
             for at, source in enumerate(self.source.tolist()):
                 start, size = int(self.spans.start[at]), int(self.spans.size[at])
                 take(gaps, place, start)
-                take(source, start, start + size)
+                take(source, start, start + size, int(self.spans.xxh3[at]))
                 place = start + size
             rest = self.shard.bytes - place
             if self.ours and rest == end_of_archive(place):

@@ -179,6 +179,24 @@ class RemoteStorage:
                 data = self._cache.get(block, self._download(block))
                 part[:] = memoryview(data)[first - block.offset : last - block.offset]
 
+    def read_fresh(self, name: str, offset: int, view: memoryview) -> None:
+        """Fill a buffer with what the server has now; the cache is neither asked nor filled.
+
+        Args:
+            name: of the file.
+            offset: of the first byte.
+            view: to fill, whole; in one request, so of a size that may be held twice.
+
+        Raises:
+            CorruptError: the file ends early.
+            MissingError: the server has no such file; also an `OSError`.
+            FMError: access is refused, or the connection does not come back.
+        """
+        if offset + len(view) > self.size(name):
+            raise CorruptError(f"{name} ends early")
+        view[:] = self._range(name, offset, offset + len(view))
+        self.counters.add("bytes_fetched", len(view))
+
     def local(self, name: str) -> Path:
         """Return a local file with the whole content, in the cache until this storage is closed.
 

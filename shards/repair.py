@@ -10,6 +10,7 @@ written, so each file is put in place on its own. Dropping samples changes sever
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,12 +25,13 @@ from fm.files import sha256_file, write_atomic
 from shards.columns_build import write_columns
 from shards.drop import check_droppable, clean_up, drop, put_back
 from shards.format import COLUMNS, DESCRIPTION, INDEX, DatasetInfo
-from shards.integrity import THREADS, Report, check, describe, read_index
+from shards.integrity import THREADS, Report, check, describe, read_description, read_index
 from shards.mend import PARTIAL, Assembly, replace
 from shards.spans import Catalogue
 from shards.storage import LocalStorage, Storage, open_storage
 
 _LISTED = 10
+_PIECE = 1 << 20
 
 
 @dataclass
@@ -129,6 +131,16 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _copied(source: Path, target: Path) -> str:
+    """Copy a file, and return the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    with open(source, "rb") as stream, open(target, "wb") as out:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+            out.write(piece)
+    return digest.hexdigest()
+
+
 class _Work:
     def __init__(
         self, folder: Path, here: Storage, there: Storage | None, result: Repaired
@@ -170,13 +182,15 @@ class _Work:
         except FMError as error:
             if self._there is None:
                 raise FMError(f"{error}; give another copy with --from") from None
-        info = describe(self._there)
+        info, data = read_description(self._there)
         if not any(self._fits(info, name) for name in (INDEX, *(s.name for s in info.shards))):
             raise FMError(
                 f"{self._there.url} describes another dataset than {self._folder} holds; "
                 "name a copy of this one"
             )
-        self._put(DESCRIPTION, self._there.read_bytes(DESCRIPTION))
+        if not self.result.dry_run:
+            write_atomic(self._folder / DESCRIPTION, data)
+        self.result.mended.append(DESCRIPTION)
         return info
 
     def _fits(self, info: DatasetInfo, name: str) -> bool:
@@ -194,7 +208,14 @@ class _Work:
         if table is None:
             self._left(f"{INDEX}: is broken here and in the copy; give another copy with --from")
             return None
-        self._put(INDEX, self._there.read_bytes(INDEX))
+        if not self.result.dry_run:
+            aside = self._folder / f".{INDEX}{PARTIAL}"
+            # read again, so compared again: what is put in place is what was looked into
+            if _copied(self._there.local(INDEX), aside) != info.index_sha256:
+                aside.unlink()
+                raise FMError(f"{self._there.url}/{INDEX} changed meanwhile; run repair again")
+            replace(aside, self._folder / INDEX)
+        self.result.mended.append(INDEX)
         return table
 
     def _columns(self, info: DatasetInfo, report: Report) -> None:
@@ -207,11 +228,6 @@ class _Work:
             write_columns(self._folder / INDEX, info, aside)
             replace(aside, self._folder / COLUMNS)
         self.result.mended.append(COLUMNS)
-
-    def _put(self, name: str, data: bytes) -> None:
-        if not self.result.dry_run:
-            write_atomic(self._folder / name, data)
-        self.result.mended.append(name)
 
     def _tars(
         self,

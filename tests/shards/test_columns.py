@@ -243,6 +243,22 @@ def test_an_index_that_contradicts_the_description_is_refused(tmp_path: Path) ->
         columns_in_memory(path, info)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tags", [1, None]),
+        ("times", [np.datetime64(5, "us").astype(object), None]),
+        ("s2l1c_10.shape", [4, None, 8]),
+    ],
+)
+def test_an_empty_place_in_a_list_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    rows = some_rows(5)
+    rows[3][name] = value
+    with pytest.raises(FMError, match=f"column '{name}' has a list with an empty place") as caught:
+        columns_in_memory(*made(rows, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_dataset_reads_alike_with_the_file_and_without(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:

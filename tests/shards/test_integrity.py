@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import shards
+from bench.flaky_server import FlakyServer, Plan
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from shards import index
 from shards.columns_build import write_columns
-from shards.format import INDEX, write_info
+from shards.format import INDEX, read_info, write_info
 from tests.conftest import write_tiny
 
 
@@ -263,3 +266,48 @@ def test_the_copy_of_the_index_must_agree_with_it(copy: Path) -> None:
     for bad in (good[:-1], good + b"\0", good[:100] + b"\1" + good[101:]):
         path.write_bytes(bad)
         assert [p.kind for p in shards.verify(copy).problems] == ["columns"]
+
+
+def test_a_verdict_on_a_url_is_about_the_server_not_the_cache(copy: Path, tmp_path: Path) -> None:
+    with FlakyServer(copy) as server:
+        ds = shards.open(server.url, cache=tmp_path / "cache")
+        assert all(batch.weight.all() for batch in ds.loader(8, steps=3))
+        ds.close()
+        row = index.read(copy / INDEX, read_info(copy)).to_pylist()[3]
+        path = copy / row["shard"]
+        before = path.stat()
+        with open(path, "r+b") as stream:
+            stream.seek(row["s2l1c_60.offset"])
+            stream.write(b"\xff")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the cache's blocks stay
+        report = shards.verify(server.url, cache=tmp_path / "cache")
+    assert [(p.kind, p.key, p.member) for p in report.problems] == [
+        ("member", "tiny_003", "s2l1c_60")
+    ]
+
+
+def test_what_is_changed_on_the_way_is_no_damage(copy: Path, tmp_path: Path) -> None:
+    with FlakyServer(copy, Plan({"corrupt": 1.0}, most=1)) as server:
+        report = shards.verify(server.url, cache=tmp_path / "cache")
+        assert server.faults["corrupt"] == 7  # description, index, its columns, four tars
+        assert report.problems == []
+        assert shards.verify(server.url, cache=tmp_path / "cache").ok
+    with (
+        FlakyServer(copy, Plan({"corrupt": 1.0}, most=100)) as server,
+        pytest.raises(FMError, match=r"dataset\.json"),
+    ):
+        shards.verify(server.url, cache=tmp_path / "other")
+
+
+def test_an_index_that_contradicts_itself_is_a_problem_not_an_error(copy: Path) -> None:
+    info = read_info(copy)
+    table = index.read(copy / INDEX, info)
+    place = table.schema.get_field_index("s2l1c_10.shape")
+    shapes = table.column(place).to_pylist()
+    shapes[2] = [1] * 6
+    table = table.set_column(place, table.schema.field(place), pa.array(shapes, table[place].type))
+    pq.write_table(table, copy / INDEX)
+    write_info(copy, dataclasses.replace(info, index_sha256=sha256_file(copy / INDEX)))
+    report = shards.verify(copy)
+    assert [p.kind for p in report.problems] == ["index"]
+    assert "too many axes" in report.problems[0].detail

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import shards
+from bench.flaky_server import FlakyServer, Plan
 from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from shards import index
-from shards.format import INDEX, read_info, write_info
+from shards.format import DESCRIPTION, INDEX, read_info, write_info
+from shards.remote import RemoteStorage
 from shards.repair import repair
 from tests.conftest import TINY, tiny_samples, write_tiny
 
@@ -116,6 +118,28 @@ def test_the_copy_may_be_broken_elsewhere(pair: tuple[Path, Path]) -> None:
     (copy / INDEX).write_bytes(b"")
     assert repair(folder, copy).ok
     assert content(folder) == good
+
+
+def test_a_copy_at_a_url_that_changes_bytes_on_the_way(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = pair
+    before = content(folder)
+    flip(folder, 0, 7)
+    (folder / INDEX).write_bytes(b"no index")
+    (folder / DESCRIPTION).write_bytes(b"{")
+    small = RemoteStorage.read_bytes
+
+    def read_bytes(storage: RemoteStorage, name: str) -> bytes:
+        assert name != INDEX, "an index may be larger than what is read in one piece"
+        return small(storage, name)
+
+    monkeypatch.setattr(RemoteStorage, "read_bytes", read_bytes)
+    with FlakyServer(other, Plan({"corrupt": 1.0}, most=2)) as server:
+        result = repair(folder, server.url, cache=tmp_path / "cache")
+        assert server.faults["corrupt"] >= 6
+    assert result.ok
+    assert content(folder) == before
 
 
 def test_bytes_of_another_dataset_are_never_taken(pair: tuple[Path, Path], tmp_path: Path) -> None:
