@@ -90,7 +90,7 @@ def native_grids(content: Content) -> Content:
         FMError: a band is not an exact copy (from `make`: in that sample).
     """
     known = resolve(content.modalities)
-    plans = {name: parts for name, one in known.items() if len(parts := _parts(name, one)) > 1}
+    plans = {name: parts for name, one in known.items() if (parts := _parts(name, one))}
     if not plans:
         raise UsageError(
             "native grids: no modality holds bands of a coarser grid than its own "
@@ -122,10 +122,12 @@ def native_grids(content: Content) -> Content:
 
 
 def _parts(name: str, known: Known) -> list[Part]:
-    """Split a modality by the grids of its bands, finest first."""
+    """Split a modality by the grids of its bands, finest first; nothing when they have one."""
     grids: dict[float, list[int]] = {}
     for place, band in enumerate(known.table):
         grids.setdefault(max(band.gsd_m, known.gsd_m), []).append(place)
+    if len(grids) == 1:
+        return []  # nothing to take apart, whatever its grid
     parts = []
     for gsd, places in sorted(grids.items()):
         factor = round(gsd / known.gsd_m)

@@ -128,7 +128,10 @@ def parse_time(where: str, text: str | None) -> datetime.datetime | None:
         raise FMError(f"{where}: time {text!r} is not ISO-8601 (2021-07-01T10:30Z)") from None
     if moment.tzinfo is None:
         return moment.replace(tzinfo=datetime.UTC)
-    return moment.astimezone(datetime.UTC)
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError:
+        raise FMError(f"{where}: time {text!r} is out of range in UTC") from None
 
 
 def format_time(moment: datetime.datetime) -> str:

@@ -245,8 +245,11 @@ def write_plan(path: str | os.PathLike[str], rows: Sequence[PlanRow]) -> None:
 
     Raises:
         UsageError: another ending.
+        FMError: no rows.
     """
     path = Path(path)
+    if not rows:
+        raise FMError(f"{path}: the plan has no rows; nothing was written")
     names = [field.name for field in fields(PlanRow)]
     import pyarrow
 

@@ -118,9 +118,10 @@ def _month(times: np.ndarray) -> np.ndarray:
 
 
 def _season(month: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Number in `SEASONS`: December to February is winter in the north, summer in the south."""
+    """Number in `SEASONS`: December to February is winter in the north, summer in the south.
+
+    Without a latitude (NaN) it is unknown.
+    """
     season = (month + 1) % 12 // 3
-    south = np.nan_to_num(lat) < 0
-    return np.where(
-        month == MONTHS - 1, len(SEASONS) - 1, np.where(south, (season + 2) % 4, season)
-    )
+    unknown = (month == MONTHS - 1) | np.isnan(lat)
+    return np.where(unknown, len(SEASONS) - 1, np.where(lat < 0, (season + 2) % 4, season))

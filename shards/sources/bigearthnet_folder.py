@@ -156,6 +156,7 @@ def _parts(text: str, root: Path) -> list[str]:
 
 
 def _rows(root: Path, tables: Iterable[str]) -> list[dict[str, Any]]:
+    import pyarrow
     from pyarrow import parquet
 
     columns = ["patch_id", "s1_name", "labels", "split", "country", *FLAGS.values()]
@@ -164,10 +165,14 @@ def _rows(root: Path, tables: Iterable[str]) -> list[dict[str, Any]]:
         path = root / name
         if not path.is_file():
             raise FMError(f"{path}: no such table; it lies beside the parts in the release")
-        there = parquet.read_schema(path).names
-        if lacking := [column for column in columns if column not in there]:
-            raise FMError(f"{path}: no column {', '.join(lacking)}")
-        rows += parquet.read_table(path, columns=columns).to_pylist()
+        try:
+            there = parquet.read_schema(path).names
+            if lacking := [column for column in columns if column not in there]:
+                raise FMError(f"{path}: no column {', '.join(lacking)}")
+            rows += parquet.read_table(path, columns=columns).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise FMError(f"{path}: not a Parquet file that can be read ({reason})") from None
     if not rows:
         raise FMError(f"{root}: the tables are empty")
     return sorted(rows, key=lambda row: str(row["patch_id"]))
@@ -182,11 +187,11 @@ def _task(root: Path, parts: Sequence[str], row: Mapping[str, Any]) -> Task:
         raise FMError(f"{patch}: unknown split {row['split']!r}")
     tile, flight = patch.rsplit("_", 2)[0], radar.rsplit("_", 3)[0]
     folder = f"{tile}/{patch}/{patch}"
-    labels: dict[str, Any] = {
-        "land_cover": [CLASSES.index(label) for label in row["labels"] or ()],
-        "country": row["country"],
-        "s1_name": radar,
-    }
+    labels: dict[str, Any] = {} if row["s1_name"] is None else {"s1_name": radar}
+    if row["labels"] is not None:  # null is unknown, an empty list is none of the classes
+        labels["land_cover"] = [CLASSES.index(label) for label in row["labels"]]
+    if row["country"] is not None:
+        labels["country"] = row["country"]
     labels |= {name: int(row[column]) for name, column in FLAGS.items() if row[column] is not None}
     return Task(
         key=patch,

@@ -162,12 +162,12 @@ def _lattice(item: Item, grids: Mapping[str, Header], *, whole: bool) -> Lattice
     if MASK in grids and lattice.extents[MASK].ratio != 1:
         raise FMError(f"{item.mask}: the mask is not on the finest grid")
     if whole:
-        shapes: dict[int, tuple[int, ...]] = {}
+        fine = lattice.extents[lattice.fine]
         for name, e in lattice.extents.items():
-            box = (e.left, e.top, e.height, e.width)
-            if shapes.setdefault(e.ratio, box) != box:
+            edges = [(e.left, fine.left), (e.top, fine.top), (e.right, fine.right)]
+            if any(one != other for one, other in (*edges, (e.bottom, fine.bottom))):
                 raise FMError(
-                    f"{grids[name].path}: covers other ground than the bands of its pixel size; "
+                    f"{grids[name].path}: covers other ground than {grids[lattice.fine].path}; "
                     "cut patches with --patch"
                 )
     return lattice
@@ -197,11 +197,12 @@ def _same_grids(
     systems: Mapping[str, str],
     problems: list[str],
 ) -> None:
-    """All items must have the pixel sizes of the first (in degrees: the same ratios)."""
+    """All items must have the pixel sizes of the first."""
 
-    def pixel(name: str) -> float:
+    def pixel(name: str) -> tuple[str, float]:
         factor = raster_io.metres_a_unit(systems[name])
-        return math.nan if factor is None else lattices[name].transform[0] * factor
+        width = lattices[name].transform[0]
+        return ("degrees", width) if factor is None else ("m", width * factor)
 
     reference = items[0].name
     ratios = {name: extent.ratio for name, extent in lattices[reference].extents.items()}
@@ -212,10 +213,11 @@ def _same_grids(
                 f"{item.name}: its bands have other relative pixel sizes than {reference}'s"
             )
         one, other = pixel(item.name), pixel(reference)
-        if math.isnan(one) != math.isnan(other) or abs(one - other) > 0.01 * other:
+        if one[0] != other[0] or abs(one[1] - other[1]) > 0.01 * other[1]:
             problems.append(
-                f"{item.name}: finest pixels of {one:g} m, {reference} has {other:g} m; bring "
-                "them to one size with --reproject, or build two datasets"
+                f"{item.name}: finest pixels of {one[1]:g} {one[0]}, {reference} has "
+                f"{other[1]:g} {other[0]}; bring them to one size with --reproject, or build two "
+                "datasets"
             )
 
 
@@ -265,10 +267,20 @@ def _recipe(
         return None
     floating = next(iter(dtypes)).startswith("float")
     stated = {(header.scales[place], header.offsets[place]) for header, place, _ in files}
-    stated.discard((1.0, 0.0))  # GDAL's way of saying nothing
     scale, offset, nodata = wanted.scale, wanted.offset, wanted.nodata
     silent = isinstance(source, SensorFile) and source.scale is None
-    if (scale, offset) == (None, None) and len(stated) == 1 and (floating or silent):
+    unsaid = (1.0, 0.0)  # GDAL's way of saying nothing
+    if (scale, offset) == (None, None) and stated != {unsaid} and (floating or silent):
+        if len(stated) > 1:
+            said = {header.path: (header.scales[place], header.offsets[place])
+                    for header, place, _ in files}  # fmt: skip
+            problems.extend(
+                f"{path}: states "
+                + ("no scale" if pair == unsaid else "scale {:g} and offset {:g}".format(*pair))
+                + f", other files of {name} state another; give --scale and --offset"
+                for path, pair in said.items()
+            )
+            return None
         scale, offset = (repr(value) for value in next(iter(stated)))
     if nodata is None and not (isinstance(source, SensorFile) and source.nodata is not None):
         nodata = _stated_nodata(files, floating)

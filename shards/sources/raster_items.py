@@ -13,14 +13,17 @@ the item; a tree takes them from a table too.
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fm.errors import FMError, UsageError, suggest
 
+STAC = (".json", ".geojson")
 RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 MASK = "mask"
+BANDS = "raster:bands"
+"""What an asset states of its bands (STAC raster extension 1.1): scale, offset, nodata."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Item:
         time: ISO-8601, or None.
         split: or None.
         label: as in the table, or None.
+        stated: path to what a STAC asset states of its bands (`BANDS`).
     """
 
     name: str
@@ -42,6 +46,7 @@ class Item:
     time: str | None = None
     split: str | None = None
     label: Any = None
+    stated: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                     {key: value or None for key, value in row.items() if key is not None}
                     for row in csv.DictReader(stream)
                 ]
-        if suffix in (".json", ".geojson"):
+        if suffix in STAC:
             return _stac(json.loads(path.read_text(encoding="utf-8")))
         if suffix == ".parquet":
             from pyarrow import parquet
@@ -133,7 +138,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _stac(content: Any) -> list[dict[str, Any]]:
     return [
         {
-            **feature.get("properties", {}),
+            "datetime": None,
+            **(feature.get("properties") or {}),
+            BANDS: asset.get(BANDS) or [],
             "item": feature["id"],
             "href": asset["href"],
             "band": band,
@@ -159,13 +166,14 @@ def in_table(
         mask: the mask's name in the band column, or None.
         problems: gains a line for each item that is incomplete.
     """
-    rows = read_rows(path)
+    rows, suffix = read_rows(path), path.suffix.lower()
     _check_columns(path, rows, columns, ("item", "href"))
     wanted = dict(bands) if isinstance(bands, Mapping) else {}
     if wanted and columns.band is None:
         raise UsageError("--bands with a table needs its column of bands: --band-column NAME")
     names = {value: band for band, value in wanted.items()} | ({mask: MASK} if mask else {})
     found: dict[str, dict[str, str]] = {}
+    stated: dict[str, Sequence[Mapping[str, Any]]] = {}
     for row in rows:
         files = found.setdefault(str(row[columns.item]), {})
         href = _href(path.parent, str(row[columns.href]))
@@ -178,6 +186,8 @@ def in_table(
             continue  # other assets: thumbnails, metadata
         if files.setdefault(band, href) != href:
             problems.append(f"{row[columns.item]}: two files for {band}")
+        if suffix in STAC and row[BANDS]:
+            stated[href] = row[BANDS]
     items = []
     for name, files in sorted(found.items()):
         needed = [*(wanted or "*"), *([MASK] if mask else [])]
@@ -188,7 +198,8 @@ def in_table(
             chosen = {band: (files[band], 1) for band in wanted}
         else:
             chosen = {band: (files["*"], place) for place, band in enumerate(bands, 1)}
-        items.append(Item(name, chosen, mask=files.get(MASK)))
+        own = {href: stated[href] for href, _ in chosen.values() if href in stated}
+        items.append(Item(name, chosen, mask=files.get(MASK), stated=own))
     return with_attributes(items, path, rows, columns, problems)
 
 
@@ -203,13 +214,14 @@ def with_attributes(
     import dataclasses
 
     every = {"time": columns.time, "split": columns.split, "label": columns.label}
-    wanted = {field: column for field, column in every.items() if column is not None}
+    wanted = {name: column for name, column in every.items() if column is not None}
     if not wanted:
         return list(items)
     _check_columns(path, rows, columns, ("item", *wanted))
     known: dict[str, dict[str, Any]] = {}
     for row in rows:
-        cells = {field: row.get(column) for field, column in wanted.items()}
+        values = {name: row.get(column) for name, column in wanted.items()}
+        cells = {k: None if v != v else v for k, v in values.items()}  # NaN of Parquet: unknown
         name = str(row[columns.item])
         if known.setdefault(name, cells) != cells:
             problems.append(f"{name}: its rows in {path.name} tell different {', '.join(wanted)}")
@@ -236,11 +248,11 @@ def _check_columns(
 ) -> None:
     if not rows:
         raise FMError(f"{path}: the table has no rows")
-    for field in needed:
-        column = getattr(columns, field)
+    for need in needed:
+        column = getattr(columns, need)
         if column not in rows[0]:
             raise FMError(
-                f"{path}: no column {column!r} (--{field}-column); {suggest(column, rows[0])}"
+                f"{path}: no column {column!r} (--{need}-column); {suggest(column, rows[0])}"
             )
 
 

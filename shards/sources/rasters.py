@@ -10,6 +10,7 @@ patches are placed and `shards.sources.raster_items` for how files are found.
 """
 
 import dataclasses
+import math
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -23,14 +24,15 @@ import numpy as np
 from fm.console import progress
 from fm.errors import FMError, UsageError
 from shards.format import LabelInfo, check_dataset_name
-from shards.sample import Sample, parse_time
-from shards.sources import declare, raster_io
+from shards.sample import Sample, check_label, parse_time
+from shards.sources import declare, raster_io, table
 from shards.sources.base import Content
 from shards.sources.lattice import Lattice
 from shards.sources.raster_checks import Plan, source_of, survey
 from shards.sources.raster_io import Header, Warp
 from shards.sources.raster_items import (
     MASK,
+    STAC,
     Columns,
     Item,
     in_table,
@@ -39,6 +41,7 @@ from shards.sources.raster_items import (
     read_rows,
     with_attributes,
 )
+from shards.sources.raster_stated import with_stated
 from shards.sources.raster_warp import Wanted
 from shards.sources.sensor_file import listed
 
@@ -102,6 +105,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--label-kind", choices=("class", "regression", "text"), help="with --label-column"
     )
+    parser.add_argument(
+        "--classes",
+        metavar="a,b,c",
+        help="class names of the label in the order of their numbers (or @FILE, a name a line)",
+    )
     parser.add_argument("--time", help="acquisition time of all items, ISO-8601 UTC")
     sensor = parser.add_mutually_exclusive_group(required=True)
     sensor.add_argument("--sensor", help="name of a known sensor, see docs/sensors.md")
@@ -129,7 +137,7 @@ def read(arguments: Namespace) -> Content:
     problems: list[str] = []
     wanted = _wanted(arguments)
     items = _items(arguments, wanted, problems)
-    headers = _headers(items, problems)
+    headers = with_stated(items, _headers(items, problems), problems)
     complete = [item for item in items if all(path in headers for path in _paths(item))]
     plan = survey(complete, headers, wanted, problems)
     labels, items = _labels(arguments, plan.items, problems)
@@ -166,10 +174,16 @@ def _check_options(arguments: Namespace) -> None:
         raise UsageError("--reproject, --resolution and --resampling come together; give all three")
     if arguments.reproject and not re.fullmatch(r"(EPSG:)?\d+", arguments.reproject):
         raise UsageError(f"--reproject {arguments.reproject}: give an EPSG number")
+    if arguments.reproject:
+        _check_system(f"EPSG:{arguments.reproject.removeprefix('EPSG:')}")
+    if arguments.resolution is not None and not 0 < arguments.resolution < math.inf:
+        raise UsageError(f"--resolution {arguments.resolution:g}: give metres, more than 0")
     if arguments.patch is not None and arguments.patch < 1:
         raise UsageError(f"--patch {arguments.patch}: give at least 1 pixel")
     if (arguments.mask is None) != (arguments.mask_classes is None):
         raise UsageError("--mask and --mask-classes come together; give both")
+    if arguments.classes is not None and arguments.label_kind != "class":
+        raise UsageError("--classes names the classes of --label-kind class")
     if (arguments.label_column is None) != (arguments.label_kind is None):
         raise UsageError("--label-column and --label-kind come together; give both")
     if arguments.items and (arguments.attributes or arguments.files):
@@ -183,18 +197,27 @@ def _check_options(arguments: Namespace) -> None:
         parse_time("--time", arguments.time)
 
 
+def _check_system(crs: str) -> None:
+    from rasterio.errors import CRSError
+
+    try:
+        raster_io.metres_a_unit(crs)
+    except CRSError:
+        raise UsageError(f"--reproject: PROJ knows no {crs}; give an EPSG number") from None
+
+
 def _items(arguments: Namespace, wanted: Wanted, problems: list[str]) -> list[Item]:
     bands = _mapping(arguments.bands) if arguments.bands else None
     given = list(bands or (name.strip() for name in arguments.band_order.split(",")))
     order = [band.name for band in source_of(wanted).select(given)]  # in the sensor's spelling
     if bands:
         bands = dict(zip(order, bands.values(), strict=True))
-    stac = arguments.items is not None and arguments.items.suffix in (".json", ".geojson")
+    stac = arguments.items is not None and arguments.items.suffix.lower() in STAC
     columns = Columns(
         item=arguments.item_column,
         href=arguments.href_column,
         band=arguments.band_column or ("band" if stac else None),
-        time=arguments.time_column,
+        time=arguments.time_column or ("datetime" if stac and arguments.time is None else None),
         split=arguments.split_column,
         label=arguments.label_column,
     )
@@ -288,23 +311,26 @@ def _labels(
     """Declare the label column and turn its cells into what a sample takes."""
     kind = arguments.label_kind
     if kind is None:
-        return {}, list(items)
+        return {}, [dataclasses.replace(item, stated={}) for item in items]
+    path = arguments.items or arguments.attributes
+    names = arguments.classes
+    classes = None if names is None else table.parse_classes(names.removeprefix(f"{LABEL}="))
     cells = [item.label for item in items]
-    classes: tuple[str, ...] = ()
-    if kind == "class":
-        classes = tuple(sorted({str(cell) for cell in cells if cell is not None}))
+    before = len(problems)
+    info = table.label_info(path, LABEL, kind, cells, classes, problems)
+    if len(problems) > before:
+        return {}, []
     result = []
     for item in items:
-        value = item.label
         try:
-            if value is not None and kind == "class":
-                value = classes.index(str(value))
-            elif value is not None:
-                value = float(value) if kind == "regression" else str(value)
-        except ValueError:
-            problems.append(f"{item.name}: label {value!r} is no number")
-        result.append(dataclasses.replace(item, label=value))
-    return {LABEL: LabelInfo(LABEL, kind, classes)}, result
+            value = table.label_value(item.label, info)
+            if value is not None:
+                value = check_label(item.name, value, info)
+        except FMError as error:
+            problems.append(f"{item.name}: {error}")
+            continue
+        result.append(dataclasses.replace(item, label=value, stated={}))
+    return {LABEL: info}, result
 
 
 def _tasks(items: Sequence[Item], plan: Plan, arguments: Namespace) -> list[Task]:

@@ -115,12 +115,12 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
                 raise UsageError(f"label {label!r} is given twice")
             labels[check_member(label)] = (kind, column)
     classes = {
-        label: _class_names(text) for label, text in pairs("--classes", arguments.classes).items()
+        label: parse_classes(text) for label, text in pairs("--classes", arguments.classes).items()
     }
     if problems:
         return [], {}, problems
     infos = {
-        label: _label(path, label, kind, columns[column], classes.get(label), problems)
+        label: label_info(path, label, kind, columns[column], classes.get(label), problems)
         for label, (kind, column) in labels.items()
     }
     if problems:
@@ -134,7 +134,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
         try:
             row = _row(index, cells)
             known = {
-                label: _value(columns[column][index], infos[label])
+                label: label_value(columns[column][index], infos[label])
                 for label, (_, column) in labels.items()
             }
             known = {label: value for label, value in known.items() if value is not None}
@@ -155,7 +155,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
 def class_names(arguments: Namespace, label: str) -> tuple[str, ...] | None:
     """The class names that `--classes` gives a label; None when it gives none."""
     text = pairs("--classes", arguments.classes).get(label)
-    return None if text is None else _class_names(text)
+    return None if text is None else parse_classes(text)
 
 
 def load_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
@@ -197,7 +197,12 @@ def load_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
     }
 
 
-def _class_names(text: str) -> tuple[str, ...]:
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Class names written `a,b,c`, or `@FILE` with a name a line.
+
+    Raises:
+        FMError: there is no such file.
+    """
     if text.startswith("@"):
         try:
             lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
@@ -207,7 +212,7 @@ def _class_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-def _label(
+def label_info(
     path: Path,
     label: str,
     kind: str,
@@ -215,11 +220,21 @@ def _label(
     classes: tuple[str, ...] | None,
     problems: list[str],
 ) -> LabelInfo:
+    """Declare a label by its column.
+
+    Args:
+        path: of the table, for errors.
+        label: name of the label.
+        kind: one of `KINDS`.
+        cells: the column.
+        classes: class names, where the user gave them; text names its own, in alphabetical order.
+        problems: gains a line when classes are needed or come twice.
+    """
     if kind in ("regression", "text"):
         return LabelInfo(label, kind)  # type: ignore[arg-type]
     if classes is None:
         # text names its classes; numbers alone do not
-        values = {item for cell in cells if cell is not None for item in _items(cell, kind)}
+        values = {item for cell in cells if not _empty(cell) for item in _items(cell, kind)}
         named = all(isinstance(value, str) and not _whole(value) for value in values)
         if not values or not named:
             problems.append(f"{path}: label {label!r}: name its classes with --classes {label}=...")
@@ -238,12 +253,21 @@ def _items(cell: Any, kind: str) -> list[Any]:
     return list(cell) if isinstance(cell, list | tuple) else [cell]
 
 
+def _empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
 def _whole(text: str) -> bool:
     return text.lstrip("-").isdigit()
 
 
-def _value(cell: Any, label: LabelInfo) -> Any:
-    if cell is None:
+def label_value(cell: Any, label: LabelInfo) -> Any:
+    """A cell as `Sample` takes it; None where it is empty or NaN.
+
+    Raises:
+        FMError: no such class, or no number.
+    """
+    if _empty(cell):
         return None
     if label.kind == "text":
         return str(cell)
@@ -255,6 +279,8 @@ def _value(cell: Any, label: LabelInfo) -> Any:
 
 
 def _class(value: Any, label: LabelInfo) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of integers with gaps is one of floats
     # classes that are called 10, 20, 30 are meant by name, also where a column holds integers
     if str(value) in label.classes:
         return label.classes.index(str(value))

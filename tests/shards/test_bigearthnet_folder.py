@@ -189,6 +189,17 @@ def test_a_table_that_does_not_fit(release: Path, change: dict, text: str) -> No
     parquet.write_table(pa.table({"patch_id": ["a"]}), release / TABLES[0])
     with pytest.raises(FMError, match="no column s1_name"):
         read(release)
+    (release / TABLES[0]).write_bytes(b"PAR1 damaged PAR1")
+    with pytest.raises(FMError, match="not a Parquet file that can be read"):
+        read(release)
+
+
+def test_labels_that_are_null_are_unknown_and_an_empty_list_is_none(release: Path) -> None:
+    rows = [row("train") | {"labels": None}, row("validation") | {"labels": []}]
+    schema = pa.Table.from_pylist([row("train")]).schema
+    parquet.write_table(pa.Table.from_pylist(rows, schema), release / TABLES[0])
+    found = {task.split: task.labels.get("land_cover") for task in read(release).tasks}
+    assert found == {"train": None, "val": []}
 
 
 def test_a_patch_that_lies_elsewhere_than_its_name_says_is_refused(release: Path) -> None:

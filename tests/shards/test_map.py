@@ -110,6 +110,8 @@ def test_a_season_is_that_of_the_hemisphere() -> None:
     south = tally_module._season(month, np.full(10, -50.0))
     opposite = {"winter": "summer", "summer": "winter", "spring": "autumn", "autumn": "spring"}
     assert [SEASONS[k] for k in south] == [opposite.get(SEASONS[k], "unknown") for k in north]
+    nowhere = tally_module._season(month, np.full(10, np.nan))
+    assert {SEASONS[k] for k in nowhere} == {"unknown"}
 
 
 @pytest.mark.usefixtures("flat")

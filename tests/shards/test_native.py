@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -147,6 +148,10 @@ def test_what_cannot_be_split_is_refused_in_words() -> None:
         native_grids(content(gsd_m=8.0))
     with pytest.raises(UsageError, match="no band of s2l1c was measured at 5 m"):
         native_grids(content(gsd_m=5.0))
+    # a modality on one grid is none of its business, whatever that grid is
+    radar = {"s1": Declared("sentinel1-grd", ("VV", "VH"), gsd_m=7.0)}
+    beside = replace(content(), modalities={**content().modalities, **radar})
+    assert "s1" in native_grids(beside).modalities
     taken = content()
     modalities = {**taken.modalities, "s2l1c_20": Declared("sentinel2-l1c", ("B05",))}
     with pytest.raises(UsageError, match=r"s2l1c_20.* there already"):

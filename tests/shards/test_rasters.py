@@ -150,9 +150,7 @@ def test_tables_and_stac_name_the_same_items(tree: Path) -> None:
             "--items", tree / name, "--bands", plain, "--band-column", "band", *words
         )
     assets = ",".join(f"{band}=asset-{band}" for band in BANDS)
-    found["items.json"] = read(
-        "--items", tree / "items.json", "--bands", assets, "--time-column", "datetime", *words
-    )
+    found["items.json"] = read("--items", tree / "items.json", "--bands", assets, *words)
     want = list(of_tree(tree).samples())
     for name, content in found.items():
         samples = list(content.samples())
@@ -166,6 +164,74 @@ def test_tables_and_stac_name_the_same_items(tree: Path) -> None:
         assert samples[0].time == ("2021-07-01T10:30:00Z" if name == "items.json" else None)
 
 
+def test_what_a_stac_item_states_of_its_bands_counts(tmp_path: Path) -> None:
+    def items(**stated: object) -> None:
+        asset = {"href": "x.tif", "raster:bands": [stated]}
+        feature = {"id": "a", "properties": {"datetime": None}, "assets": {"b": asset}}
+        (tmp_path / "items.json").write_text(json.dumps({"features": [feature]}))
+
+    write_raster(tmp_path / "x.tif", plane(1, 20, 20), crs=CRS)
+    words = ["--items", tmp_path / "items.json", "--bands", "B02=b", "--patch", "10"]
+    words += ["--sensor", "sentinel2-l2a"]
+    items(scale=1e-4, nodata=0)
+    assert read(*words).modalities["s2l2a_10"].nodata == (0,)
+    items(scale=1e-4, offset=-0.1, nodata=0)
+    with pytest.raises(FMError, match=r"states scale 0\.0001 and offset -0\.1, but 0\.0001 and 0 "):
+        read(*words)
+    items(scale=1e-4, nodata=0)
+    with pytest.raises(FMError, match="states no-data 0, but 65535 was declared"):
+        read(*words, "--nodata", "65535")
+    write_raster(tmp_path / "x.tif", plane(1, 20, 20), crs=CRS, nodata=7)
+    with pytest.raises(FMError, match="no-data 7, its STAC item says 0"):
+        read(*words)
+
+
+def test_unknown_classes_are_no_class_and_numbers_need_names(tree: Path) -> None:
+    table = {"item": ["2021/a", "2021/b"], "kind": [1.0, float("nan")]}
+    parquet.write_table(pa.table(table), tree / "known.parquet")
+    words = ["--attributes", tree / "known.parquet", "--label-column", "kind"]
+    words += ["--label-kind", "class"]
+    with pytest.raises(FMError, match="name its classes with --classes label="):
+        of_tree(tree, *words)
+    content = of_tree(tree, *words, "--classes", "low,high")
+    assert content.labels["label"].classes == ("low", "high")
+    assert [s.labels["label"] for s in content.samples()] == [1] * 6 + [None] * 6
+    with pytest.raises(FMError, match=r"2021/a: .*label"):
+        of_tree(tree, *words, "--classes", "low")
+
+
+def test_whole_items_are_of_one_ground(tmp_path: Path) -> None:
+    for band, gsd, west in (("B02", 10, 0.0), ("B12", 20, 1000.0)):
+        size = 400 // gsd
+        write_raster(tmp_path / f"a_{band}.tif", plane(1, size, size), crs=CRS, pixel=gsd,
+                     west=500_000 + west)  # fmt: skip
+    with pytest.raises(FMError, match="covers other ground than"):
+        of_tree(tmp_path, "--whole", bands="B02=*_B02.tif,B12=*_B12.tif")
+
+
+def test_items_in_degrees_have_one_pixel_size(tmp_path: Path) -> None:
+    for name, pixel in (("a", 1e-4), ("b", 2e-4)):
+        write_raster(tmp_path / f"{name}.tif", plane(1, 20, 20), crs="EPSG:4326", west=7.0,
+                     north=40.0, pixel=pixel)  # fmt: skip
+    words = ["--root", tmp_path, "--band-order", "B02", "--sensor", "sentinel2-l2a"]
+    with pytest.raises(FMError, match=r"pixels of 0\.0002 degrees, a has 0\.0001 degrees"):
+        read(*words, "--nodata", "0", "--patch", "10")
+
+
+def test_a_scale_is_taken_from_the_files_only_when_all_state_it(tmp_path: Path) -> None:
+    sensor = tmp_path / "camera.yaml"
+    sensor.write_text(
+        "name: my-camera\nbands:\n  - {name: red, wavelength_nm: 650, gsd_m: 10, unit: dn}\n"
+    )
+    for kind in ("uint16", "float32"):
+        tags = {"scales": (0.5,), "offsets": (2.0,)}
+        write_raster(tmp_path / "d/x.tif", plane(1, 20, 20, kind), tags=tags)
+        write_raster(tmp_path / "d/y.tif", plane(1, 20, 20, kind))
+        words = ["--root", tmp_path / "d", "--band-order", "red", "--sensor-file", sensor]
+        with pytest.raises(FMError, match=r"x\.tif: states scale 0\.5.*y\.tif: states no scale"):
+            read(*words, "--nodata", "none", "--patch", "10")
+
+
 def test_attributes_of_a_tree_come_from_a_table(tree: Path) -> None:
     table = tree / "attributes.csv"
     table.write_text("item,height,when\n2021/a,3.5,2021-01-01\n2021/b,4,2021-02-02\n")
@@ -175,7 +241,7 @@ def test_attributes_of_a_tree_come_from_a_table(tree: Path) -> None:
     assert [s.labels["label"] for s in samples] == [3.5] * 6 + [4.0] * 6
     assert samples[0].time == "2021-01-01"
     table.write_text("item,height,when\n2021/a,high,2021-01-01\n")
-    with pytest.raises(FMError, match=r"2021/b: not in attributes\.csv.*'high' is no number"):
+    with pytest.raises(FMError, match=r"2021/b: not in attributes\.csv.*'high', expected a number"):
         of_tree(tree, *words, "--time-column", "when")
 
 
@@ -303,6 +369,10 @@ def test_all_problems_are_in_one_line(tree: Path) -> None:
         (["--label-column", "x"], "come together"),
         (["--split-column", "x"], "need --attributes"),
         (["--reproject", "UTM", "--resolution", "10", "--resampling", "nearest"], "EPSG number"),
+        (["--reproject", "999999", "--resolution", "1", "--resampling", "mode"], "PROJ knows no"),
+        (["--reproject", "3035", "--resolution", "0", "--resampling", "mode"], "more than 0"),
+        (["--reproject", "3035", "--resolution", "-1", "--resampling", "mode"], "more than 0"),
+        (["--classes", "a,b"], "--label-kind class"),
         (["--reproject", "4326", "--resolution", "1", "--resampling", "mode"], "choose metres"),
     ],
 )

@@ -205,6 +205,8 @@ def test_plans_are_written_and_phenology_is_read(tmp_path: Path) -> None:
     assert table.to_pylist()[3] == vars(rows[3])
     with pytest.raises(UsageError, match=r"\.csv or \.parquet"):
         write_plan(tmp_path / "plan.txt", rows)
+    with pytest.raises(FMError, match="no rows"):
+        write_plan(tmp_path / "none.csv", [])
     curve = "".join(
         f"a,{int(day)},{0.5 + 0.3 * np.cos(2 * np.pi * (day - 196) / 365):.6f}\nb,{int(day)},0.1\n"
         for day in DAILY[::8]

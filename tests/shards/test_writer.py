@@ -214,6 +214,7 @@ SERIES = np.ones((3, 4, 8, 9), np.uint16)
         ({"lonlat": (190.0, 0.0)}, "lonlat"),
         ({"lonlat": (float("nan"), 0.0)}, "lonlat"),
         ({"time": "yesterday"}, "ISO-8601"),
+        ({"time": "0001-01-01T00:00+05:00"}, "out of range in UTC"),
         ({"window": (0, 0, 0, 5)}, "window"),
         ({"valid_fraction": 1.5}, "valid_fraction"),
         ({"times": ["2021-07-01", "2021-08-01"], "arrays": {"s2l1c_10": SERIES}}, "3 dates but"),
