@@ -203,9 +203,14 @@ class Mixture:
         sources = [Source(ds, self._own(choice, name)) for name, ds in self.parts.items()]
         quarantines = [
             Quarantine(
-                len(ds), max_bad, report=report, on_quarantine=on_quarantine, dataset=ds.place
+                len(ds),
+                max_bad,
+                report=report,
+                on_quarantine=on_quarantine,
+                dataset=ds.place,
+                part=name,
             )
-            for ds in self.parts.values()
+            for name, ds in self.parts.items()
         ]
         return reader.load(
             sources,

@@ -39,11 +39,12 @@ class Quarantine:
         burst: share of the last `window` samples read that may be bad; `max_bad` where that is
             larger. A sample that is read twice counts twice here.
         report: a JSON-lines file to which every new bad sample is appended durably (`dataset`,
-            `key`, `shard`, `member`, `reason`, `position`, `time`). What stands there already for
-            this dataset counts from the start, so a run that resumes goes on counting. One writer
-            a file: each rank has its own.
+            `part`, `key`, `shard`, `member`, `reason`, `position`, `time`). What stands there
+            already for this part of this dataset counts from the start, so a run that resumes goes
+            on counting. One writer a file: each rank has its own.
         on_quarantine: called as `(key, reason)` once for each new bad sample; None prints a line.
         dataset: its path, for the report and for errors.
+        part: its name in a mixture, which may hold one dataset twice; None alone.
 
     Raises:
         UsageError: an argument out of range.
@@ -59,6 +60,7 @@ class Quarantine:
         report: str | os.PathLike[str] | None = None,
         on_quarantine: Callable[[str, str], None] | None = None,
         dataset: str = "",
+        part: str | None = None,
     ) -> None:
         if total < 1 or window < 1 or not 0 <= max_bad <= 1 or not 0 < burst <= 1:
             raise UsageError(
@@ -67,13 +69,14 @@ class Quarantine:
             )
         self.total, self.allowed = total, max(1, math.floor(max_bad * total))
         self._window, self._burst = window, max(burst, max_bad)
-        self._dataset, self._tell = dataset, on_quarantine or _print
+        self._dataset, self._part = dataset, part
+        self._tell = on_quarantine or _print
         self._report = None if report is None else Path(report)
         self._bad: dict[str, dict[str, Any]] = {}
         self._recent: deque[tuple[int, int]] = deque()
         self._read = self._failed = self._now = 0
         if self._report is not None and self._report.exists():
-            self._bad = _read_back(self._report, dataset)
+            self._bad = _read_back(self._report, dataset, part)
         self._inherited = len(self._bad)
 
     def __len__(self) -> int:
@@ -110,8 +113,8 @@ class Quarantine:
         self._tell(key, reason)
         if self._report is not None:
             moment = format_time(datetime.datetime.now(datetime.UTC))
-            line = {"dataset": self._dataset, "key": key, **entry, "time": moment}
-            _append(self._report, json.dumps(line))
+            where = {"dataset": self._dataset, "part": self._part, "key": key}
+            _append(self._report, json.dumps({**where, **entry, "time": moment}))
 
     def seen(self, count: int) -> None:
         """Note that a batch of `count` samples was read, with those added since the last call.
@@ -148,7 +151,9 @@ class Quarantine:
             self._bad.setdefault(key, dict(entry))
 
     def _where(self) -> str:
-        return f"{self._dataset}: " if self._dataset else ""
+        part = "" if self._part is None else f"part {self._part}"
+        where = ", ".join(text for text in (self._dataset, part) if text)
+        return f"{where}: " if where else ""
 
     def _mended(self) -> str:
         if not self._inherited:
@@ -166,7 +171,7 @@ def _print(key: str, reason: str) -> None:
     note(f"quarantined sample {key}: {reason}")
 
 
-def _read_back(path: Path, dataset: str) -> dict[str, dict[str, Any]]:
+def _read_back(path: Path, dataset: str, part: str | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     try:
         lines = path.read_bytes().splitlines()
@@ -175,13 +180,13 @@ def _read_back(path: Path, dataset: str) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-            key, of = str(entry["key"]), entry["dataset"]
+            key, of = str(entry["key"]), (entry["dataset"], entry.get("part"))
             kept = {name: entry[name] for name in ("shard", "member", "reason", "position")}
         except (ValueError, KeyError, TypeError, RecursionError):
             # a kill in the middle of a write; the sample is found again when it is read again
             note(f"{path}: line {number} is not whole and is passed over")
             continue
-        if of == dataset:
+        if of == (dataset, part):
             found.setdefault(key, kept)
     return found
 

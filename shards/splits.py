@@ -156,8 +156,8 @@ def by_time(
     """Divide by time, such as `by_time(ds, train="..2020", test="2021..")`.
 
     A range is `FROM..TO` with a year, month, day or moment (UTC) on either side or none; both ends
-    belong to it, `..2020` to the end of 2020. A series of several times belongs to a part when all
-    of them do. Samples in no range are in no part.
+    belong to it, `..2020` to the end of 2020 and `..2020-06-01T12:00` to that moment. A series of
+    several times belongs to a part when all of them do. Samples in no range are in no part.
 
     Args:
         ds: a dataset, perhaps filtered.
@@ -329,23 +329,27 @@ def _period(text: str, whole: str) -> tuple[float, float]:
     found = re.fullmatch(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?", text)
     try:
         if found is None:
-            moment = datetime.datetime.fromisoformat(text)
-            zone = moment.tzinfo or datetime.UTC
-            return (moment.replace(tzinfo=zone).timestamp(),) * 2
-        year, month, day = (int(part) if part else None for part in found.groups())
-        assert year is not None
-        start = datetime.datetime(year, month or 1, day or 1, tzinfo=datetime.UTC)
-        if day:
-            after = start + datetime.timedelta(days=1)
-        elif month:
-            after = (start + datetime.timedelta(days=32)).replace(day=1)
+            start = datetime.datetime.fromisoformat(text)
+            start = start.replace(tzinfo=start.tzinfo or datetime.UTC)
         else:
-            after = start.replace(year=year + 1)
+            parts = [int(part) if part else 1 for part in found.groups()]
+            start = datetime.datetime(*parts, tzinfo=datetime.UTC)
     except ValueError:
         raise UsageError(
             f"range {whole!r}: {text!r} is no time; write 2020, 2020-06, 2020-06-15 or an ISO-8601 "
             "moment"
         ) from None
+    try:
+        if found is None:  # times of an index have microseconds
+            after = start + datetime.timedelta(microseconds=1)
+        elif found[3]:
+            after = start + datetime.timedelta(days=1)
+        elif found[2]:
+            after = (start + datetime.timedelta(days=32)).replace(day=1)
+        else:
+            after = start.replace(year=start.year + 1)
+    except (OverflowError, ValueError):  # there is no year 10000
+        return start.timestamp(), np.inf
     return start.timestamp(), after.timestamp()
 
 

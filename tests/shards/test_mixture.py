@@ -1,6 +1,7 @@
 """Mixtures of datasets: one sequence for any ranks, threads and stops."""
 
 import collections
+import json
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +205,21 @@ def test_what_cannot_be_mixed_is_one_line(parts, tmp_path) -> None:
     with pytest.raises(FMError, match="differ in shape"):
         mix.loader(4)
     assert [len(batch.keys) for batch in mix.loader(4, crop=4, steps=2, threads=0)] == [4, 4]
+
+
+def test_one_dataset_twice_is_two_parts_in_the_report(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "d", 10)
+    row = shards.open(tmp_path / "d").index.to_pylist()[0]
+    with open(tmp_path / "d" / row["shard"], "r+b") as stream:
+        stream.seek(row["s2l1c_10.offset"])
+        stream.write(b"\xff")
+    whole = shards.open(tmp_path / "d")
+    report = tmp_path / "quarantine.jsonl"
+    mix = Mixture({"all": whole, "again": whole}, {"all": 1, "again": 1}, epoch="all")
+    for _ in range(2):  # what stands in the report is not written again
+        list(mix.loader(10, steps=2, threads=0, report=report, on_quarantine=lambda *_: None))
+    found = [json.loads(line) for line in report.read_text().splitlines()]
+    assert sorted((line["part"], line["key"]) for line in found) == [
+        ("again", row["key"]),
+        ("all", row["key"]),
+    ]

@@ -107,6 +107,7 @@ def test_the_report_is_read_back_on_resume(tmp_path: Path) -> None:
     assert lines[0].pop("time").endswith("Z")
     assert lines[0] == {
         "dataset": "d",
+        "part": None,
         "key": "a",
         "shard": "x.tar",
         "member": "s2l1c_10",
@@ -169,3 +170,27 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_bad_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(UsageError):
         Quarantine(**({"total": 10} | arguments))
+
+
+def test_a_dataset_that_is_two_parts_of_a_mixture_is_counted_apart(tmp_path: Path) -> None:
+    path, said = tmp_path / "quarantine.jsonl", []
+    big = Quarantine(100, report=path, on_quarantine=quiet, dataset="d", part="big")
+    for number in range(5):
+        big.add(f"k{number}", None, "short")
+    small = Quarantine(
+        10, report=path, on_quarantine=lambda *x: said.append(x), dataset="d", part="small"
+    )
+    assert len(small) == 0
+    small.add("k0", "a.tar", "short")
+    small.seen(10)  # 1 is allowed
+    assert said == [("k0", "short")]
+    assert [json.loads(line)["part"] for line in path.read_text().splitlines()] == [
+        *["big"] * 5,
+        "small",
+    ]
+    again = Quarantine(10, report=path, on_quarantine=quiet, dataset="d", part="small")
+    assert list(again.known()) == ["k0"]
+    again.add("k9", None, "short")
+    with pytest.raises(FMError, match=r"^d, part small: 2 of 10 samples"):
+        again.seen(10)
+    assert len(Quarantine(10, report=path, dataset="d")) == 0

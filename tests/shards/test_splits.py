@@ -186,15 +186,34 @@ def test_times_belong_to_the_range_with_both_ends(world: shards.Dataset) -> None
         ("2020-12", "2020-12-01", "2021-01-01"),
         ("2020-02..2020-02", "2020-02-01", "2020-03-01"),
         ("2019-12-31..2020-01-02", "2019-12-31", "2020-01-03"),
-        ("2020-01-01T12:00..2020-01-01T18:00+02:00", "2020-01-01T12:00", "2020-01-01T16:00"),
+        (
+            "2020-01-01T12:00..2020-01-01T18:00+02:00",
+            "2020-01-01T12:00",
+            "2020-01-01T16:00:00.000001",
+        ),
+        ("2020-01-01T12:00", "2020-01-01T12:00", "2020-01-01T12:00:00.000001"),
+        ("2021..9999-12-31", "2021-01-01", None),
+        ("2021..9999-12", "2021-01-01", None),
+        ("2021..9999", "2021-01-01", None),
+        ("..9999-12-31T23:59:59.999999", None, None),
     ],
 )
 def test_ranges(text: str, start: str | None, stop: str | None) -> None:
     wanted = [
-        open_end if end is None else float(np.datetime64(end, "s").astype(np.int64))
+        open_end if end is None else float(np.datetime64(end, "us").astype(np.int64) / 1e6)
         for end, open_end in ((start, -np.inf), (stop, np.inf))
     ]
     assert list(splits._range(text)) == wanted
+
+
+def test_a_sample_at_the_end_of_a_range_belongs_to_it(world: shards.Dataset) -> None:
+    moment = str(np.datetime64(int(world.time[0]), "s"))
+    wanted = [
+        key for key, time in zip(world.keys, world.time, strict=True) if time == world.time[0]
+    ]
+    for text in (moment, f"..{moment}"):
+        assert set(wanted) <= set(splits.by_time(world, part=text).lists["part"])
+    assert sorted(splits.by_time(world, part=moment).lists["part"]) == sorted(wanted)
 
 
 def test_ranges_that_overlap_or_are_none_are_refused(world: shards.Dataset) -> None:
