@@ -21,7 +21,8 @@ class Layout:
         dtypes: of the members.
         optional: masks that may be absent (they are filled with the label's `ignore`).
         crop: side of a crop in pixels of the finest grid among the members; coarser grids get the
-            same ground area. None takes samples whole.
+            same ground area: the grids of a sample are taken to cover the same ground, so their
+            sizes must nest on both axes. None takes samples whole.
 
     Attributes:
         shapes: shape of each member in a batch, without the batch axis, before bands are chosen.
@@ -92,13 +93,14 @@ class Layout:
         ratios: dict[str, int] = {}
         for kind, _, row in kinds:
             sizes = {m: shape for m, shape in zip(self._members, kind, strict=True) if shape}
-            finest = max(size[-1] for size in sizes.values())
+            finest = max((size[-2:] for size in sizes.values()), key=lambda size: size[1])
             for member, size in sizes.items():
-                ratio = max(1, finest // size[-1])
+                ratio = max(1, finest[1] // size[-1])
+                nests = finest == tuple(side * ratio for side in size[-2:])
                 where = f"sample {self._key(row)}: {member} is {size}"
                 if any(side * ratio < crop for side in size[-2:]):
                     raise UsageError(f"{where}, too small for crop={crop}; give a smaller crop")
-                if finest != size[-1] * ratio or ratios.setdefault(member, ratio) != ratio:
+                if not nests or ratios.setdefault(member, ratio) != ratio:
                     raise FMError(f"{where}, its grids do not nest as in the others; use where=")
                 if crop < 1 or crop % ratio:
                     raise UsageError(f"crop={crop} is no multiple of {ratio}, as {member} needs")
