@@ -33,6 +33,7 @@ def draw(
     km: float = 100.0,
     split: str | os.PathLike[str] | None = None,
     where: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> Tally:
     """Draw a map of the world (Equal Earth) with the samples counted in blocks of equal area.
 
@@ -48,6 +49,7 @@ def draw(
         km: side of a block.
         split: a split file whose parts to show, instead of the index's own.
         where: index filter.
+        cache: folder for what is fetched from URLs; `EOFM_CACHE` when None.
 
     Returns:
         what was counted.
@@ -62,8 +64,8 @@ def draw(
         raise UsageError(f"--by {by}: choose {', '.join(WAYS)}")
     datasets = {}
     for path in paths:
-        ds = open_dataset(path, where=where)
-        name = ds.info.name if ds.info.name not in datasets else str(path)
+        ds = open_dataset(path, where=where, cache=cache)
+        name = ds.info.name if ds.info.name not in datasets else ds.place
         if name in datasets:
             raise UsageError(f"{path} is named twice; name each dataset once")
         datasets[name] = ds

@@ -17,7 +17,12 @@ from shards.panels import Panel, panels, picture, spectrum
 
 
 def contact_sheet(
-    path: str | os.PathLike[str], out: Path, *, count: int = 12, where: str | None = None
+    path: str | os.PathLike[str],
+    out: Path,
+    *,
+    count: int = 12,
+    where: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> None:
     """Draw some samples of a dataset.
 
@@ -31,6 +36,7 @@ def contact_sheet(
         out: PNG file.
         count: samples to draw.
         where: index filter.
+        cache: folder for what is fetched from a URL; `EOFM_CACHE` when None.
 
     Raises:
         UsageError: `count` is below 1, or `out` is no PNG name.
@@ -44,7 +50,7 @@ def contact_sheet(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    ds = open_dataset(path, where=where)
+    ds = open_dataset(path, where=where, cache=cache)
     chosen = np.unique(np.linspace(0, len(ds) - 1, min(count, len(ds))).round().astype(int))
     rows = [(info, panel) for info in ds.modalities.values() for panel in panels(info)]
     figure, axes = pyplot.subplots(

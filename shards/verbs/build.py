@@ -192,7 +192,9 @@ def _print(arguments: Namespace, info: "DatasetInfo") -> None:
         print(f"skipped: {one['count']}, {reason} ({first}{', ...' * (one['count'] > 5)})")
     if found["duplicates"]:
         done = "left out" if found["dropped_duplicates"] else "kept, named in duplicate_of"
-        print(f"copies with the same pixels: {found['duplicates']}, {done}")
+        other = found["duplicates_with_other_labels"]
+        more = f"; {other} with other labels than the first" if other else ""
+        print(f"copies with the same pixels: {found['duplicates']}, {done}{more}")
     if found["near_duplicates"]:
         pairs = "; ".join(f"{a} and {b}" for a, b in found["near_duplicate_pairs"][:3])
         print(f"samples that look like another: {found['near_duplicates']}, such as {pairs}")

@@ -3,6 +3,8 @@
 import json
 from argparse import ArgumentParser, Namespace
 
+from shards.verbs.cache import add_cache
+
 HELP = "what a dataset holds"
 EXAMPLE = "fm shards info shards/indian-pines"
 
@@ -11,6 +13,7 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("dataset", help="dataset folder or URL")
     parser.add_argument("--where", help="count only samples for which this holds")
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -19,7 +22,7 @@ def run(arguments: Namespace) -> int:
     from shards import overview
     from shards.dataset import open as open_dataset
 
-    ds = open_dataset(arguments.dataset, where=arguments.where)
+    ds = open_dataset(arguments.dataset, where=arguments.where, cache=arguments.cache)
     found = overview.survey(ds)
     if arguments.json:
         print(json.dumps({**ds.info.to_dict(), **found.to_dict()}, indent=2))

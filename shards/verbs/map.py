@@ -4,6 +4,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from shards.verbs.cache import add_cache
+
 HELP = "draw a world map of samples as PNG or HTML"
 EXAMPLE = """\
 fm shards map shards/s2 --out map.png
@@ -24,6 +26,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--km", type=float, default=100.0, help="side of a block (default 100)")
     parser.add_argument("--split", type=Path, help="split file whose parts to show")
     parser.add_argument("--where", help='index filter, such as "month in (6, 7, 8)"')
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print what was counted as JSON")
 
 
@@ -38,6 +41,7 @@ def run(arguments: Namespace) -> int:
         km=arguments.km,
         split=arguments.split,
         where=arguments.where,
+        cache=arguments.cache,
     )
     if arguments.json:
         about = {"file": str(arguments.out), "samples": found.samples, "blocks": len(found.blocks)}

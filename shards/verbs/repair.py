@@ -4,6 +4,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from shards.verbs.cache import add_cache
+
 HELP = "copy again what is broken, or drop it"
 EXAMPLE = (
     "fm shards repair shards/big --from /mnt/backup/big\n"
@@ -30,6 +32,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--journal", type=Path, help="of `fm shards verify`: pass over what has not changed since"
     )
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -44,6 +47,7 @@ def run(arguments: Namespace) -> int:
         dry_run=arguments.dry_run,
         threads=arguments.threads,
         journal=arguments.journal,
+        cache=arguments.cache,
     )
     if arguments.json:
         print(json.dumps(result.to_dict(), indent=2))

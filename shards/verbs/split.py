@@ -5,6 +5,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from shards.verbs.cache import add_cache
+
 HELP = "divide a dataset by place, time or chance, as lists of keys"
 EXAMPLE = """\
 fm shards split shards/s2 --by block --km 100 --buffer-km 5 --out block.json
@@ -58,6 +60,7 @@ def configure(parser: ArgumentParser) -> None:
         choices=("error", "leave"),
         help="samples without coordinates or time: refuse (default), or leave in no part",
     )
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -87,7 +90,7 @@ def run(arguments: Namespace) -> int:
         )
     if "rest" in given:
         given["rest"] = given["rest"] or None
-    ds = open_dataset(arguments.dataset, where=arguments.where)
+    ds = open_dataset(arguments.dataset, where=arguments.where, cache=arguments.cache)
     make: dict[str, Callable[..., Split]] = {
         "block": splits.by_block,
         "continent": splits.by_continent,

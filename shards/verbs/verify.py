@@ -4,6 +4,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from shards.verbs.cache import add_cache
+
 HELP = "check every byte; exit status 1 if one is wrong"
 EXAMPLE = (
     "fm shards verify shards/indian-pines\n"
@@ -20,6 +22,7 @@ def configure(parser: ArgumentParser) -> None:
         type=Path,
         help="remember finished tars in this file, and pass over those that have not changed",
     )
+    add_cache(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -27,7 +30,12 @@ def run(arguments: Namespace) -> int:
     """Print the problems and a verdict."""
     from shards.integrity import verify
 
-    report = verify(arguments.dataset, threads=arguments.threads, journal=arguments.journal)
+    report = verify(
+        arguments.dataset,
+        threads=arguments.threads,
+        journal=arguments.journal,
+        cache=arguments.cache,
+    )
     if arguments.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
@@ -35,7 +43,7 @@ def run(arguments: Namespace) -> int:
             print(problem)
         skipped = f", {report.skipped} unchanged since the journal" if report.skipped else ""
         print(
-            f"{arguments.dataset}: {report.samples} samples, {report.shards} shards, "
+            f"{report.path}: {report.samples} samples, {report.shards} shards, "
             f"{report.bytes / 1e6:.1f} MB read{skipped}: {report.verdict}"
         )
     return 0 if report.ok else 1

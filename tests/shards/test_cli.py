@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.flaky_server import FlakyServer
 from fm.cli import main
 from fm.sensors import sensor
+from shards.cache import HOME
 from shards.cli import VERBS, command
 from shards.sources import SOURCES, get_source
 from tests.shards.test_sentinel2_scene import write_band
@@ -65,6 +67,36 @@ def test_bad_input_is_one_line(words, status, text, capsys, tmp_path, monkeypatc
     assert text in error
     assert len(error.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info"],
+        ["verify"],
+        ["split", "--by", "random", "--out", "split.json"],
+        ["show", "--count", "1", "--out", "sheet.png"],
+        ["map", "--out", "map.html"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_verb_reads_a_url(words, tiny_dataset: Path, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EOFM_CACHE", raising=False)
+    with FlakyServer(tiny_dataset) as server:
+        assert main(["shards", words[0], server.url, *words[1:], "--cache", "kept"]) == 0
+    assert (tmp_path / "kept" / HOME).is_dir()
+
+
+def test_repair_takes_a_copy_at_a_url(tiny_dataset: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("EOFM_CACHE", raising=False)
+    folder = shutil.copytree(tiny_dataset, tmp_path / "d")
+    shard = sorted(folder.glob("*.tar"))[1]
+    shard.write_bytes(b"\0" * 100)
+    with FlakyServer(tiny_dataset) as server:
+        words = ["repair", str(folder), "--from", server.url, "--cache", str(tmp_path / "kept")]
+        assert main(["shards", *words]) == 0
+    assert shard.read_bytes() == (tiny_dataset / shard.name).read_bytes()
 
 
 def parse(line: str) -> Namespace:
