@@ -43,12 +43,14 @@ class Hashes:
         keys: xxh3-64 of the sample keys, `[N]`.
         first: for each sample the first one with the same pixels, `[N]`.
         looks: perceptual hashes, `[N]`.
+        labels: xxh3-64 of what is known of the sample, masks too, `[N]`.
         kept: false for samples that were left out as copies, `[N]`.
     """
 
     keys: np.ndarray
     first: np.ndarray
     looks: np.ndarray
+    labels: np.ndarray
     kept: np.ndarray
 
     @property
@@ -60,13 +62,13 @@ class Hashes:
 def read_hashes(place: Place, parts: Sequence[Part]) -> Hashes:
     """Compare the samples of all parts."""
     count = sum(part.made for part in parts)
-    keys, high, low, looks = (np.empty(count, np.uint64) for _ in range(4))
+    keys, high, low, looks, labels = (np.empty(count, np.uint64) for _ in range(5))
     kept = np.empty(count, bool)
     for part, start, state in _states(place, parts):
         span = slice(start, start + part.made)
         keys[span], high[span], low[span], looks[span] = state["hashes"].T
-        kept[span] = state["kept"]
-    return Hashes(keys, first_equal(high, low), looks, kept)
+        labels[span], kept[span] = state["labels"], state["kept"]
+    return Hashes(keys, first_equal(high, low), looks, labels, kept)
 
 
 def to_leave_out(hashes: Hashes, parts: Sequence[Part]) -> dict[int, tuple[int, ...]]:
@@ -124,11 +126,13 @@ def assemble(
     named = _write_index(recipe, place, parts, hashes, near.pairs)
     statistics, lost = _merge(recipe, place, parts)
     labels = {label.name: _stored(recipe, dtypes, label) for label in recipe.labels.values()}
+    differ = hashes.labels[hashes.later] != hashes.labels[hashes.first[hashes.later]]
     report = {
         "min_valid": recipe.min_valid,
         "skipped": _skipped(parts),
         "duplicates": len(hashes.later),
         "dropped_duplicates": int((~hashes.kept).sum()),
+        "duplicates_with_other_labels": int(differ.sum()),
         "near_duplicates": near.count,
         "near_duplicate_pairs": [[named[a], named[b]] for a, b in near.pairs],
     }

@@ -31,13 +31,14 @@ from shards.assemble import LISTED, assemble, check_provenance, read_hashes, to_
 from shards.codec import AUTO
 from shards.executors import cores, open_executor
 from shards.format import FORMAT_VERSION, DatasetInfo, read_info
+from shards.inputs import Files, stamp
 from shards.part import Part, PartWriter, Place, Recipe
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
 from shards.video import Video
 from shards.writer import make_recipe
 
-CODE = 1
+CODE = 2
 """Raised when the same source and options begin to give other bytes."""
 _AHEAD = 3
 """Shards handed out for each that is being made, so that no worker waits."""
@@ -170,7 +171,8 @@ class _Jobs:
                 ):
                     span = self._span(number)
                     tasks = [self._content.tasks[k] for k in span]
-                    words = (self.recipe, self.place, number, self._content.make, tasks)
+                    content = self._content
+                    words = (self.recipe, self.place, number, content.make, content.files, tasks)
                     waiting[executor.submit(_make_part, *words, span.start, left_out)] = len(span)
                 if not waiting:
                     break
@@ -201,14 +203,16 @@ def _make_part(
     place: Place,
     number: int,
     make: Callable[[Any], Sample],
+    files: Files | None,
     tasks: Sequence[Any],
     first: int,
     left_out: Collection[int] | None,
 ) -> Part | _Failed:
-    """Make one part, or take the finished one; runs in any process."""
+    """Make one part, or take the finished one of the same inputs; runs in any process."""
+    inputs = stamp(files, tasks)
     if left_out is None:
         found = Part.read(place, number)
-        if found is not None and found.intact(place):
+        if found is not None and found.inputs == inputs and found.intact(place):
             return found
     writer = PartWriter(recipe, place, number, left_out or ())
     problems: list[str] = []
@@ -217,7 +221,7 @@ def _make_part(
             try:
                 writer.add(make(task))
             except Skip as skip:
-                writer.skip(str(skip), f"task {k}")
+                writer.skip(str(skip), skip.name or f"task {k}")
             except FMError as error:
                 problems.append(str(error))
             except Exception as error:
@@ -227,7 +231,9 @@ def _make_part(
             if len(problems) >= LISTED:
                 break
         return (
-            _Failed(tuple(" ".join(p.split()) for p in problems)) if problems else writer.finish()
+            _Failed(tuple(" ".join(p.split()) for p in problems))
+            if problems
+            else writer.finish(inputs)
         )
     finally:
         writer.abandon()

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import util
 from multiprocessing.connection import Connection
@@ -94,9 +95,11 @@ def _end_with_parent(stop: Connection) -> None:
 @contextlib.contextmanager
 def _dask(workers: int, address: str, scratch: Path) -> Iterator[tuple[Executor, int]]:
     try:
-        from distributed import Client, LocalCluster
+        from distributed import CancelledError, Client, KilledWorker, LocalCluster
+        from distributed.comm import CommClosedError
     except ImportError:
         raise UsageError("--dask needs the package distributed: pip install 'eofm[dask]'") from None
+    where = f"--dask {address}"
     with contextlib.ExitStack() as stack:
         if address == LOCAL:
             cluster = LocalCluster(
@@ -118,5 +121,10 @@ def _dask(workers: int, address: str, scratch: Path) -> Iterator[tuple[Executor,
         executor = client.get_executor(pure=False)
         try:
             yield executor, lanes
+        except (KilledWorker, CommClosedError, CancelledError, futures.CancelledError) as error:
+            raise FMError(
+                f"{where}: workers or the scheduler were lost ({type(error).__name__}; out "
+                "of memory?); what is finished is kept, run the same command again"
+            ) from None
         finally:
             executor.shutdown(wait=False)

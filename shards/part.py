@@ -128,6 +128,7 @@ class Part:
         box: `[west, south, east, north]` of the samples' places.
         skipped: for each reason how many samples, and names of the first.
         left_out: places (among `made`) of the samples that were left out as copies.
+        inputs: `shards.inputs.stamp` of the files it was made from, where the source names them.
     """
 
     number: int
@@ -138,6 +139,7 @@ class Part:
     box: list[float] | None
     skipped: dict[str, dict[str, Any]]
     left_out: tuple[int, ...] = field(default=())
+    inputs: str | None = None
 
     @classmethod
     def read(cls, place: Place, number: int) -> Self | None:
@@ -191,6 +193,7 @@ class PartWriter:
         self._lost: dict[str, Quality] = {}
         self._dtypes: dict[str, str] = {}
         self._hashes: list[tuple[int, int, int, int]] = []
+        self._labels: list[int] = []
         self._keys: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._skipped: dict[str, dict[str, Any]] = {}
@@ -232,6 +235,9 @@ class PartWriter:
         picture = next(iter(pixels))
         seen = copies.perceptual_hash(pixels[picture], valid[picture])
         self._hashes.append((checksum(key.encode()), *copies.content_hash(pixels), seen))
+        masks = {name: array for name, array in arrays.items() if name not in pixels}
+        known = json.dumps([about["labels"], copies.content_hash(masks)], sort_keys=True)
+        self._labels.append(checksum(known.encode()))
         if len(self._hashes) - 1 in self._left_out:
             return
         if key in self._keys:
@@ -317,8 +323,12 @@ class PartWriter:
             pixels = pixels * np.float64(known.scale) + known.offset
         self._statistics[name].update(pixels, valid=mask)
 
-    def finish(self) -> Part:
-        """Put all files in place, the record last."""
+    def finish(self, inputs: str | None = None) -> Part:
+        """Put all files in place, the record last.
+
+        Args:
+            inputs: `shards.inputs.stamp`, from before the first sample was made.
+        """
         durable, place, number = self._recipe.durable, self._place, self._number
         shard = None
         if self._tar is not None:
@@ -343,6 +353,7 @@ class PartWriter:
             box=index.bounds(table),
             skipped=self._skipped,
             left_out=tuple(sorted(self._left_out)),
+            inputs=inputs,
         )
         record = json.dumps(dataclasses.asdict(part)).encode()
         place.write(place.file(number, "json"), record, durable=durable)
@@ -353,7 +364,8 @@ class PartWriter:
         kept = np.array([k not in self._left_out for k in range(len(hashes))], bool)
         states = {name: state.to_arrays() for name, state in self._statistics.items()}
         states |= {f"{name}.lost": lost.to_arrays() for name, lost in self._lost.items()}
-        return {"hashes": hashes, "kept": kept} | {
+        labels = np.array(self._labels, np.uint64)
+        return {"hashes": hashes, "kept": kept, "labels": labels} | {
             f"{name}.{key}": array
             for name, arrays in states.items()
             for key, array in arrays.items()

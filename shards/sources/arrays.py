@@ -153,6 +153,7 @@ def read(arguments: Namespace) -> Content:
         name=arguments.name,
         tasks=rows,
         make=partial(make, stacks=tuple(everything.values()), recipes=recipes),
+        files=partial(files_of, tuple(everything.values())),
         modalities={name: recipe.declared for name, recipe in recipes.items()},
         labels=labels,
         provenance={
@@ -162,6 +163,11 @@ def read(arguments: Namespace) -> Content:
         },
         licence=arguments.licence,
     )
+
+
+def files_of(stacks: Sequence[Stack], row: Row) -> list[Path]:
+    """The files that a sample is read from."""
+    return [s.path / f"{row.key}.npy" if s.path.is_dir() else s.path for s in stacks]
 
 
 def make(row: Row, *, stacks: Sequence[Stack], recipes: Mapping[str, Recipe]) -> Sample:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shards.format import LabelInfo
+from shards.inputs import Files
 from shards.sample import Sample
 from shards.writer import Declared
 
@@ -14,7 +15,16 @@ class Skip(Exception):
     """Raised by `Content.make` to leave a sample out; the text says why and is counted.
 
     The same reason should read the same for every sample: the build counts by it.
+
+    Args:
+        reason: why.
+        name: of the sample, its file or patch, for the list of the first ones; its number in the
+            list of tasks where there is none.
     """
+
+    def __init__(self, reason: str, name: str | None = None) -> None:
+        super().__init__(reason)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Content:
         provenance: where it comes from and how it was cut (JSON).
         licence: SPDX name or a sentence.
         labels: declarations, by name.
+        files: names the files that a task is made from, picklable like `make`; None when there are
+            none. A build that goes on makes those shards again whose files have changed.
     """
 
     name: str
@@ -39,6 +51,7 @@ class Content:
     provenance: Mapping[str, Any]
     licence: str
     labels: Mapping[str, LabelInfo] = field(default_factory=dict)
+    files: Files | None = None
 
     def samples(self) -> Iterator[Sample]:
         """Make the samples here, one after the other, without those that are skipped."""

@@ -125,6 +125,7 @@ def read(arguments: Namespace) -> Content:
         name="bigearthnet-v2",
         tasks=whole,
         make=partial(make_pair, nineteen),
+        files=files_of,
         modalities=modalities(parts),
         labels=labels,
         provenance={

@@ -30,6 +30,7 @@ from shards.sources.bigearthnet import CLASSES
 from shards.sources.bigearthnet_folder import (
     LICENCE,
     Task,
+    files_of,
     make_pair,
     modalities,
     with_all_files,
@@ -124,6 +125,7 @@ def read(arguments: Namespace) -> Content:
         name="bigearthnet-v1",
         tasks=whole,
         make=partial(make_pair, nineteen),
+        files=files_of,
         modalities=modalities(["s2", "s1"] if radar else ["s2"]),
         labels=labels_known,
         provenance={

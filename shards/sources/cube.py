@@ -181,6 +181,7 @@ def read(arguments: Namespace) -> Content:
             steps=arguments.steps,
             side=side,
         ),
+        files=partial(_files, tuple(path for path in files.values() if path.is_file())),
         modalities={modality: recipe.declared for modality, recipe in recipes.items()},
         labels=labels,
         provenance={
@@ -192,6 +193,10 @@ def read(arguments: Namespace) -> Content:
         },
         licence=arguments.licence,
     )
+
+
+def _files(paths: Sequence[Path], cut: Cut) -> Sequence[Path]:
+    return paths  # every sample is cut from all of them
 
 
 def make(

@@ -146,6 +146,7 @@ def read(arguments: Namespace) -> Content:
         name="enmap",
         tasks=patches,
         make=partial(make, bands=arguments.bands, limit=limit, mask=arguments.mask),
+        files=files_of,
         modalities={
             MODALITY: Declared(
                 SENSOR,
@@ -168,6 +169,11 @@ def read(arguments: Namespace) -> Content:
     )
 
 
+def files_of(patch: Patch) -> list[Path]:
+    """The files that a sample is read from."""
+    return [patch.path, *patch.layers]
+
+
 def make(patch: Patch, *, bands: int, limit: float | None, mask: bool) -> Sample:
     """Read one patch.
 
@@ -187,7 +193,7 @@ def make(patch: Patch, *, bands: int, limit: float | None, mask: bool) -> Sample
     pixels: np.ndarray = raster.read(window=window)
     filled = (pixels != NO_DATA).reshape(len(pixels), -1)
     if not filled.any():
-        raise Skip("no data")
+        raise Skip("no data", patch.key)
     if bands == 202:
         kept = [i for i in range(len(pixels)) if len(pixels) == 202 or i not in ABSORPTION]
         dropped = sorted(set(range(len(pixels))) - set(kept))
@@ -199,7 +205,7 @@ def make(patch: Patch, *, bands: int, limit: float | None, mask: bool) -> Sample
                 "product has other gaps; --bands 224 keeps all bands"
             )
         if empty:
-            raise Skip("a band holds no data at all")
+            raise Skip("a band holds no data at all", patch.key)
         pixels, filled = pixels[kept], filled[kept]
     has_data = filled.any(axis=0) if bands == 224 else filled.all(axis=0)
     quality = _quality(patch, window) if patch.layers else {}
@@ -209,7 +215,7 @@ def make(patch: Patch, *, bands: int, limit: float | None, mask: bool) -> Sample
             hidden |= quality[name].ravel() > 0
     cloudy = float((hidden & has_data).sum() / max(int(has_data.sum()), 1))
     if limit is not None and cloudy > limit:
-        raise Skip("more cloud than --max-cloud")
+        raise Skip("more cloud than --max-cloud", patch.key)
     arrays = {MODALITY: np.ascontiguousarray(pixels)}
     if mask:
         arrays[MEMBER] = _mask(quality, has_data.reshape(height, width))

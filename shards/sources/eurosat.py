@@ -90,6 +90,7 @@ def read(arguments: Namespace) -> Content:
         name="eurosat",
         tasks=tasks,
         make=_sample,
+        files=_files,
         modalities={MODALITY: Declared(SENSOR, names, gsd_m=GSD_M, nodata=nodata)},
         labels={"land_use": LabelInfo("land_use", "class", CLASSES)},
         provenance={
@@ -124,6 +125,10 @@ def _splits(options: list[str]) -> dict[str, str]:
             if result.setdefault(stem, split) != split:
                 raise FMError(f"{name}: {stem} is in {result[stem]} and in {split}")
     return result
+
+
+def _files(task: Task) -> list[str]:
+    return [task.path]
 
 
 def _sample(task: Task) -> Sample:

@@ -152,6 +152,7 @@ def read(arguments: Namespace) -> Content:
         name=arguments.name,
         tasks=tasks,
         make=partial(_sample, plan.modalities, plan.recipes, bool(labels)),
+        files=_files,
         modalities={name: recipe.declared for name, recipe in plan.recipes.items()},
         labels={**labels, **wanted.mask_label},
         provenance={
@@ -282,6 +283,10 @@ def _wanted(arguments: Namespace) -> Wanted:
 def _paths(item: Item) -> list[str]:
     paths = {path for path, _ in item.files.values()}
     return sorted(paths | ({item.mask} if item.mask else set()))
+
+
+def _files(task: Task) -> list[str]:
+    return _paths(task.item)
 
 
 def _headers(items: Sequence[Item], problems: list[str]) -> dict[str, Header]:

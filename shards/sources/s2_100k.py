@@ -112,6 +112,7 @@ def read(arguments: Namespace) -> Content:
         name="s2-100k",
         tasks=tasks,
         make=_sample,
+        files=_files,
         modalities={
             MODALITY: Declared(
                 sensor.name,
@@ -164,6 +165,10 @@ def _task(path: Path, row: Mapping[str, str], baselines: Mapping[str, str] | Non
     return Task(str(path), (lon, lat), baseline, 0 if baseline >= "04.00" else OFFSET)
 
 
+def _files(task: Task) -> list[str]:
+    return [task.path]
+
+
 def _sample(task: Task) -> Sample:
     data, header = raster_io.read_all(task.path)
     if data.shape != (len(ORDER), SIDE, SIDE) or data.dtype != np.uint16:
@@ -177,7 +182,7 @@ def _sample(task: Task) -> Sample:
         raise FMError(f"{task.path}: its centre lies {apart:.0f} m from its place in index.csv")
     empty = data == raster_io.NO_DATA
     if empty.all():
-        raise Skip("no pixel with data")
+        raise Skip("no pixel with data", Path(task.path).name)
     if task.add:
         if int(data.max()) + task.add > np.iinfo(np.uint16).max:
             raise FMError(f"{task.path}: {data.max()} and the offset do not fit into uint16")

@@ -12,7 +12,7 @@ whose neighbours average 9, and no other band has any.
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil
@@ -257,6 +257,7 @@ def cut_scene(
         name=name,
         tasks=places,
         make=partial(_sample, described, grids, crs, patch * 10, name, time),
+        files=partial(_files, tuple(str(grid.path) for grid in grids.values())),
         modalities={
             modality: Declared(
                 described.name,
@@ -275,6 +276,10 @@ def cut_scene(
         },
         licence=licence,
     )
+
+
+def _files(paths: Sequence[str], place: tuple[float, float]) -> Sequence[str]:
+    return paths  # every patch is cut from all of them
 
 
 def _sample(

@@ -130,6 +130,7 @@ def read(arguments: Namespace) -> Content:
         name="ssl4eo-s12",
         tasks=tasks,
         make=partial(_sample, root, tuple(products), bool(arguments.temporal)),
+        files=partial(_files, root, tuple(products)),
         modalities={
             modality: _declared(sensor, bands)
             for sensor in described.values()
@@ -297,6 +298,15 @@ def _declared(sensor: sensors.Sensor, bands: Sequence[sensors.Band]) -> Declared
     optical = sensor.platform == "Sentinel-2"
     nodata = raster_io.sentinel2_nodata(bands) if optical else None
     return Declared(sensor.name, tuple(band.name for band in bands), nodata=nodata)
+
+
+def _files(root: Path, products: Sequence[str], task: Task) -> list[Path]:
+    return [
+        root / product / task.location / scene.name / file_name(band.name)
+        for product, scenes in zip(products, task.scenes, strict=True)
+        for scene in scenes
+        for band in sensors.sensor(PRODUCTS[product]).bands
+    ]
 
 
 def _sample(root: Path, products: Sequence[str], temporal: bool, task: Task) -> Sample:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import Parameter, signature
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -241,8 +242,13 @@ def _dataset(spec: Spec, root: Path, download: bool, process: int) -> Any:
             f"{root}: {spec.name} is not there; name its folder with --root, or give --download"
         ) from None
     except (AssertionError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FMError(f"{spec.name} could not be opened in {root}: {reason[:200]}") from None
+        reason = " ".join(str(error).split())
+        if not reason:  # torchgeo checks its arguments by asserts without words
+            reason = f"{type(error).__name__} at: {extract_tb(error.__traceback__)[-1].line}"
+        given = ", ".join(f"{name}={value!r}" for name, value in spec.arguments)
+        raise FMError(
+            f"{spec.name}({given}) could not be opened in {root}: {reason[:200]}"
+        ) from None
 
 
 def _names() -> list[str]:

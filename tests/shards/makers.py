@@ -40,7 +40,7 @@ def make(folder: Path | None, pause: float, task: dict[str, Any]) -> Sample:
             os._exit(9)
     time.sleep(pause)
     if "skip" in task:
-        raise Skip(task["skip"])
+        raise Skip(task["skip"], task.get("named"))
     rng = np.random.default_rng(task.get("pixels", seed))
     cells = rng.normal(1500, 300, (4, 4, 4))
     pixels = np.kron(cells, np.ones((4, 4))) + rng.normal(0, 20, (4, 16, 16))
@@ -54,6 +54,11 @@ def make(folder: Path | None, pause: float, task: dict[str, Any]) -> Sample:
         time="2021-07-01T10:30:00Z",
         labels={"size": float(seed), "note": f"sample {seed}"},
     )
+
+
+def files(folder: Path, task: dict[str, Any]) -> list[Path]:
+    """Name the file that a task would be read from."""
+    return [folder / f"scene-{task['seed']}"]
 
 
 def content(

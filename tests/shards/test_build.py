@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,19 @@ def test_only_what_is_missing_or_damaged_is_made_again(tmp_path: Path, made: Pat
     assert not work.exists()
 
 
+def test_shards_whose_files_have_changed_are_made_again(tmp_path: Path, made: Path) -> None:
+    for seed in range(16):
+        (tmp_path / f"scene-{seed}").write_text("old")
+    changes = {"files": partial(makers.files, tmp_path)}
+    stopped(tmp_path, made, bad=9, changes=changes)
+    (tmp_path / "scene-2").write_text("newer")
+    os.utime(tmp_path / "scene-13", (1, 1))
+    here(tmp_path / "out", 16, made, changes=changes)
+    assert seeds(made) == [*range(4), *range(8, 16)], "the second shard alone is as it was"
+    here(tmp_path / "want", 16)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "want")
+
+
 @pytest.mark.parametrize("ending", ["arrow", "npz", "json"])
 def test_a_part_with_a_damaged_state_is_made_again(tmp_path: Path, made: Path, ending: str) -> None:
     work = stopped(tmp_path, made, bad=13)
@@ -258,17 +272,20 @@ def test_skipped_samples_are_counted_and_named(tmp_path: Path) -> None:
     tasks = [{"seed": k} for k in range(14)]
     for k in (1, 4, 5, 6, 7):
         tasks[k]["skip"] = "under cloud"
+    tasks[4]["named"] = "patch 4"  # a source may name what it skips
+    more = [f"task {k}" for k in (5, 6, 7)]
     tasks[2]["empty_rows"] = 8
     tasks[3]["empty_rows"] = 1
     info = here(tmp_path / "out", tasks, min_valid=0.6)
     assert info.provenance["quality"] == {
         "min_valid": 0.6,
         "skipped": {
-            "under cloud": {"count": 5, "first": [f"task {k}" for k in (1, 4, 5, 6, 7)]},
+            "under cloud": {"count": 5, "first": ["task 1", "patch 4", *more]},
             "valid fraction below 0.6": {"count": 1, "first": ["k0002"]},
         },
         "duplicates": 0,
         "dropped_duplicates": 0,
+        "duplicates_with_other_labels": 0,
         "near_duplicates": 0,
         "near_duplicate_pairs": [],
     }
@@ -323,6 +340,7 @@ def test_copies_can_be_left_out(tmp_path: Path, made: Path) -> None:
     assert len(again) == 8, "only the two shards that hold copies are made again"
     report = info.provenance["quality"]
     assert (report["duplicates"], report["dropped_duplicates"]) == (3, 3)
+    assert report["duplicates_with_other_labels"] == 3, "`size` is the seed"
     values = np.stack([s.arrays["s2l1c_10"] for s in content(kept).samples()])[:, 0] * 1e-4
     found = info.modalities["s2l1c_10"].statistics
     assert found["mean"][0] == pytest.approx(values.mean(), rel=1e-12), "copies do not count"

@@ -105,6 +105,39 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.parametrize("lost", ["KilledWorker", "CommClosedError", "CancelledError"])
+def test_a_dask_cluster_that_is_lost_is_one_line(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import distributed
+    from distributed.comm import CommClosedError
+
+    class Client:
+        def __init__(self, address: str, timeout: float) -> None: ...
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+        def nthreads(self) -> dict[str, int]:
+            return {"a": 1}
+
+        def get_executor(self, pure: bool) -> Here:
+            return Here()
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    error = {
+        "KilledWorker": distributed.KilledWorker("task", None, 3),
+        "CommClosedError": CommClosedError("in <TCP>:\nStream is closed"),
+        "CancelledError": distributed.CancelledError("task"),
+    }[lost]
+    with (
+        pytest.raises(FMError, match=f"--dask tcp://x: workers .* were lost \\({lost}") as caught,
+        open_executor(1, "tcp://x", tmp_path),
+    ):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
 def test_dask_that_is_not_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

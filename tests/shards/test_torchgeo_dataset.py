@@ -95,6 +95,8 @@ def test_a_declared_dataset_is_stored_as_it_was(tmp_path: Path) -> None:
         ("Toy?flavour=none", (*RADAR, "--stored", "uint16", "--label", "class"), "no label in"),
         ("Toy?flavour=empty", (*RADAR, "--stored", "uint16"), "holds no samples"),
         ("Toy?flavor=mask", RADAR, "Toy takes no 'flavor'; did you mean 'flavour'"),
+        ("EuroSAT?split=trian", RADAR, "EuroSAT(split='trian') could not be opened in"),
+        ("EuroSAT?split=trian", RADAR, "AssertionError at: assert self.split in"),
         ("Toys", RADAR, "torchgeo has no dataset 'Toys'"),
         ("NAIP", RADAR, "is cut by coordinates; read its files with `rasters`"),
         ("Toy?root=here", RADAR, "root is the option --root"),
