@@ -1,6 +1,5 @@
 """Where the bytes of a dataset lie: a local folder here, everything else in `shards.remote`."""
 
-import contextlib
 import ctypes
 import errno
 import mmap
@@ -10,7 +9,7 @@ import resource
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -150,13 +149,16 @@ class LocalStorage:
 
     def read_into(self, name: str, offset: int, view: memoryview) -> None:
         """See `Storage`."""
-        read = 0
-        with self._descriptor(name) as descriptor:
-            while read < len(view):
-                got = os.preadv(descriptor, [view[read:]], offset + read)
-                if got == 0:
-                    raise CorruptError(f"{name} ends early")
+        entry = self._lend(name)
+        try:
+            got = read = os.preadv(entry[0], [view], offset)
+            while got and read < len(view):
+                got = os.preadv(entry[0], [view[read:]], offset + read)
                 read += got
+        finally:
+            self._take_back(entry)
+        if read < len(view):
+            raise CorruptError(f"{name} ends early")
 
     def view(self, name: str, offset: int, size: int) -> np.ndarray | None:
         """See `Storage`.
@@ -211,24 +213,23 @@ class LocalStorage:
             self._local.pages = pages
         return not _mincore(start, length, pages[1]) and pages[0].find(0, 0, count) < 0
 
-    @contextlib.contextmanager
-    def _descriptor(self, name: str) -> Iterator[int]:
-        """Lend the descriptor of a file; it stays open while it is lent."""
+    def _lend(self, name: str) -> list[int]:
+        """Lend `[descriptor, how often it is lent]`; it stays open until it is taken back."""
         with self._lock:
-            if name not in self._open:
-                self._open[name] = [self._opened(name), 0]
-            entry = self._open[name]
+            entry = self._open.get(name)
+            if entry is None:
+                entry = self._open[name] = [self._opened(name), 0]
             self._open.move_to_end(name)
             entry[1] += 1
-        try:
-            yield entry[0]
-        finally:
-            with self._lock:
-                entry[1] -= 1
-                if len(self._open) > self._max_idle:
-                    idle = next((n for n, e in self._open.items() if e[1] == 0), None)
-                    if idle is not None:
-                        os.close(self._open.pop(idle)[0])
+            return entry
+
+    def _take_back(self, entry: list[int]) -> None:
+        with self._lock:
+            entry[1] -= 1
+            if len(self._open) > self._max_idle:
+                idle = next((n for n, e in self._open.items() if e[1] == 0), None)
+                if idle is not None:
+                    os.close(self._open.pop(idle)[0])
 
     def _opened(self, name: str) -> int:
         try:

@@ -91,20 +91,21 @@ class Store:
             for place, out in zip(places, outs, strict=True):
                 self._decode(place, self._bytes(place), out)
             return
+        first = places[0]
+        start, end, total, near = first[2], 0, _GAP * len(places), True
         for place in places:
             self._check_range(place)
-        start = min(place[2] for place in places)
-        length = max(place[2] + place[3] for place in places) - start
-        total = sum(place[3] for place in places)
-        first = places[0]
-        near = length <= total + _GAP * len(places)
-        if not near or any(place[1] != first[1] for place in places):
+            _, shard, offset, size, _ = place
+            start, end, total = min(start, offset), max(end, offset + size), total + size
+            near = near and shard == first[1]
+        if not near or end - start > total:
             for place, out in zip(places, outs, strict=True):
                 self._decode(place, self._read(place, place[2], place[3]), out)
             return
-        whole = self._read(first, start, length)
+        whole = self._read(first, start, end - start)
         for place, out in zip(places, outs, strict=True):
-            self._decode(place, whole[place[2] - start : place[2] - start + place[3]], out)
+            at = place[2] - start
+            self._decode(place, whole[at : at + place[3]], out)
 
     def read(self, row: int, member: str) -> np.ndarray:
         """Read, check and decode a member into a new array, bounded first."""

@@ -84,9 +84,10 @@ def test_idle_files_are_closed_and_lent_ones_stay(storage: LocalStorage, tmp_pat
         (tmp_path / name).write_bytes(b"x")
         assert read(storage, name, 0, 1) == b"x"
     assert len(storage._open) == 1
-    with storage._descriptor("a") as descriptor:
-        storage.release()
-        assert os.pread(descriptor, 1, 0) == b"x"  # another loader of the dataset may be reading
+    lent = storage._lend("a")
+    storage.release()
+    assert os.pread(lent[0], 1, 0) == b"x"  # another loader of the dataset may be reading
+    storage._take_back(lent)
     storage.release()
     assert not storage._open
     assert read(storage, "a", 0, 1) == b"x"  # and it goes on afterwards
