@@ -1,5 +1,6 @@
 """What a pretraining run is made of: the typed config behind every recipe."""
 
+import functools
 import hashlib
 import json
 from typing import Annotated, Any, Literal
@@ -19,22 +20,59 @@ class DataConfig(Config):
     Attributes:
         path: dataset folder or URL.
         where: index filter, such as `"split == 'train'"`.
+        split: `[file, part]`: the samples of one part of a split that `fm shards split` wrote.
         cache: folder for what is fetched from a URL; the variable `EOFM_CACHE` when null.
         modalities: which modalities to train on; all when null.
         batch_size: samples in one global batch, over all ranks and accumulation steps.
         threads: reading threads a rank.
-        max_bad: share of the dataset that may be quarantined before the run stops.
+        max_bad: share of the dataset that a rank may quarantine before the run stops.
         shuffle: false reads in stored order.
+        crop: side of a crop in pixels of the finest grid, the same ground on every grid; null
+            takes samples whole.
+        random_crop: place crops by a hash of (seed, position), not in the centre.
+        window: positions that are shuffled among each other; null is the loader's own.
     """
 
     path: str
     where: str | None = None
+    split: tuple[str, str] | None = None
     cache: str | None = None
     modalities: list[str] | None = None
     batch_size: Positive = 64
     threads: Positive = 2
     max_bad: float = Field(0.05, ge=0, le=1)
     shuffle: bool = True
+    crop: Positive | None = None
+    random_crop: bool = False
+    window: Positive | None = None
+
+    @model_validator(mode="after")
+    def _crop_has_a_size(self) -> "DataConfig":
+        if self.random_crop and self.crop is None:
+            raise ValueError("random_crop=true has no crop to place; give crop=PIXELS")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which samples come, in which order; a split by what it lists.
+
+        Raises:
+            FMError: the split cannot be read.
+        """
+        values = self.model_dump(mode="json", exclude={"path", "cache", "threads"})
+        if self.split is not None:
+            values["split"] = {"part": self.split[1], "sha256": _listed(*self.split)}
+        later = ("split", "crop", "random_crop", "window")  # as if absent: older runs go on
+        return {k: v for k, v in values.items() if k not in later or v}
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(file: str, part: str) -> str:
+    """SHA-256 of a part's list, as it was when the run began."""
+    from shards.splitfile import Split
+
+    split = Split.read(file)
+    split.keys(part)
+    return split.sha256[part]
 
 
 class ModelConfig(Config):
@@ -178,8 +216,7 @@ class RunConfig(Config):
         values = self.model_dump(mode="json")
         for key in ("out", "follows", "checkpoint", "monitor"):
             values.pop(key)
-        for key in ("path", "cache", "threads"):
-            values["data"].pop(key)
+        values["data"] = self.data.identity()
         values["engine"].pop("micro_batch")
         return values
 

@@ -42,6 +42,7 @@ def make_card(
             "name": dataset.info.name,
             "manifest_hash": dataset.manifest_hash,
             "where": config.data.where,
+            "split": config.data.identity().get("split"),
             "samples": len(dataset),
             **_seen(dataset),
         },
@@ -78,9 +79,11 @@ def draw_pictures(
         threads=1,
         steps=1,
         shuffle=False,
+        crop=config.data.crop,
+        device=device,
         max_bad=1.0,  # the run has ended; a picture may miss a sample
     )
-    batch = next(iter(loader)).to(device)
+    batch = next(iter(loader))
     loader.close()
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     (micro,) = engine.micro_batches(batch, rng, count)

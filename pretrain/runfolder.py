@@ -142,6 +142,10 @@ class RunFolder:
                 shutil.rmtree(old)
         barrier()
 
+    def quarantine(self, rank: int) -> Path:
+        """Return the file of what a rank could not read; each has its own (`shards.quarantine`)."""
+        return self.path / f"quarantine-{rank}.jsonl"
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl`, without a torn last one."""
         return read_lines(self.path / METRICS)

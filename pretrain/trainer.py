@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import signal
 import time
@@ -32,7 +31,7 @@ from pretrain.export import draw_pictures, make_card
 from pretrain.monitor import Monitor
 from pretrain.objective import Objective
 from pretrain.objectives import build_objective
-from pretrain.runfolder import TAG, Position, RunFolder, differing_keys, read_lines
+from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
 from pretrain.schedule import learning_rate
 
 STOPPED_STATUS = 75
@@ -113,10 +112,10 @@ def open_data(config: RunConfig) -> Any:
         FMError: it is missing or empty, holds no such modality, or the sizes do not divide.
     """
     data = config.data
-    dataset = shards.open(data.path, where=data.where, cache=data.cache)
+    dataset = shards.open(data.path, where=data.where, split=data.split, cache=data.cache)
     if wrong := sorted(set(data.modalities or ()) - set(dataset.modalities)):
         raise UsageError(
-            f"data.modalities: {data.path} has no {', '.join(wrong)}; it has "
+            f"data.modalities: {dataset.place} has no {', '.join(wrong)}; it has "
             f"{', '.join(dataset.modalities)}"
         )
     world = collective.world_size()
@@ -181,7 +180,7 @@ def check_sizes(config: RunConfig, dataset: Any, objective: Objective) -> None:
         FMError: samples of different sizes, or sizes that do not fit the tokens.
     """
     names = config.data.modalities or list(dataset.modalities)
-    shapes = dataset.shapes(names)
+    shapes = dataset.shapes(names, crop=config.data.crop)
     images = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes.items()}
     for group, (rows, columns) in objective.backbone.grids(images).items():
         if rows * columns < 2:
@@ -280,8 +279,12 @@ def _train(
         labels=(),
         threads=config.data.threads,
         shuffle=config.data.shuffle,
+        crop=config.data.crop,
+        random_crop=config.data.random_crop,
+        device=device,
         max_bad=config.data.max_bad,
-        on_quarantine=_quarantine(folder),
+        report=folder.quarantine(collective.rank()),
+        **({} if config.data.window is None else {"window": config.data.window}),
     )
     schedule = config.schedule
     started, step, stopped = time.perf_counter(), done, False
@@ -327,7 +330,7 @@ def _train(
                 warmup=schedule.warmup,
                 minimum=schedule.min_lr,
             )
-            work = _to_device(config, batch, device)
+            work = _augmented(config, batch)
             result, stopped = engine.step(
                 list(engine.micro_batches(*work, micro)), rate, stop=bool(stop)
             )
@@ -349,8 +352,8 @@ def _train(
     return _finish(config, folder, dataset, engine, state, step, seconds, device)
 
 
-def _to_device(config: RunConfig, batch: Any, device: torch.device) -> tuple[Any, CounterRng]:
-    batch = batch.to(device)
+def _augmented(config: RunConfig, batch: Any) -> tuple[Any, CounterRng]:
+    """Return the batch after augmentation, and its randomness."""
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
@@ -378,24 +381,6 @@ def _resume(folder: RunFolder, engine: Any) -> int:
     if collective.rank() == 0:
         note(f"going on after step {position.step} ({path})")
     return position.step
-
-
-def _quarantine(folder: RunFolder) -> Any:
-    """Return a function that logs a sample that could not be read, once a run and sample."""
-    path = folder.path / "quarantine.jsonl"
-    known: set[str] = set()
-    if path.is_file():
-        known = {row["key"] for row in read_lines(path)}
-
-    def log(key: str, reason: str) -> None:
-        if key in known:
-            return
-        known.add(key)
-        note(f"quarantined {key}: {reason}")
-        with open(path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"key": key, "reason": reason}) + "\n")
-
-    return log
 
 
 def _finish(

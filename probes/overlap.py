@@ -13,7 +13,8 @@ def describe(model: Any, data: Data) -> dict[str, Any]:
     """Compare a model's card with the test split of a benchmark.
 
     Args:
-        model: may have a `card` with `data`: `manifest_hash`, `where`, `cells`, `cell_km`.
+        model: may have a `card` with `data`: `manifest_hash`, `where`, `split`,
+            `cells`, `cell_km`.
         data: the benchmark, opened.
 
     Returns:
@@ -26,7 +27,7 @@ def describe(model: Any, data: Data) -> dict[str, Any]:
     if not seen.get("manifest_hash"):
         return _answer("unknown: the model's card does not say what it was pretrained on", None)
     if seen["manifest_hash"] == data.manifest_hash:
-        return _same_dataset(seen.get("where"), data, test)
+        return _same_dataset(seen.get("where"), seen.get("split"), data, test)
     other = f"pretrained on another dataset ({seen.get('name') or seen['manifest_hash'][:12]})"
     return _cells(other, seen, data, test)
 
@@ -36,13 +37,21 @@ def none(kind: str) -> dict[str, Any]:
     return _answer(f"none: {kind} was not pretrained", 0)
 
 
-def _same_dataset(where: str | None, data: Data, test: np.ndarray) -> dict[str, Any]:
+def _same_dataset(
+    where: str | None, split: dict[str, Any] | None, data: Data, test: np.ndarray
+) -> dict[str, Any]:
     try:
         keys = shards.open(data.folder, where=where).keys
     except FMError as error:
         return _answer(f"unknown: the card's filter {where!r} cannot be applied ({error})", None)
     shared = int(np.isin(data.shards[test], np.array(list(keys), dtype=str)).sum())
     filtered = f"where {where}" if where else "without a filter"
+    if shared and split:
+        return _answer(
+            f"unknown: pretraining read part {split.get('part')!r} of a split of the same dataset, "
+            "and the model's card does not list its samples",
+            None,
+        )
     if shared:
         return _answer(
             f"transductive: pretraining read the pixels (no labels) of {shared} of {len(test)} "

@@ -198,11 +198,69 @@ def test_a_damaged_sample_is_quarantined_and_the_run_goes_on(
     path = config_file(tmp_path, damaged)
     result = run(str(path), ["schedule.steps=6", "schedule.warmup=1"])
     assert result.steps == 6
-    lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "quarantine-0.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines] == [row["key"]]
     weights = [entry["weight"] for entry in read_lines(tmp_path / "run" / "metrics.jsonl")]
     # 48 samples are two epochs: the damaged one is met twice and counts nothing both times
     assert sum(weights) == (48 - 2) * max(weights) / 8
+
+
+def test_what_could_not_be_read_before_a_resume_still_counts(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    damaged = Path(shutil.copytree(tiny_dataset, tmp_path / "damaged"))
+    path, words = config_file(tmp_path, damaged), ["schedule.steps=6", "schedule.warmup=1"]
+    ds = shards.open(damaged)
+    order = [key for batch in ds.loader(8, seed=1, steps=6) for key in batch.keys]
+    first, later = order[0], order[40]  # a step before the resume, and one after it
+    rows = {row["key"]: row for row in ds.index.to_pylist()}
+
+    def flip(key: str) -> None:
+        with open(damaged / rows[key]["shard"], "r+b") as stream:
+            stream.seek(rows[key]["s2l1c_20.offset"] + 20)
+            byte = stream.read(1)[0]
+            stream.seek(-1, os.SEEK_CUR)
+            stream.write(bytes([byte ^ 1]))
+
+    flip(first)
+    run(str(path), words)
+    shutil.rmtree(tmp_path / "run" / "export")
+    (tmp_path / "run" / "latest").write_text("step-00000004\n")
+    flip(first)  # mended
+    flip(later)
+    with pytest.raises(FMError, match="2 of 24 samples cannot be read") as caught:
+        run(str(path), words)
+    assert "quarantine-0.jsonl" in str(caught.value)
+
+
+def test_a_run_on_crops_of_one_part_of_a_split(tmp_path: Path, tiny_dataset: Path) -> None:
+    from shards import splits
+
+    file = tmp_path / "split.json"
+    ds = shards.open(tiny_dataset)
+    split = splits.random(ds, {"train": 0.5, "test": 0.5})
+    split.write(file)
+    path = config_file(tmp_path, tiny_dataset, monitor={"pictures": 1, "tensorboard": False})
+    words = [
+        f"data.split=[{file},train]",
+        *("data.crop=12", "data.random_crop=true", "data.window=8"),
+        *("schedule.steps=4", "schedule.warmup=1"),
+    ]
+    result = run(str(path), words)
+    assert result.steps == 4
+    data = fm.load(tmp_path / "run" / "export").card.data
+    assert data["samples"] == len(split.lists["train"]) < len(ds)
+    assert data["split"] == {"part": "train", "sha256": split.sha256["train"]}
+    moved = tmp_path / "moved.json"
+    shutil.copy(file, moved)  # the list counts, not where the file lies
+    assert run(str(path), [f"data.split=[{moved},train]", *words[1:]]) == result
+    for changed, key in (
+        ([f"data.split=[{file},test]", *words[1:]], r"data\.split"),
+        ([*words, "data.crop=24"], r"data\.crop"),
+        ([*words, "data.window=9"], r"data\.window"),
+    ):
+        with pytest.raises(UsageError, match=key):
+            run(str(path), changed)
 
 
 def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
@@ -213,6 +271,9 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
         (["data.path=/no/such/folder"], "/no/such/folder"),
         (["data.where=split == 'nothing'"], "no sample has"),
         (["data.modalities=[s1grd_10]"], "has no s1grd_10"),
+        (["data.random_crop=true"], "has no crop to place"),
+        (["data.crop=30"], "too small for crop=30"),
+        (["data.split=[/no/split.json,train]"], "/no/split.json"),
         (["data.batchsize=3"], "did you mean 'batch_size'"),
         (["objective.decoder.widht=3"], "did you mean 'width'"),
         (["engine.micro_batch=3"], "does not divide"),

@@ -276,6 +276,9 @@ def test_overlap_in_words(blocks, pairs):
     train = overlap.describe(_card(manifest_hash=same, where="split == 'train'"), data)
     assert (train["shared_samples"], train["transductive"]) == (0, False)
     assert train["statement"].startswith("not transductive")
+    part = overlap.describe(_card(manifest_hash=same, where=None, split={"part": "train"}), data)
+    assert part["statement"].startswith("unknown: pretraining read part 'train'")
+    assert (part["shared_samples"], part["transductive"]) == (None, False)
     other = overlap.describe(_card(manifest_hash="f" * 64, where=None, cells=[1]), data)
     assert (other["shared_samples"], other["transductive"]) == (None, False)
     assert "unknown" in other["statement"]
