@@ -17,6 +17,7 @@ from fm.errors import FMError, UsageError
 from fm.files import write_atomic
 from probes.benchmarks.base import Inputs
 from probes.features import encode, model_hash
+from shards.scan import scan
 
 
 def embed(
@@ -52,27 +53,12 @@ def embed(
     modalities = [m for m in ds.modalities if m in loaded.bands]
     if not modalities:
         raise UsageError(
-            f"{dataset}: the model takes {', '.join(loaded.bands)}, the dataset has "
+            f"{ds.place}: the model takes {', '.join(loaded.bands)}, the dataset has "
             f"{', '.join(ds.modalities)}; embed with another model"
         )
-    bands = {m: tuple(ds.modalities[m].bands) for m in modalities}
-    scaling = {m: ds.modalities[m].scaling for m in modalities}
     loaded.eval()
-    features: dict[int, np.ndarray] = {}
-    with torch.inference_mode(), progress("embedding", len(ds)) as bar:
-        for group in _groups(ds, modalities, batch_size):
-            arrays = [ds.read(i, list(group[1])) for i in group[0]]
-            inputs = Inputs.of({m: np.stack([a[m] for a in arrays]) for m in group[1]})
-            own = {m: bands[m] for m in group[1]}
-            pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
-            features.update(zip(group[0], pooled, strict=True))
-            bar.advance(len(arrays))
-    if len(features) < len(ds):
-        lost = next(i for i in range(len(ds)) if i not in features)
-        raise FMError(
-            f"{dataset}: sample {ds.keys[lost]} has none of {', '.join(modalities)}; filter it out"
-        )
-    table = _table(ds, [features[i] for i in range(len(ds))])
+    features = _features(loaded, ds, modalities, batch_size)
+    table = _table(ds, features)
     about = {
         "model": getattr(getattr(loaded, "card", None), "name", type(loaded).__name__),
         "model_sha256": model_hash(loaded),
@@ -88,28 +74,70 @@ def embed(
     return Path(out)
 
 
-def _groups(
-    ds: "shards.Dataset", modalities: list[str], batch_size: int
-) -> list[tuple[list[int], tuple[str, ...]]]:
-    """Batch samples with the same modalities and shapes; samples without any are left out."""
-    shapes = {m: ds.index.column(f"{m}.shape").to_pylist() for m in modalities}
-    alike: dict[tuple, list[int]] = {}
-    for i in range(len(ds)):
-        key = tuple((m, tuple(shapes[m][i])) for m in modalities if shapes[m][i] is not None)
-        if key:
-            alike.setdefault(key, []).append(i)
+def _features(
+    loaded: Any, ds: "shards.Dataset", modalities: list[str], batch_size: int
+) -> np.ndarray:
+    """Return the features of every sample, `[N, D]`, in the order of the dataset."""
+    bands = {m: tuple(ds.modalities[m].bands) for m in modalities}
+    scaling = {m: ds.modalities[m].scaling for m in modalities}
+    features = np.empty((0, 0), np.float32)
+    reasons: list[tuple[str, str]] = []
+    with torch.inference_mode(), progress("embedding", len(ds)) as bar:
+        for places, names in _groups(ds, modalities):
+            own = {m: bands[m] for m in names}
+            alike = ds if len(places) == len(ds) else ds.only(ds.keys[i] for i in places.tolist())
+            batches = alike.loader(
+                batch_size,
+                modalities=names,
+                labels=(),
+                shuffle=False,
+                pad=True,
+                on_quarantine=lambda *reason: reasons.append(reason),
+            )
+            for batch in batches:
+                if reasons:
+                    key, reason = reasons[0]
+                    raise FMError(
+                        f"{ds.place}: sample {key}: {reason}; run fm shards verify and repair"
+                    )
+                real = batch.weight.numpy() > 0  # the last batch is filled up
+                inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
+                pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
+                if not features.size:
+                    features = np.empty((len(ds), pooled.shape[1]), np.float32)
+                features[places[batch.positions.numpy()[real]]] = pooled
+                bar.advance(len(pooled))
+    return features
+
+
+def _groups(ds: "shards.Dataset", modalities: list[str]) -> list[tuple[np.ndarray, list[str]]]:
+    """Return the places of samples with the same modalities and shapes, and which those are.
+
+    Raises:
+        FMError: a sample has none.
+    """
+    rows = np.arange(ds.columns.count) if ds.rows is None else ds.rows
+    numbers = np.stack([ds.columns.take(f"{m}.shape", rows) for m in modalities], axis=1)
+    if (empty := np.flatnonzero((numbers == 0).all(axis=1))).size:
+        raise FMError(
+            f"{ds.place}: sample {ds.keys[empty[0]]} has none of {', '.join(modalities)}; "
+            "filter it out"
+        )
+    kinds, inverse = np.unique(numbers, axis=0, return_inverse=True)
+    inverse = inverse.ravel()
     return [
-        (rows[start : start + batch_size], tuple(m for m, _ in key))
-        for key, rows in alike.items()
-        for start in range(0, len(rows), batch_size)
+        (np.flatnonzero(inverse == place), [m for m, n in zip(modalities, kind, strict=True) if n])
+        for place, kind in enumerate(kinds.tolist())
     ]
 
 
-def _table(ds: "shards.Dataset", features: list[np.ndarray]) -> pa.Table:
-    columns = {name: ds.index.column(name) for name in ("key", "lon", "lat", "time", "split")}
-    columns["embedding"] = pa.array(
-        [f.astype(np.float32) for f in features], type=pa.list_(pa.float32())
-    )
+def _table(ds: "shards.Dataset", features: np.ndarray) -> pa.Table:
+    names = ["key", "lon", "lat", "time", "split"]
+    parts = list(scan(ds, names))
+    found = pa.Table.from_batches([batch for _, batch in parts]).select(names)
+    found = found.take(pa.array(np.argsort(np.concatenate([places for places, _ in parts]))))
+    columns = {name: found.column(name) for name in names}
+    columns["embedding"] = pa.array(list(features), type=pa.list_(pa.float32()))
     places = zip(columns["lon"].to_pylist(), columns["lat"].to_pylist(), strict=True)
     columns["geometry"] = pa.array([_point(lon, lat) for lon, lat in places], type=pa.binary())
     return pa.table(columns)

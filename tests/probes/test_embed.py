@@ -1,4 +1,5 @@
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import fm
 import shards
-from fm.errors import UsageError
+from fm.errors import FMError, UsageError
 from probes.embed import embed
 from probes.features import model_hash
 from tests.probes import standin
@@ -46,6 +47,42 @@ def test_samples_without_a_place_and_of_other_sizes(tmp_path):
     table = pq.read_table(embed(standin.Encoder(), ds, tmp_path / "e.parquet"))
     assert table.num_rows == 9
     assert table.column("geometry").null_count == 9
+
+
+def test_it_streams_and_loads_no_index(pairs, tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise AssertionError("one sample at a time, or the whole index")
+
+    monkeypatch.setattr(shards.Dataset, "read", refused)
+    monkeypatch.setattr(shards.Dataset, "index", property(refused))
+    path = embed(_model(), pairs, tmp_path / "e.parquet", where="split != 'train'", batch_size=5)
+    table = pq.read_table(path)
+    keys = shards.open(pairs, where="split != 'train'").keys
+    assert table.column("key").to_pylist() == keys
+    assert table.num_rows == 12
+
+
+def test_samples_of_several_kinds_stay_in_their_rows(tmp_path):
+    pixels, label = standin.scene(side=40)
+    ds = standin.write_scene(tmp_path / "ragged", pixels, label)  # blocks of 16 and 8 pixels
+    model = standin.Encoder()
+    table = pq.read_table(embed(model, ds, tmp_path / "e.parquet", batch_size=2))
+    for key, vector in zip(table["key"].to_pylist(), table["embedding"].to_pylist(), strict=True):
+        one = embed(model, ds, tmp_path / f"{key}.parquet", where=f"key == '{key}'")
+        alone = pq.read_table(one)["embedding"].to_pylist()[0]
+        np.testing.assert_allclose(alone, vector, rtol=1e-5)
+
+
+def test_a_damaged_sample_is_named(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    row = shards.open(folder).index.to_pylist()[4]
+    with open(folder / row["shard"], "r+b") as stream:
+        stream.seek(row["s2l2a_20.offset"] + 20)
+        stream.write(b"\xff\x00\xff")
+    with pytest.raises(FMError, match=row["key"]) as caught:
+        embed(_model(), folder, tmp_path / "e.parquet")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "e.parquet").exists()
 
 
 def test_a_dataset_of_another_sensor_is_refused(pairs, tmp_path):
