@@ -101,6 +101,7 @@ class RemoteStorage:
             self._query = parts.query and "?" + parts.query
         self.url = urlunsplit((scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         self.url = self.url.rstrip("/")
+        self._secrets = [text for text in (parts.netloc.rpartition("@")[0], parts.query) if text]
         if block_bytes < 1 or threads < 1 or retries < 0 or timeout <= 0 or backoff < 0:
             raise UsageError(
                 f"block_bytes={block_bytes}, threads={threads}, retries={retries}, "
@@ -382,6 +383,8 @@ class RemoteStorage:
                 raise
             except Exception as error:
                 verdict, said = judge(error)
+                for secret in self._secrets:  # some errors quote the URL
+                    said = said.replace(secret, "...")
             if verdict == "missing":
                 raise MissingError(f"{self.url}/{name}: not found; check the URL")
             if verdict == "refused":

@@ -414,6 +414,20 @@ def test_a_query_is_sent_and_never_shown(folder: Path, tmp_path: Path) -> None:
             assert storage.counters.misses == 1
 
 
+def test_an_error_that_quotes_the_url_is_shown_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: str) -> None:
+        raise ValueError(f"cannot read http://me:word@nowhere/d/a.tar?sig=secret ({url})")
+
+    with opened("http://me:word@nowhere/d?sig=secret", tmp_path) as storage:
+        monkeypatch.setattr(storage._fs, "info", refuse)
+        with pytest.raises(FMError, match="cannot read") as caught:
+            storage.size("a.tar")
+    assert "secret" not in str(caught.value)
+    assert "word" not in str(caught.value)
+
+
 def test_a_server_without_ranges_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
