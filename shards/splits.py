@@ -332,8 +332,8 @@ def _period(text: str, whole: str) -> tuple[float, float]:
             start = datetime.datetime.fromisoformat(text)
             start = start.replace(tzinfo=start.tzinfo or datetime.UTC)
         else:
-            parts = [int(part) if part else 1 for part in found.groups()]
-            start = datetime.datetime(*parts, tzinfo=datetime.UTC)
+            year, month, day = (int(part or 1) for part in found.groups())
+            start = datetime.datetime(year, month, day, tzinfo=datetime.UTC)
     except ValueError:
         raise UsageError(
             f"range {whole!r}: {text!r} is no time; write 2020, 2020-06, 2020-06-15 or an ISO-8601 "
