@@ -403,7 +403,8 @@ class Dataset:
                 prints a line.
             max_bad: this share of the dataset (at least one sample) may be quarantined; see
                 `shards.quarantine`.
-            report: JSON-lines file for what was quarantined; one a rank.
+            report: JSON-lines file for what was quarantined, one a rank; what it lists of this
+                dataset counts from the start.
 
         Raises:
             FMError: sizes differ and no crop was given, a modality is absent in a sample; later,

@@ -69,8 +69,9 @@ def find_tars(places: Sequence[str]) -> Tars:
     if not found:
         raise FMError(f"{places[0]}: no .tar is in it")
     if odd := [name for name in found if not name.endswith(".tar")]:
+        place = odd[0].partition("?")[0]  # what follows may be secret
         raise FMError(
-            f"{odd[0]}: not a plain .tar (a compressed tar has no byte ranges; unpack it first)"
+            f"{place}: not a plain .tar (a compressed tar has no byte ranges; unpack it first)"
         )
     folders = sorted({name.rpartition("/")[0] for name in found})
     if len(folders) == 1:
