@@ -26,6 +26,7 @@ class Layout:
 
     Attributes:
         shapes: shape of each member in a batch, without the batch axis, before bands are chosen.
+        alike: whether every sample has all members, and in one shape each.
 
     Raises:
         FMError: a member is absent in a sample, or sizes differ and no crop was given.
@@ -52,6 +53,7 @@ class Layout:
                 numbers.tolist(), counts.tolist(), first.tolist(), strict=True
             )
         ]
+        self.alike = len(kinds) == 1 and all(kinds[0][0])
         total = int(counts.sum())
         for place, member in enumerate(members):
             absent = [(count, row) for kind, count, row in kinds if not kind[place]]

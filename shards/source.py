@@ -1,7 +1,8 @@
 """One dataset as batches need it: labels and places by row, and members read into arrays."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +141,7 @@ class Source:
 
     def tasks(
         self, work: Work, slots: np.ndarray, arrays: Mapping[str, np.ndarray], pieces: int
-    ) -> list[Callable[[], list[Fault]]]:
+    ) -> "list[_Piece]":
         """Cut the reading of some slots into pieces that may run in any thread.
 
         Args:
@@ -158,22 +159,18 @@ class Source:
         # Neighbours in a shard go to the same thread, in the order in which they lie there.
         first = f"{self.members[0]}.offset"
         order = np.lexsort((self._columns.take(first, rows), self._columns.take("shard", rows)))
-        result: list[Callable[[], list[Fault]]] = []
-        for part in np.array_split(order, min(len(order), pieces)):
-            at = rows[part]
-            shapes = [self.store.shapes(member, at) for member in self.members]
-            places = [self.store.places(member, at) for member in self.members]
-            samples = list(
-                zip(
-                    slots[part].tolist(),
-                    zip(*places, strict=True),
-                    zip(*shapes, strict=True),
-                    work.positions[slots[part]].tolist(),
-                    strict=True,
-                )
-            )
-            result.append(_Piece(self, samples, arrays))
-        return result
+        slots, rows = slots[order], rows[order]
+        if self._layout.alike:
+            one = tuple(self.store.shapes(m, rows[:1])[0] for m in self.members)
+            shapes = [one] * len(rows)
+        else:
+            shapes = list(zip(*(self.store.shapes(m, rows) for m in self.members), strict=True))
+        places = zip(*(self.store.places(m, rows) for m in self.members), strict=True)
+        positions = work.positions[slots].tolist()
+        samples = list(zip(slots.tolist(), places, shapes, positions, strict=True))
+        pieces = min(len(samples), pieces)
+        cuts = [len(samples) * piece // pieces for piece in range(pieces + 1)]
+        return [_Piece(self, samples[a:b], arrays) for a, b in itertools.pairwise(cuts)]
 
     def fill(
         self,
