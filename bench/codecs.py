@@ -1,9 +1,9 @@
 """Codecs: how small and how fast to decode, on one core, for each kind of pixels.
 
 Competitors are the codecs as they are written by default, uncompressed `.npy`, and what eofm 0.1
-wrote; each decodes the same members through `shards.codec.decode_into` on one thread, and its CPU
-time counts. Then a sweep over compressors, levels, shuffles and block sizes of Blosc looks for
-settings that are better than the defaults. A full run writes `docs/codecs-table.md`.
+wrote; each decodes the same members through `shards.codecs.codec.decode_into` on one thread, and
+its CPU time counts. Then a sweep over compressors, levels, shuffles and block sizes of Blosc looks
+for settings that are better than the defaults. A full run writes `docs/codecs-table.md`.
 
 A codec is judged by what it delivers from storage of 1 GB/s a core, reading and decoding one after
 the other: 1 / (1 / ratio + 1 / decode). Slower storage is in the table too.
@@ -27,10 +27,10 @@ from bench.runner import Bench, Fact, Ready, Target
 from fm.console import note, progress
 from fm.errors import FMError
 from fm.files import write_atomic
-from shards.codec import DEFAULTS, Blosc, choose, decode_into, encode, pack, settings
+from shards.codecs.codec import DEFAULTS, Blosc, choose, decode_into, encode, pack, settings
+from shards.codecs.video import Video
+from shards.codecs.video import encode as encode_video
 from shards.format import CODECS
-from shards.video import Video
-from shards.video import encode as encode_video
 
 PAGE = machine.ROOT / "docs" / "codecs-table.md"
 QUICK_PAGE = machine.ROOT / ".cache" / "bench" / "codecs-table.md"

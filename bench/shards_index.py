@@ -18,9 +18,9 @@ import shards
 from bench import scenes
 from bench.runner import Bench, Fact
 from fm.files import sha256_file
-from shards import index as index_file
-from shards.columns_build import write_columns
 from shards.format import COLUMNS, INDEX, DatasetInfo, ShardInfo, read_info, write_info
+from shards.index import parquet as index_file
+from shards.index.columns_build import write_columns
 
 IN_SHARD = 1000
 SHARDS, QUICK_SHARDS = 10_000, 100
@@ -28,7 +28,7 @@ SIDE = 8
 _CHILD = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[3])
-import torch, shards, shards.reader, shards.source, pyarrow.parquet
+import torch, shards, shards.reading.reader, shards.reading.source, pyarrow.parquet
 def resident():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))

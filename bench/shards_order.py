@@ -18,7 +18,7 @@ import numpy as np
 from webdataset import filters
 
 from bench.runner import Bench, Fact
-from shards.order import Order, permutation
+from shards.ordering.order import Order, permutation
 
 SHARDS, QUICK_SHARDS, IN_SHARD = 1000, 100, 1000
 BATCH = 64

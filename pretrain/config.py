@@ -68,7 +68,7 @@ class DataConfig(Config):
 @functools.lru_cache(maxsize=8)
 def _listed(file: str, part: str) -> str:
     """SHA-256 of a part's list, as it was when the run began."""
-    from shards.splitfile import Split
+    from shards.splits.splitfile import Split
 
     split = Split.read(file)
     split.keys(part)

@@ -143,7 +143,7 @@ class RunFolder:
         barrier()
 
     def quarantine(self, rank: int) -> Path:
-        """Return the file of what a rank could not read; each has its own (`shards.quarantine`)."""
+        """Return the file of what a rank could not read (`shards.reading.quarantine`)."""
         return self.path / f"quarantine-{rank}.jsonl"
 
     def metrics(self) -> list[dict[str, Any]]:

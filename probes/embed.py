@@ -17,7 +17,7 @@ from fm.errors import FMError, UsageError
 from fm.files import write_atomic
 from probes.benchmarks.base import Inputs
 from probes.features import encode, model_hash
-from shards.scan import scan
+from shards.seeing.scan import scan
 
 
 def embed(

@@ -11,39 +11,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shards.batch import Batch
-    from shards.codec import webdataset_decode
-    from shards.codec import webdataset_decode as decode
+    from shards.building.writer import Declared, write_dataset
+    from shards.codecs.codec import webdataset_decode
+    from shards.codecs.codec import webdataset_decode as decode
     from shards.dataset import Dataset, open
     from shards.format import DatasetInfo, LabelInfo, ModalityInfo, ShardInfo
-    from shards.integrity import Report, verify
-    from shards.mixture import Mixture
-    from shards.order import Order
-    from shards.quarantine import Quarantine
+    from shards.integrity.shard_check import Problem
+    from shards.integrity.verify import Report, verify
+    from shards.ordering.mixture import Mixture
+    from shards.ordering.order import Order
+    from shards.reading.batch import Batch
+    from shards.reading.quarantine import Quarantine
     from shards.sample import Sample
-    from shards.shard_check import Problem
-    from shards.splitfile import Split
-    from shards.writer import Declared, write_dataset
+    from shards.splits.splitfile import Split
 
 _HOME = {
-    "Batch": "batch",
+    "Batch": "reading.batch",
     "Dataset": "dataset",
     "DatasetInfo": "format",
-    "Declared": "writer",
+    "Declared": "building.writer",
     "LabelInfo": "format",
     "ModalityInfo": "format",
-    "Mixture": "mixture",
-    "Order": "order",
-    "Problem": "shard_check",
-    "Quarantine": "quarantine",
-    "Report": "integrity",
+    "Mixture": "ordering.mixture",
+    "Order": "ordering.order",
+    "Problem": "integrity.shard_check",
+    "Quarantine": "reading.quarantine",
+    "Report": "integrity.verify",
     "Sample": "sample",
     "ShardInfo": "format",
-    "Split": "splitfile",
+    "Split": "splits.splitfile",
     "open": "dataset",
-    "verify": "integrity",
-    "webdataset_decode": "codec",
-    "write_dataset": "writer",
+    "verify": "integrity.verify",
+    "webdataset_decode": "codecs.codec",
+    "write_dataset": "building.writer",
 }
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Opening a dataset and reading single samples; `loader` streams batches (`shards.reader`)."""
+"""Opening a dataset and reading single samples; `loader` streams batches (`shards.reading`)."""
 
 import functools
 import os
@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 
 from fm.errors import FMError, UsageError, suggest
 from fm.files import sha256_file
-from shards import index as index_file
-from shards.codec import CorruptError
-from shards.columns import UNKNOWN, Columns, open_columns
+from shards.codecs.codec import CorruptError
 from shards.format import COLUMNS, DESCRIPTION, INDEX, DatasetInfo, ModalityInfo, parse_info
-from shards.order import WINDOW
+from shards.index import parquet as index_file
+from shards.index.columns import UNKNOWN, Columns, open_columns
+from shards.ordering.order import WINDOW
 from shards.sample import Sample, format_time
-from shards.storage import LocalStorage, Storage, open_storage
+from shards.storage.local import LocalStorage, Storage, open_storage
 from shards.where import compile_where
 
 if TYPE_CHECKING:
     import torch
 
-    from shards.batch import Batch
+    from shards.reading.batch import Batch
 
 _WORD = re.compile(r"\w+")
 
@@ -107,7 +107,7 @@ class Dataset:
             found = None
         if found is not None:
             return found
-        from shards.columns_build import columns_in_memory
+        from shards.index.columns_build import columns_in_memory
 
         return columns_in_memory(self.parquet, self.info)
 
@@ -266,7 +266,7 @@ class Dataset:
             FMError: sizes differ and no crop was given, or a modality is absent in a sample.
             UsageError: an unknown name, or a crop that does not fit.
         """
-        from shards.source import Choice, Source
+        from shards.reading.source import Choice, Source
 
         source = Source(self, Choice(modalities, labels=(), crop=crop))
         return {name: source.shapes[name] for name in source.modalities}
@@ -314,7 +314,7 @@ class Dataset:
 
     @functools.cached_property
     def _store(self) -> Any:
-        from shards.store import Store
+        from shards.reading.store import Store
 
         return Store(self.storage, self.info, self.columns, self.info.members)
 
@@ -402,7 +402,7 @@ class Dataset:
             on_quarantine: called as `(key, reason)` once for each sample that cannot be read; None
                 prints a line.
             max_bad: this share of the dataset (at least one sample) may be quarantined; see
-                `shards.quarantine`.
+                `shards.reading.quarantine`.
             report: JSON-lines file for what was quarantined, one a rank; what it lists of this
                 dataset counts from the start.
 
@@ -411,10 +411,10 @@ class Dataset:
                 more samples cannot be read than `max_bad` allows (the keys are listed).
             UsageError: an argument out of range or an unknown name.
         """
-        from shards import plan, reader
-        from shards.order import Order
-        from shards.quarantine import Quarantine
-        from shards.source import Choice, Source
+        from shards.ordering.order import Order
+        from shards.reading import plan, reader
+        from shards.reading.quarantine import Quarantine
+        from shards.reading.source import Choice, Source
 
         if pad and (replacement or position > len(self)):
             raise UsageError(

@@ -24,7 +24,7 @@ FORMAT_VERSION = 2
 DESCRIPTION = "dataset.json"
 INDEX = "index.parquet"
 COLUMNS = "index.bin"
-"""Fixed-width columns made from the index (`shards.columns`); without it opening is slower."""
+"""Fixed-width columns made from the index (`shards.index.columns`); opening is slow without."""
 CODECS = {
     "npy": "npy",
     "blosc-lz4": "blosc",

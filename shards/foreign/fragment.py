@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 from fm.errors import FMError
 from fm.files import write_json
 from fm.normalize import Statistics
-from shards import copies
-from shards.codec import MAX_BYTES, CorruptError, checksum
+from shards.building import copies
+from shards.codecs.codec import MAX_BYTES, CorruptError, checksum
 from shards.foreign import metadata, tags
 from shards.foreign.declare import ArrayMember, Declaration, JsonMember, Member
 from shards.foreign.keys import sample_key, split_name
 from shards.foreign.members import decode_foreign, describe
 from shards.foreign.tar_scan import Entry, scan
 from shards.foreign.zarr_zip import ZipStore
-from shards.index import to_table
+from shards.index.parquet import to_table
 from shards.sample import check_mask
 
 MAX_MEMBER = MAX_BYTES + 2**20

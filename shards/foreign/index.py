@@ -39,7 +39,7 @@ from shards.format import (
     write_info,
 )
 from shards.sources.sensor_file import listed
-from shards.storage import Storage, open_storage
+from shards.storage.local import Storage, open_storage
 
 _FORMAT = "2"
 """Of fragments; another number makes them all again."""
@@ -240,7 +240,7 @@ def _write(
         index_sha256=sha256_file(path),
         root=root,
     )
-    from shards.columns_build import write_columns
+    from shards.index.columns_build import write_columns
 
     write_columns(path, info, folder / COLUMNS)
     write_info(folder, info)

@@ -18,7 +18,7 @@ from fm.errors import FMError
 from shards.foreign.declare import ArrayMember, Declaration
 from shards.foreign.fragment import FAR, SHARE, Fragment
 from shards.format import LabelInfo
-from shards.index import IndexWriter, bounds, schema
+from shards.index.parquet import IndexWriter, bounds, schema
 from shards.sources.sensor_file import listed
 
 _SAMPLE = ("lon", "lat", "geometry", "crs", "transform", "split", "row", "col", "height", "width")

@@ -1,9 +1,10 @@
 """Foreign members into arrays: what they say they hold, and decoding straight into a buffer.
 
-`describe` reads headers only. `decode_foreign` has the contract of `shards.codec.decode_into`:
-the caller's array has the shape and dtype of the index, and bytes that hold anything else are a
-`CorruptError`. Axes of length 1 may be added or left out ([1, C, H, W] is read as [C, H, W]): the
-bytes are the same. Booleans come out as uint8, big-endian numbers in native order.
+`describe` reads headers only. `decode_foreign` has the contract of the `decode_into` of
+`shards.codecs.codec`: the caller's array has the shape and dtype of the index, and bytes that hold
+anything else are a `CorruptError`. Axes of length 1 may be added or left out ([1, C, H, W] is read
+as [C, H, W]): the bytes are the same. Booleans come out as uint8, big-endian numbers in native
+order.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.codec import CorruptError, array_bytes
+from shards.codecs.codec import CorruptError, array_bytes
 from shards.foreign.names import ForeignCodec, parse
 from shards.foreign.zarr_zip import ZipStore
 from shards.format import DTYPES
@@ -80,7 +81,7 @@ def _decode(parsed: ForeignCodec, data: Any, out: np.ndarray) -> None:
 
 
 def decoder(codec: str) -> Callable[[Any, np.ndarray], None]:
-    """Return `decode_foreign` for one codec, with the arguments of a decoder of `shards.codec`."""
+    """Return `decode_foreign` for one codec, as a decoder of `shards.codecs.codec` is called."""
     return functools.partial(_decode, parse(codec))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fm.errors import FMError
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign.declare import ArrayMember, JsonMember, TextMember
 from shards.foreign.zarr_zip import ZipStore
 from shards.format import LabelInfo

@@ -13,7 +13,7 @@ import numpy as np
 
 from fm.console import progress
 from fm.errors import FMError
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign.declare import is_pickle
 from shards.foreign.fragment import MAX_MEMBER
 from shards.foreign.keys import split_name
@@ -21,7 +21,7 @@ from shards.foreign.survey import find_tars
 from shards.foreign.tar_scan import scan
 from shards.foreign.torch_zip import arrays_of
 from shards.sources.sensor_file import listed
-from shards.storage import open_storage
+from shards.storage.local import open_storage
 from shards.tar import TarWriter
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fm.errors import FMError, UsageError
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign import metadata
 from shards.foreign.declare import ArrayMember, Declaration, is_pickle
 from shards.foreign.fragment import MAX_MEMBER, array_of, holds
@@ -17,7 +17,7 @@ from shards.foreign.tar_scan import Entry, Read, scan
 from shards.foreign.zarr_zip import ZipStore
 from shards.format import check_shard
 from shards.sources.sensor_file import listed
-from shards.storage import Storage
+from shards.storage.local import Storage
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 

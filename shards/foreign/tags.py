@@ -8,7 +8,7 @@ metadata of a Zarr 2 array is silence too, since every writer puts one there.
 import math
 from typing import Any
 
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign.declare import ArrayMember
 from shards.foreign.members import tiff_tags
 from shards.foreign.names import parse

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from shards.codec import MAX_BYTES, CorruptError
+from shards.codecs.codec import MAX_BYTES, CorruptError
 from shards.format import DTYPES
 
 MAX_PICKLE = 64 * 2**20

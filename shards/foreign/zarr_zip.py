@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numcodecs import blosc, lz4, zstd
 
-from shards.codec import MAX_BYTES, CorruptError
+from shards.codecs.codec import MAX_BYTES, CorruptError
 
 COMPRESSORS = ("blosc", "zstd", "lz4", "zlib", "gzip")
 MAX_DIRECTORY = 8 * 2**20

@@ -22,11 +22,11 @@ import numpy as np
 from fm import sensors
 from fm.errors import FMError
 from fm.geo import lonlat_of, mgrs_tile_origin
+from shards.building.packages import Package, fetch
+from shards.building.writer import Declared
 from shards.format import LabelInfo
-from shards.packages import Package, fetch
 from shards.sample import Sample
 from shards.sources.base import Content
-from shards.writer import Declared
 
 HELP = "Sentinel-1 and Sentinel-2 pairs with 19 labels, of the pip package configilm (55 MB)"
 EXAMPLE = "fm shards build bigearthnet --out data/bigearthnet --cache .cache"

@@ -26,13 +26,13 @@ from fm import sensors
 from fm.console import progress
 from fm.errors import FMError, UsageError, suggest
 from fm.geo import great_circle_m
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources import corine, raster_io
 from shards.sources.base import Content
 from shards.sources.bigearthnet import CLASSES, SIZES, SPLIT_NAMES, TABLES, place_and_time
 from shards.sources.sensor_file import listed
-from shards.writer import Declared
 
 HELP = "BigEarthNet v2 folders: Sentinel-1 and Sentinel-2 pairs, 19 labels, reference maps"
 EXAMPLE = "fm shards build bigearthnet-v2 --root BigEarthNet --out data/bigearthnet"

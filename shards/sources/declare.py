@@ -17,9 +17,9 @@ import numpy as np
 from fm import sensors
 from fm.errors import FMError, UsageError, suggest
 from fm.sensors import Band
+from shards.building.writer import Declared
 from shards.format import DTYPES
 from shards.sources.sensor_file import SensorFile, read_sensor_file
-from shards.writer import Declared
 
 OPTIONS = {
     "sensor": "name of a known sensor: its bands, units, scale and offset",

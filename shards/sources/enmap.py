@@ -36,13 +36,13 @@ from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.geo import lonlat_of
 from fm.sensors.enmap import ABSORPTION, NO_DATA, bands_202
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources import enmap_files
 from shards.sources.base import Content, Skip
 from shards.sources.enmap_files import LAYERS, SENSOR, Patch
 from shards.sources.sensor_file import listed
-from shards.writer import Declared
 
 HELP = "EnMAP L2A: HySpecNet-11k, SpectralEarth-like patches, whole tiles (224 to 202 bands)"
 EXAMPLE = "fm shards build enmap --folder hyspecnet-11k/patches --max-cloud 0.1 --out data/enmap"

@@ -18,12 +18,12 @@ import numpy as np
 
 from fm import sensors
 from fm.errors import FMError, UsageError
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources import raster_io
 from shards.sources.base import Content
 from shards.sources.sensor_file import listed
-from shards.writer import Declared
 
 HELP = "EuroSAT MS folders: 13-band Sentinel-2 L1C patches in ten classes"
 EXAMPLE = "fm shards build eurosat --root EuroSAT_MS --out data/eurosat"

@@ -18,13 +18,13 @@ import numpy as np
 
 from fm import sensors
 from fm.errors import FMError, UsageError
+from shards.building.packages import Package, fetch
+from shards.building.writer import Declared
 from shards.format import LabelInfo
-from shards.overview import PIXELS_BY_CLASS
-from shards.packages import Package, fetch
 from shards.sample import Sample
+from shards.seeing.overview import PIXELS_BY_CLASS
 from shards.sources.base import Content
 from shards.splits import SPLITS, block_split
-from shards.writer import Declared
 
 HELP = "Indian Pines, hyperspectral and labelled, of the pip package tensorly (7 MB)"
 EXAMPLE = "fm shards build indian-pines --out data/indian-pines --cache .cache"

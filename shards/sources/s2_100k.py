@@ -29,12 +29,12 @@ import numpy as np
 from fm import sensors
 from fm.errors import FMError
 from fm.geo import great_circle_m
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources import raster_io
 from shards.sources.base import Content, Skip
 from shards.sources.sensor_file import listed
-from shards.writer import Declared
 
 HELP = "S2-100K: index.csv and 12-band Sentinel-2 L2A patches with coordinates"
 EXAMPLE = "fm shards build s2-100k --root s2-100k --as-stored --out data/s2-100k"

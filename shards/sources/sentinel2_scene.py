@@ -24,9 +24,9 @@ import numpy as np
 from fm import sensors
 from fm.errors import FMError, UsageError
 from fm.geo import lonlat_of
+from shards.building.writer import Declared
 from shards.sample import Sample
 from shards.sources.base import Content
-from shards.writer import Declared
 
 HELP = "a folder of single-band rasters of one Sentinel-2 scene"
 EXAMPLE = (

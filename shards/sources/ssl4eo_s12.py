@@ -39,12 +39,12 @@ from fm import sensors
 from fm.console import progress
 from fm.errors import FMError, UsageError, suggest
 from fm.files import read_json
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources import raster_io
 from shards.sources.base import Content
 from shards.sources.sensor_file import listed
-from shards.writer import Declared
 
 HELP = "SSL4EO-S12 as folders of GeoTIFFs (s1, s2a, s2c / location / scene / band.tif)"
 EXAMPLE = "fm shards build ssl4eo-s12 --root SSL4EO-S12 --products s1,s2a,s2c --out data/ssl4eo"

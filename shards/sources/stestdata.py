@@ -11,7 +11,7 @@ gives one.
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from shards.packages import Package, fetch
+from shards.building.packages import Package, fetch
 from shards.sources import sentinel2_scene
 from shards.sources.base import Content
 

@@ -80,7 +80,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    from shards.codec import AUTO
+    from shards.codecs.codec import AUTO
     from shards.format import CODECS
 
     group = parser.add_argument_group("how it is written")
@@ -138,10 +138,10 @@ def run(arguments: Namespace) -> int:
 
 def _build(name: str, arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
-    from shards.build import build, work_folder
-    from shards.codec import choose
+    from shards.building.build import build, work_folder
+    from shards.codecs.codec import choose
+    from shards.codecs.video import Video
     from shards.sources import get_source
-    from shards.video import Video
 
     if arguments.out.exists() and not work_folder(arguments.out).exists():
         raise FMError(f"{arguments.out} exists already; name another --out or remove it first")
@@ -155,11 +155,11 @@ def _build(name: str, arguments: Namespace) -> int:
         raise UsageError("--cache is missing: name a folder for the download, or set EOFM_CACHE")
     content = get_source(name).read(arguments)
     if arguments.native_grids:
-        from shards.native import native_grids
+        from shards.codecs.native import native_grids
 
         content = native_grids(content)
     if arguments.quantise_db:
-        from shards.quantise import decibels
+        from shards.codecs.quantise import decibels
 
         content = decibels(content)
     info = build(
@@ -178,7 +178,7 @@ def _build(name: str, arguments: Namespace) -> int:
 
 
 def _print(arguments: Namespace, info: "DatasetInfo") -> None:
-    from shards.assemble import QUALITY
+    from shards.building.assemble import QUALITY
 
     size, found = sum(shard.bytes for shard in info.shards), info.provenance[QUALITY]
     if arguments.json:

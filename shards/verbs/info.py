@@ -19,8 +19,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the description and what was counted."""
-    from shards import overview
     from shards.dataset import open as open_dataset
+    from shards.seeing import overview
 
     ds = open_dataset(arguments.dataset, where=arguments.where, cache=arguments.cache)
     found = overview.survey(ds)

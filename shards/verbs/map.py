@@ -32,7 +32,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the map."""
-    from shards.map import draw
+    from shards.seeing.map import draw
 
     found = draw(
         arguments.datasets,

@@ -38,7 +38,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print what was done and what is left."""
-    from shards.repair import repair
+    from shards.integrity.repair import repair
 
     result = repair(
         arguments.dataset,

@@ -20,7 +20,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the picture."""
-    from shards.show import contact_sheet
+    from shards.seeing.show import contact_sheet
 
     contact_sheet(
         arguments.dataset,

@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> int:
     from fm.errors import FMError, UsageError
     from shards import splits
     from shards.dataset import open as open_dataset
-    from shards.splitfile import Split
+    from shards.splits.splitfile import Split
 
     given = {option: getattr(arguments, option) for option in _OPTIONS}
     given = {option: value for option, value in given.items() if value is not None}

@@ -28,7 +28,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the problems and a verdict."""
-    from shards.integrity import verify
+    from shards.integrity.verify import verify
 
     report = verify(
         arguments.dataset,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import fm
+from shards.building.writer import Declared, Sample, write_dataset
 from shards.format import LabelInfo
-from shards.writer import Declared, Sample, write_dataset
 
 BANDS = tuple(band.name for band in fm.sensor("aviris-indian-pines").bands)
 CLASSES = ("unlabelled", *(f"crop-{k}" for k in range(1, 17)))

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from shards.building.writer import Declared
 from shards.format import LabelInfo
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
-from shards.writer import Declared
 
 BANDS = ("B02", "B03", "B04", "B08")
 NODATA = 0
@@ -87,7 +87,7 @@ def content(
 
 def main() -> None:
     """Build in a process of its own: `OUT COUNT PAUSE`."""
-    from shards.build import build
+    from shards.building.build import build
 
     out, count, pause = sys.argv[1:]
     build(Path(out), content(int(count), pause=float(pause)), samples_per_shard=4, workers=2)

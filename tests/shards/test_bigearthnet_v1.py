@@ -10,7 +10,7 @@ import pytest
 
 from fm import sensors
 from fm.errors import FMError
-from shards.packages import Package, fetch
+from shards.building.packages import Package, fetch
 from shards.sources import bigearthnet_v1
 from shards.sources.base import Content
 from shards.sources.bigearthnet import CLASSES

@@ -20,10 +20,10 @@ import pytest
 import shards
 from fm.errors import FMError, UsageError
 from fm.sensors import Band
-from shards import index
-from shards.build import _digest, build, work_folder
-from shards.codec import choose
-from shards.video import Video
+from shards.building.build import _digest, build, work_folder
+from shards.codecs.codec import choose
+from shards.codecs.video import Video
+from shards.index import parquet as index
 from tests.shards import makers
 from tests.shards.makers import content
 
@@ -421,7 +421,7 @@ def test_the_digest_of_tasks_is_their_content() -> None:
     ):
         assert _digest(other) != _digest(one)
     script = (
-        "from shards.build import _digest;"
+        "from shards.building.build import _digest;"
         "print(_digest([{'a', 'b', 'c', 'd'}, {'x': frozenset('hijk')}]))"
     )
     found = {

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards.bounded import BoundedFolder
-from shards.cache import HOME, Block, BlockCache
+from shards.storage.bounded import BoundedFolder
+from shards.storage.cache import HOME, Block, BlockCache
 
 SIZE = 4096
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,7 +250,7 @@ CRASH = """
 import os, sys
 from pathlib import Path
 from tests.shards.test_cache import block, content
-from shards.cache import BlockCache
+from shards.storage.cache import BlockCache
 cache = BlockCache(sys.argv[1], 10**6)
 real, left = os.write, int(sys.argv[2])
 def write(descriptor, data):

@@ -11,9 +11,9 @@ import pytest
 from bench.flaky_server import FlakyServer
 from fm.cli import main
 from fm.sensors import sensor
-from shards.cache import HOME
 from shards.cli import VERBS, command
 from shards.sources import SOURCES, get_source
+from shards.storage.cache import HOME
 from tests.shards.test_sentinel2_scene import write_band
 
 SCENE = ["build", "sentinel2-scene", "--out", "x", "--folder", "/no/such"]

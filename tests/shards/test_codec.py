@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fm.errors import FMError, UsageError
-from shards import codec as codecs
-from shards.codec import CorruptError, array_bytes, checksum, decode, encode, webdataset_decode
+from shards.codecs import codec as codecs
+from shards.codecs.codec import (
+    CorruptError,
+    array_bytes,
+    checksum,
+    decode,
+    encode,
+    webdataset_decode,
+)
 from shards.format import CODECS, DTYPES
 
 LOSSLESS = sorted(set(CODECS) - {"video"})

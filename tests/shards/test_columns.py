@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import shards
 from fm.errors import FMError
-from shards import columns as module
-from shards import index as index_file
-from shards.columns import UNKNOWN, Columns, open_columns
-from shards.columns_build import build_columns, columns_in_memory, write_columns
 from shards.format import COLUMNS, INDEX, DatasetInfo, LabelInfo, ModalityInfo, ShardInfo, read_info
+from shards.index import columns as module
+from shards.index import parquet as index_file
+from shards.index.columns import UNKNOWN, Columns, open_columns
+from shards.index.columns_build import build_columns, columns_in_memory, write_columns
 
 BANDS = ("B02", "B03", "B04", "B08")
 LABELS = {
@@ -131,7 +131,7 @@ def test_every_column_is_that_of_the_parquet(
     seed: int, block: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("shards.columns", "shards.columns_build"):
+        for name in ("shards.index.columns", "shards.index.columns_build"):
             patch.setattr(f"{name}.BLOCK", block)
             patch.setattr(f"{name}.BATCH", 70)  # several batches
         rows = some_rows(180, seed)
@@ -207,7 +207,7 @@ def test_blocks_are_checked_when_first_touched_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK", 64)
-    monkeypatch.setattr("shards.columns_build.BLOCK", 64)
+    monkeypatch.setattr("shards.index.columns_build.BLOCK", 64)
     path, info = made(some_rows(100), tmp_path)
     columns = columns_in_memory(path, info)
     checked: list[int] = []

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards import continents as module
-from shards.continents import CONTINENTS, check_continent, continents, unit_vectors
+from shards.splits import continents as module
+from shards.splits.continents import CONTINENTS, check_continent, continents, unit_vectors
 
 PLACES = {
     "Nairobi": (36.82, -1.29, "Africa"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.copies import (
+from shards.building.copies import (
     NEAR_BITS,
     content_hash,
     first_equal,

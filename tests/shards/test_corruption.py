@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.codec import CorruptError, encode, npy_header
+from shards.codecs.codec import CorruptError, encode, npy_header
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 64

@@ -10,8 +10,8 @@ import pytest
 
 import shards
 from fm.errors import FMError, UsageError
-from shards import index
 from shards.format import info_from_dict, read_info, write_info
+from shards.index import parquet as index
 from tests.conftest import TINY, tiny_samples
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards import executors
-from shards.executors import Here, open_executor
+from shards.building import executors
+from shards.building.executors import Here, open_executor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +79,7 @@ def test_a_pool_s_workers_have_no_torch_and_end_with_an_error(tmp_path: Path) ->
 def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from shards.executors import open_executor\n"
+        "from shards.building.executors import open_executor\n"
         "from tests.shards.test_executors import wait_long\n"
         "if __name__ == '__main__':\n"
         "    with open_executor(1, None, Path(sys.argv[1])) as (pool, _):\n"

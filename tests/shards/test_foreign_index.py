@@ -13,7 +13,7 @@ import webdataset
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.codec import checksum
+from shards.codecs.codec import checksum
 from shards.foreign import fragment
 from shards.foreign.declare_file import from_mapping
 from shards.foreign.index import Indexed, index_tars

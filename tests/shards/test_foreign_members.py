@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fm.errors import UsageError
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign.members import decode_foreign, describe
 from shards.foreign.names import is_foreign, parse
 from shards.foreign.zarr_zip import ZipStore

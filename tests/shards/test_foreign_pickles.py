@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fm.errors import FMError
-from shards.codec import CorruptError
+from shards.codecs.codec import CorruptError
 from shards.foreign.pickles import convert
 from shards.foreign.torch_zip import arrays_of
 from tests.shards.foreign_tars import write_tar

@@ -16,9 +16,9 @@ import shards
 from bench.flaky_server import FlakyServer, Plan
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
-from shards import index
-from shards.columns_build import write_columns
 from shards.format import INDEX, read_info, write_info
+from shards.index import parquet as index
+from shards.index.columns_build import write_columns
 from tests.conftest import write_tiny
 
 
@@ -151,7 +151,7 @@ def test_threads_and_pieces_change_nothing(copy: Path, monkeypatch: pytest.Monke
     assert len(whole["problems"]) == 6
     assert shards.verify(copy, threads=5).to_dict() == whole
     for piece in (512, 1000, 4097):
-        monkeypatch.setattr("shards.integrity.PIECE", piece)
+        monkeypatch.setattr("shards.integrity.verify.PIECE", piece)
         assert shards.verify(copy).to_dict() == whole
     with pytest.raises(UsageError, match="threads=0"):
         shards.verify(copy, threads=0)

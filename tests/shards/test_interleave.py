@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fm.errors import UsageError
-from shards.interleave import LONGEST, Interleave
+from shards.ordering.interleave import LONGEST, Interleave
 
 whole = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 blocks = st.integers(1, 9)

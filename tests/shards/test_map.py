@@ -13,11 +13,12 @@ import shards
 from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.geo import block_id
-from shards import land, splits
-from shards import map as map_module
-from shards import tally as tally_module
-from shards.map_html import page
-from shards.tally import SEASONS, tally
+from shards import splits
+from shards.seeing import land
+from shards.seeing import map as map_module
+from shards.seeing import tally as tally_module
+from shards.seeing.map_html import page
+from shards.seeing.tally import SEASONS, tally
 
 COUNT = 300
 

@@ -9,7 +9,7 @@ import pytest
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.mixture import Mixture
+from shards.ordering.mixture import Mixture
 from tests.conftest import write_tiny
 
 

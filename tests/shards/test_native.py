@@ -7,8 +7,8 @@ import pytest
 
 import fm.sensors
 from fm.errors import FMError, UsageError
-from shards.declare import Declared
-from shards.native import FACTORS, copy_factor, is_copied, native_grids
+from shards.building.declare import Declared
+from shards.codecs.native import FACTORS, copy_factor, is_copied, native_grids
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
 

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fm.errors import UsageError
-from shards import order as order_module
-from shards.order import LISTED, Feistel, Order, drawn, permutation, splitmix64
-from shards.plan import Share
+from shards.ordering import order as order_module
+from shards.ordering.order import LISTED, Feistel, Order, drawn, permutation, splitmix64
+from shards.reading.plan import Share
 
 sizes = st.integers(1, 700)
 seeds = st.integers(0, 2**63 - 1)

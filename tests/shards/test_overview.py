@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import shards
-from shards import overview, scan
+from shards.seeing import overview, scan
 from shards.sources import indian_pines
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fm.errors import FMError
-from shards import packages
-from shards.packages import Package, fetch
+from shards.building import packages
+from shards.building.packages import Package, fetch
 
 FILES = {"pkg/data/a.bin": b"A" * 10, "pkg/code.py": b"x", "pkg/data/b.bin": b"B"}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards.phenology import (
+from shards.sampling.phenology import (
     SEASONS,
     YEAR,
     NoSeasons,

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from fm.errors import FMError, UsageError
 from fm.sensors import Band
-from shards.declare import Declared
-from shards.quantise import LIMIT_DB, NODATA, decibels, quantised
+from shards.building.declare import Declared
+from shards.codecs.quantise import LIMIT_DB, NODATA, decibels, quantised
 from shards.sample import Sample
 from shards.sources.base import Content
 

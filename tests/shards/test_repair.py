@@ -15,10 +15,10 @@ from bench.flaky_server import FlakyServer, Plan
 from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
-from shards import index
 from shards.format import DESCRIPTION, INDEX, read_info, write_info
-from shards.remote import RemoteStorage
-from shards.repair import repair
+from shards.index import parquet as index
+from shards.integrity.repair import repair
+from shards.storage.remote import RemoteStorage
 from tests.conftest import TINY, tiny_samples, write_tiny
 
 

@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from fm.errors import FMError, UsageError
 from fm.geo import block_bounds, block_id
-from shards.phenology import SEASONS, NoSeasons, Seasons, seasons_of_curve
-from shards.phenology_file import read_phenology
 from shards.sampling import PlanRow, draw_candidates, draw_cells, plan, write_plan
+from shards.sampling.phenology import SEASONS, NoSeasons, Seasons, seasons_of_curve
+from shards.sampling.phenology_file import read_phenology
 
 DAILY = np.arange(1.0, 366.0)
 

@@ -11,7 +11,7 @@ import shards
 from fm.errors import FMError, UsageError
 from fm.geo import lonlat_of
 from fm.sensors import sensor
-from shards.build import build
+from shards.building.build import build
 from shards.sources.sentinel2_scene import cut_scene
 
 L1C = sensor("sentinel2-l1c")

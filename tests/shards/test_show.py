@@ -9,8 +9,8 @@ import shards
 from fm.errors import UsageError
 from fm.sensors import list_sensors, sensor
 from shards.format import ModalityInfo
-from shards.panels import LARGEST, Panel, panels, picture, spectrum, to_physical
-from shards.show import contact_sheet
+from shards.seeing.panels import LARGEST, Panel, panels, picture, spectrum, to_physical
+from shards.seeing.show import contact_sheet
 
 
 def modality(name: str, key: str, **options) -> ModalityInfo:

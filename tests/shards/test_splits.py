@@ -16,9 +16,9 @@ from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from fm.geo import block_bounds, block_id, great_circle_m
 from shards import splits
-from shards.buffer import all_bounds, box_distance_m, near_other
 from shards.format import INDEX, write_info
-from shards.splits import Split, block_split
+from shards.splits import Split, block_split, methods
+from shards.splits.buffer import all_bounds, box_distance_m, near_other
 
 COUNT = 600
 SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
@@ -203,7 +203,7 @@ def test_ranges(text: str, start: str | None, stop: str | None) -> None:
         open_end if end is None else float(np.datetime64(end, "us").astype(np.int64) / 1e6)
         for end, open_end in ((start, -np.inf), (stop, np.inf))
     ]
-    assert list(splits._range(text)) == wanted
+    assert list(methods._range(text)) == wanted
 
 
 def test_a_sample_at_the_end_of_a_range_belongs_to_it(world: shards.Dataset) -> None:

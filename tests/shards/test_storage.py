@@ -9,8 +9,8 @@ import pytest
 
 import shards
 from fm.errors import FMError
-from shards.codec import CorruptError
-from shards.storage import LocalStorage, open_storage
+from shards.codecs.codec import CorruptError
+from shards.storage.local import LocalStorage, open_storage
 from tests.conftest import write_tiny
 
 DATA = np.random.default_rng(0).integers(0, 256, 50_000).astype(np.uint8)
@@ -57,8 +57,8 @@ def test_a_file_cut_short_after_it_was_mapped_is_an_error_not_a_signal(tmp_path:
     code = """
 import os, sys
 from pathlib import Path
-from shards import storage as module
-from shards.codec import CorruptError
+from shards.storage import local as module
+from shards.codecs.codec import CorruptError
 for own in (True, False):
     (Path(sys.argv[1]) / "x.tar").write_bytes(bytes(64 * 4096))
     place = module.LocalStorage(Path(sys.argv[1]))
@@ -138,7 +138,7 @@ def test_many_shards_and_few_descriptors_lose_no_sample(tmp_path: Path) -> None:
     )
     code = """
 import resource, sys
-import shards, shards.reader, shards.source
+import shards, shards.reading.reader, shards.reading.source
 ds = shards.open(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 total = sum(float(b.weight.sum()) for b in ds.loader(10, pad=True, shuffle=False))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from shards import matroska, video
-from shards.codec import DEFAULTS, CorruptError, decode
-from shards.encoders import encode_member, member_codec
+from shards.codecs import matroska, video
+from shards.codecs.codec import DEFAULTS, CorruptError, decode
+from shards.codecs.encoders import encode_member, member_codec
+from shards.codecs.matroska import Stream
+from shards.codecs.quality import Quality, measured
+from shards.codecs.video import TAG, Video, encode
 from shards.format import CODECS
-from shards.matroska import Stream
-from shards.quality import Quality, measured
-from shards.video import TAG, Video, encode
 
 av = pytest.importorskip("av")
 

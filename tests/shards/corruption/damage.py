@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from shards import index
-from shards.codec import checksum, webdataset_decode
-from shards.columns import open_columns
+from shards.codecs.codec import checksum, webdataset_decode
 from shards.format import CODECS, COLUMNS, DESCRIPTION, INDEX, parse_info
-from shards.quarantine import Quarantine
-from shards.shard_check import ShardCheck
-from shards.store import Store
-from shards.verify_journal import Journal
+from shards.index import parquet as index
+from shards.index.columns import open_columns
+from shards.integrity.shard_check import ShardCheck
+from shards.integrity.verify_journal import Journal
+from shards.reading.quarantine import Quarantine
+from shards.reading.store import Store
 from tests.shards.corruption.mutate import damaged, mutated, rng
 from tests.shards.corruption.victim import OURS, VICTIMS, Victim, Wrong, everything
 

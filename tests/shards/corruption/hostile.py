@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards import index
-from shards.codec import checksum
-from shards.columns import Columns
+from shards.codecs.codec import checksum
 from shards.dataset import Dataset
 from shards.format import COLUMNS, INDEX, DatasetInfo, parse_info
-from shards.shard_check import ShardCheck
-from shards.spans import Catalogue
-from shards.storage import LocalStorage
+from shards.index import parquet as index
+from shards.index.columns import Columns
+from shards.integrity.shard_check import ShardCheck
+from shards.integrity.spans import Catalogue
+from shards.storage.local import LocalStorage
 from tests.shards.corruption.mutate import damaged, digest, mutated, rng
 from tests.shards.corruption.payload import payload
 from tests.shards.corruption.victim import OURS, VICTIMS, Victim

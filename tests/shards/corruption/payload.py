@@ -5,7 +5,7 @@ import mmap
 
 import numpy as np
 
-from shards.codec import decode_into, encode
+from shards.codecs.codec import decode_into, encode
 from shards.format import CODECS
 from tests.shards.corruption.mutate import BYTES, rng
 

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from fm.errors import FMError
-from shards import index
-from shards.codec import CorruptError
-from shards.columns import Columns, open_columns
-from shards.columns_build import build_columns
+from shards.codecs.codec import CorruptError
 from shards.format import COLUMNS, INDEX, DatasetInfo, read_info
-from shards.spans import Catalogue
-from shards.storage import LocalStorage
-from shards.store import Store
+from shards.index import parquet as index
+from shards.index.columns import Columns, open_columns
+from shards.index.columns_build import build_columns
+from shards.integrity.spans import Catalogue
+from shards.reading.store import Store
+from shards.storage.local import LocalStorage
 from tests.conftest import tiny_samples, write_tiny
 
 OURS = (FMError, CorruptError)

@@ -1,0 +1,1 @@
+"""From a source's samples to a dataset: shards made alone, then assembled."""

@@ -1,0 +1,1 @@
+"""Is every byte what was written, and how is it mended?"""

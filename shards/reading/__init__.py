@@ -1,0 +1,1 @@
+"""Batches: from rows of an index to arrays on a device."""
