@@ -30,12 +30,12 @@ from fm.errors import FMError, UsageError
 from fm.files import fsync_folder, fsync_tree, read_json, write_json
 from shards.building.assemble import LISTED, assemble, check_provenance, read_hashes, to_leave_out
 from shards.building.executors import cores, open_executor
+from shards.building.inputs import Files, stamp
 from shards.building.part import Part, PartWriter, Place, Recipe
 from shards.building.writer import make_recipe
 from shards.codecs.codec import AUTO
 from shards.codecs.video import Video
 from shards.format import FORMAT_VERSION, DatasetInfo, read_info
-from shards.inputs import Files, stamp
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
 

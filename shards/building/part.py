@@ -129,7 +129,7 @@ class Part:
         box: `[west, south, east, north]` of the samples' places.
         skipped: for each reason how many samples, and names of the first.
         left_out: places (among `made`) of the samples that were left out as copies.
-        inputs: `shards.inputs.stamp` of the files it was made from, where the source names them.
+        inputs: `shards.building.inputs.stamp` of the files it was made from, where the source names them.
     """
 
     number: int
@@ -328,7 +328,7 @@ class PartWriter:
         """Put all files in place, the record last.
 
         Args:
-            inputs: `shards.inputs.stamp`, from before the first sample was made.
+            inputs: `shards.building.inputs.stamp`, from before the first sample was made.
         """
         durable, place, number = self._recipe.durable, self._place, self._number
         shard = None

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shards.building.inputs import Files
 from shards.building.writer import Declared
 from shards.format import LabelInfo
-from shards.inputs import Files
 from shards.sample import Sample
 
 
