@@ -129,7 +129,8 @@ class Part:
         box: `[west, south, east, north]` of the samples' places.
         skipped: for each reason how many samples, and names of the first.
         left_out: places (among `made`) of the samples that were left out as copies.
-        inputs: `shards.building.inputs.stamp` of the files it was made from, where the source names them.
+        inputs: `shards.building.inputs.stamp` of the files it was made from, where the source
+            names them.
     """
 
     number: int
