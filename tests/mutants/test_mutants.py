@@ -31,7 +31,7 @@ def test_every_patch_names_its_defect_and_test() -> None:
 def test_defect_is_caught(patch: Path, tmp_path: Path) -> None:
     for name in FOLDERS:
         if (ROOT / name).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__", "results")
+            ignore = shutil.ignore_patterns("__pycache__", "results", ".peers")
             shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copy(ROOT / "README.md", tmp_path)
