@@ -20,7 +20,7 @@ from shards.index.columns import UNKNOWN, Columns, open_columns
 from shards.ordering.order import WINDOW
 from shards.sample import Sample, format_time
 from shards.storage.local import LocalStorage, Storage, open_storage
-from shards.where import compile_where
+from shards.where import compile_where, filter_table
 
 if TYPE_CHECKING:
     import torch
@@ -199,7 +199,7 @@ class Dataset:
             UsageError: no valid expression, or it keeps nothing.
         """
         schema = pq.read_schema(self.parquet)
-        condition = compile_where(text, schema, self.info.labels)
+        compile_where(text, schema, self.info.labels)  # says what is wrong, of all columns
         words = set(_WORD.findall(text)) | {"time"}
         names = [n for n in schema.names if n in words or n.removesuffix(".offset") in words]
         kept, start = [], 0
@@ -207,11 +207,7 @@ class Dataset:
             for batch in pq.ParquetFile(self.parquet).iter_batches(1 << 18, columns=names):
                 numbers = pa.array(np.arange(start, start + batch.num_rows))
                 table = pa.Table.from_batches([batch]).append_column("row number", numbers)
-                try:
-                    found = table.filter(condition).column("row number")
-                except pa.ArrowException as error:
-                    reason = str(error).splitlines()[0]
-                    raise UsageError(f"where={text!r}: types do not fit ({reason})") from None
+                found = filter_table(text, table, self.info.labels).column("row number")
                 kept.append(found.to_numpy())
                 start += batch.num_rows
         rows = np.concatenate(kept)
@@ -416,6 +412,9 @@ class Dataset:
         from shards.reading.quarantine import Quarantine
         from shards.reading.source import Choice, Source
 
+        share = plan.Share(batch_size, rank, world_size, position)
+        plan.whole("epoch", epoch, 0)
+        plan.whole("window", window, 1)
         if pad and (replacement or position > len(self)):
             raise UsageError(
                 f"pad=True is one pass over the {len(self)} samples: it goes neither with "
@@ -424,7 +423,6 @@ class Dataset:
         order = Order(
             len(self), seed, window=window, epoch=epoch, shuffle=shuffle, replacement=replacement
         )
-        share = plan.Share(batch_size, rank, world_size, position)
         schedule = (plan.one_pass if pad else plan.stream)(order, share)
         choice = Choice(modalities, labels, bands, crop, random_crop, seed)
         quarantine = Quarantine(

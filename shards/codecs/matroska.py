@@ -32,7 +32,6 @@ _OPTIONS = {
     },
     "ffv1": {"level": "3", "coder": "1", "context": "0", "slices": "4"},
 }
-_DECODES = {"libx265": "hevc", "ffv1": "ffv1"}
 _BYTES = {"gray": np.uint8, "gray12le": np.uint16, "gray16le": np.uint16}
 
 

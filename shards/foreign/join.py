@@ -21,8 +21,6 @@ from shards.format import LabelInfo
 from shards.index.parquet import IndexWriter, bounds, schema
 from shards.sources.sensor_file import listed
 
-_SAMPLE = ("lon", "lat", "geometry", "crs", "transform", "split", "row", "col", "height", "width")
-
 
 @dataclass
 class Joined:

@@ -189,10 +189,8 @@ class Mixture:
         from shards.reading.quarantine import Quarantine
         from shards.reading.source import Choice, Source
 
-        if steps is not None and steps < 0:
-            raise UsageError(f"steps={steps}: give 0 or more")
-        if epoch < 0:
-            raise UsageError(f"epoch {epoch}: an epoch is at least 0")
+        plan.whole("epoch", epoch, 0)
+        plan.whole("window", window, 1)
         share = plan.Share(batch_size, rank, world_size, position)
         if self.by == "batch" and position % batch_size:
             raise UsageError(

@@ -62,6 +62,8 @@ class Quarantine:
         dataset: str = "",
         part: str | None = None,
     ) -> None:
+        if not isinstance(max_bad, (int, float)):
+            raise UsageError(f"max_bad={max_bad!r}: give a share between 0 and 1")
         if total < 1 or window < 1 or not 0 <= max_bad <= 1 or not 0 < burst <= 1:
             raise UsageError(
                 f"quarantine of {total} samples, max_bad={max_bad}, window={window}, "
