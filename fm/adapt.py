@@ -1,18 +1,17 @@
 """Fit a model to bands it was not trained on, on request and with a report."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from fm.errors import UsageError
-from fm.models import VisionTransformer, create_model
-from fm.models.patch_embed import LinearEmbed, SpectralAdapter
+from fm.models import Backbone, VisionTransformer, create_model
 from fm.sensors import Band, sensor_of_modality
 
 
 def to_bands(
-    model: VisionTransformer,
+    model: Backbone,
     bands: Mapping[str, Sequence[Band]],
     *,
     like: Mapping[str, str] | None = None,
@@ -37,6 +36,11 @@ def to_bands(
         UsageError: no counterpart, a band without one, a different grid, or a tokenizer that is
             tied to its band list.
     """
+    if not isinstance(model, VisionTransformer) or "token_groups" in model.architecture:
+        raise UsageError(
+            f"{model.architecture.get('name')}: only a ViT with one token group a sensor can be "
+            f"adapted to other bands"
+        )
     like = dict(like or {})
     source: dict[str, str] = {}
     columns: dict[str, list[int]] = {}
@@ -57,12 +61,18 @@ def to_bands(
             raise UsageError(f"{modality}: not on the grid of the model's {origin}")
         source[modality] = origin
         columns[modality] = [names.index(band.name) for band in items]
-    token_m, tokenizer = {}, {}
+    token_m, tokenizer, origin_of = {}, {}, {}
     for modality, origin in source.items():
         old, new = origin.rpartition("_")[0], modality.rpartition("_")[0]
         token_m[new] = model.groups[old].token_m
         tokenizer[new] = model.embedding(old).tokenizer
-    size = {k: model.architecture[k] for k in ("width", "depth", "heads", "mlp_ratio")}
+        origin_of[new] = old
+    ours = ("name", "token_m", "tokenizer", "tokenizer_options")
+    options = {k: v for k, v in model.architecture.items() if k not in ours}
+    given = model.architecture.get("tokenizer_options", {})
+    if isinstance(model.architecture.get("tokenizer", ""), str):
+        given = dict.fromkeys(origin_of.values(), given)
+    given = {n: given[o] for n, o in origin_of.items() if o in given}
     own = model.normalisation
     sensors = {m: sensor_of_modality(m) for m in source}
     other = create_model(
@@ -70,10 +80,12 @@ def to_bands(
         bands={m: tuple(items) for m, items in bands.items()},
         token_m=token_m,
         tokenizer=tokenizer,
+        tokenizer_options=given,
         normalisation={m: own[o].select(columns[m]) for m, o in source.items()},
         scaling={m: (s.scale, s.offset) for m, s in sensors.items()},
-        **size,
+        **options,
     )
+    assert isinstance(other, VisionTransformer)
     _copy_weights(model, other, source, columns)
     dropped = {
         o: [b.name for i, b in enumerate(model.bands[o]) if i not in columns[m]]
@@ -107,7 +119,7 @@ def _copy_weights(
     for modality, origin in source.items():
         old, new = origin.rpartition("_")[0], modality.rpartition("_")[0]
         member = next(m for m in other.groups[new].members if m.modality == modality)
-        embed = cast(LinearEmbed | SpectralAdapter, model.embedding(old).embed[origin])
+        embed = model.embedding(old).member_tokenizer(origin)
         complete = columns[modality] == list(range(len(model.bands[origin])))
         chosen = embed if complete else embed.select(columns[modality], member)
         prefix = f"patch_embed.{new}.embed.{modality}."

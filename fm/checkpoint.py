@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
-from fm.models import VisionTransformer, rebuild
+from fm.models import Backbone, rebuild
 
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
 
 
-def describe(model: VisionTransformer, name: str) -> Card:
+def describe(model: Backbone, name: str) -> Card:
     """Make the card of a model that was not trained by a run."""
     return Card(
         name=name,
@@ -29,7 +29,7 @@ def describe(model: VisionTransformer, name: str) -> Card:
 
 def save(
     folder: str | os.PathLike[str],
-    model: VisionTransformer,
+    model: Backbone,
     card: Card | None = None,
     *,
     state: dict[str, torch.Tensor] | None = None,
@@ -67,7 +67,7 @@ def load(
     weights: str = "pretrained",
     seed: int = 0,
     verify: bool = True,
-) -> VisionTransformer:
+) -> Backbone:
     """Load a checkpoint folder as a model in `eval()`.
 
     Args:

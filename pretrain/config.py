@@ -81,20 +81,16 @@ class ModelConfig(Config):
     Attributes:
         name: size, one of `fm models list`.
         token_m: ground size of a token in metres, one number or one a group.
-        tokenizer: `linear` or `spectral_adapter`, one or one a group.
+        token_groups: group to band names, where a group is not one sensor and level.
         normalisation: kind, fitted to the dataset's statistics.
-        width: overrides the size's width.
-        depth: overrides the size's depth.
-        heads: overrides the size's heads.
+        options: the family's own arguments, such as `tokenizer`, `depth` or `positions` of a ViT.
     """
 
     name: str = "vit_tiny"
     token_m: float | dict[str, float] | None = None
-    tokenizer: str | dict[str, str] = "linear"
+    token_groups: dict[str, list[str]] | None = None
     normalisation: Literal["zscore", "clip_sigma", "divide", "percentile"] = "zscore"
-    width: Positive | None = None
-    depth: Positive | None = None
-    heads: Positive | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class OptimizerConfig(Config):

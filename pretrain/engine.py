@@ -1,6 +1,6 @@
 """One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,40 @@ class MicroBatch:
     weight: Tensor
     scaling: dict[str, tuple[float, float]]
     rng: CounterRng
+    valid: dict[str, Tensor] | None = None
+    lonlat: Tensor | None = None
+    time: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Any, rng: CounterRng) -> "MicroBatch":
+        """Take what an objective needs from a loader's batch."""
+        told = [m for m, x in batch.pixels.items() if x.is_floating_point() or batch.nodata.get(m)]
+        return cls(
+            pixels=batch.pixels,
+            weight=batch.weight,
+            scaling=batch.scaling,
+            rng=rng,
+            valid={modality: batch.valid(modality) for modality in told} or None,
+            lonlat=batch.lonlat,
+            time=batch.time,
+        )
+
+    def select(self, rows: slice) -> "MicroBatch":
+        """Return some of the samples."""
+        return MicroBatch(
+            pixels={name: x[rows] for name, x in self.pixels.items()},
+            weight=self.weight[rows],
+            scaling=self.scaling,
+            rng=self.rng.select(rows),
+            valid=None if self.valid is None else {m: x[rows] for m, x in self.valid.items()},
+            lonlat=None if self.lonlat is None else self.lonlat[rows],
+            time=None if self.time is None else self.time[rows],
+        )
+
+    def split(self, size: int) -> "list[MicroBatch]":
+        """Cut into parts of at most `size` samples."""
+        starts = range(0, len(self.weight), size)
+        return [self.select(slice(start, start + size)) for start in starts]
 
 
 @dataclass
@@ -244,17 +278,6 @@ class Engine:
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a module's weights on the CPU; call on every rank."""
         return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-
-    def micro_batches(self, batch: Any, rng: CounterRng, size: int) -> Iterator[MicroBatch]:
-        """Split this rank's samples, which are on the device already, into micro-batches."""
-        for start in range(0, len(batch.weight), size):
-            rows = slice(start, start + size)
-            yield MicroBatch(
-                pixels={name: x[rows] for name, x in batch.pixels.items()},
-                weight=batch.weight[rows],
-                scaling=batch.scaling,
-                rng=rng.select(rows),
-            )
 
     def panels(self, batch: MicroBatch) -> Any:
         """Return the objective's pictures of a batch; call on every rank."""

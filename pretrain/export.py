@@ -8,17 +8,17 @@ import torch
 import fm
 from fm.card import Card
 from fm.checkpoint import read_card
-from fm.models import VisionTransformer
+from fm.models import Backbone
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.config import RunConfig
-from pretrain.engine import Engine
+from pretrain.engine import Engine, MicroBatch
 from pretrain.monitor import save_panels
 from pretrain.runfolder import RunFolder
 
 
 def make_card(
-    config: RunConfig, dataset: Any, backbone: VisionTransformer, training: dict[str, Any]
+    config: RunConfig, dataset: Any, backbone: Backbone, training: dict[str, Any]
 ) -> Card:
     """Write down what a run made: architecture, bands, objective, data seen, training.
 
@@ -86,7 +86,6 @@ def draw_pictures(
     batch = next(iter(loader))
     loader.close()
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
-    (micro,) = engine.micro_batches(batch, rng, count)
-    samples = engine.panels(micro)
+    samples = engine.panels(MicroBatch.of(batch, rng))
     if collective.rank() == 0:
         save_panels(folder.pictures, samples, batch.keys)

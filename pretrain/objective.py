@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from fm.models import VisionTransformer
+from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 
 
@@ -24,6 +24,12 @@ class ObjectiveBatch(Protocol):
     """`[B]` float32; 0 for samples that could not be read."""
     scaling: dict[str, tuple[float, float]]
     """Modality to scale and offset of stored integers."""
+    valid: dict[str, Tensor] | None
+    """Modality to `[B, C, H, W]` bool, False where there is no data; None when all is valid."""
+    lonlat: Tensor | None
+    """`[B, 2]` degrees, NaN where unknown."""
+    time: Tensor | None
+    """`[B]` seconds since 1970 UTC, NaN where unknown."""
 
 
 @dataclass
@@ -62,7 +68,7 @@ class Panel:
 class Objective(nn.Module, ABC):
     """Base of the objectives; `__init__` takes the backbone and the objective's config."""
 
-    backbone: VisionTransformer
+    backbone: Backbone
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:
@@ -71,6 +77,16 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compute the loss of a batch."""
+
+    def inputs(self, batch: ObjectiveBatch) -> Inputs:
+        """Return a batch as the backbone takes it."""
+        return self.backbone.inputs(
+            batch.pixels,
+            scaling=batch.scaling,
+            valid=batch.valid,
+            lonlat=batch.lonlat,
+            time=batch.time,
+        )
 
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Return pictures, one list of panels a sample; none by default."""

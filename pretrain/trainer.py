@@ -18,14 +18,14 @@ from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic, write_json
-from fm.models import VisionTransformer, create_model
+from fm.models import Backbone, create_model
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.augment import dihedral
 from pretrain.config import RunConfig
 from pretrain.distributed import processes
-from pretrain.engine import Engine, read_fragment
+from pretrain.engine import Engine, MicroBatch, read_fragment
 from pretrain.environment import environment
 from pretrain.export import draw_pictures, make_card
 from pretrain.monitor import Monitor
@@ -129,7 +129,7 @@ def open_data(config: RunConfig) -> Any:
     return dataset
 
 
-def build_backbone(config: RunConfig, dataset: Any) -> VisionTransformer:
+def build_backbone(config: RunConfig, dataset: Any) -> Backbone:
     """Build the backbone for a dataset's modalities with normalisation fitted to its statistics."""
     names = config.data.modalities or list(dataset.modalities)
     infos = {name: dataset.modalities[name] for name in names}
@@ -144,14 +144,12 @@ def build_backbone(config: RunConfig, dataset: Any) -> VisionTransformer:
         model.name,
         bands=bands,
         token_m=model.token_m,
-        tokenizer=model.tokenizer,
+        token_groups=model.token_groups,
         normalisation={
             name: Normalisation.fit(model.normalisation, dataset.statistics(name)) for name in names
         },
         scaling={name: (info.scale, info.offset) for name, info in infos.items()},
-        width=model.width,
-        depth=model.depth,
-        heads=model.heads,
+        **model.options,
     )
 
 
@@ -331,9 +329,7 @@ def _train(
                 minimum=schedule.min_lr,
             )
             work = _augmented(config, batch)
-            result, stopped = engine.step(
-                list(engine.micro_batches(*work, micro)), rate, stop=bool(stop)
-            )
+            result, stopped = engine.step(work.split(micro), rate, stop=bool(stop))
             step += 1
             if not math.isfinite(result.loss):
                 raise FMError(
@@ -352,12 +348,12 @@ def _train(
     return _finish(config, folder, dataset, engine, state, step, seconds, device)
 
 
-def _augmented(config: RunConfig, batch: Any) -> tuple[Any, CounterRng]:
-    """Return the batch after augmentation, and its randomness."""
+def _augmented(config: RunConfig, batch: Any) -> MicroBatch:
+    """Return the batch after augmentation, with its randomness."""
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
-    return batch, rng
+    return MicroBatch.of(batch, rng)
 
 
 def _resume(folder: RunFolder, engine: Any) -> int:

@@ -4,7 +4,8 @@ A token covers a square of ground, `token_m` metres wide, and takes from every g
 the pixels inside that square at their native resolution: 120 m of Sentinel-2 are 12x12 pixels of
 the 10 m bands, 6x6 of the 20 m bands and 2x2 of the 60 m bands. Nothing is resampled. The
 modalities of one sensor and level (`s2l1c_10`, `s2l1c_20`, `s2l1c_60`) form one *group* with one
-set of tokens; other sensors bring token sets of their own.
+set of tokens; other sensors bring token sets of their own. `token_groups` arranges bands into
+other groups, such as SatMAE's three of Sentinel-2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fm.errors import UsageError
+from fm.errors import UsageError, suggest
 from fm.sensors import Band
 
 Bands = Mapping[str, tuple[Band, ...]]
@@ -30,13 +31,15 @@ class Member:
 
     Attributes:
         modality: its name.
-        bands: the bands, in channel order.
+        bands: the bands this member takes, in its own order.
         patch: pixels along one side of a token on this modality's grid.
+        channels: where the bands lie in the modality's array; None takes all in their order.
     """
 
     modality: str
     bands: tuple[Band, ...]
     patch: int
+    channels: tuple[int, ...] | None = None
 
     @property
     def values(self) -> int:
@@ -62,18 +65,13 @@ class Group:
             None when no modality of this group is present.
 
         Raises:
-            UsageError: an array has a wrong shape or the grids of the group do not agree.
+            UsageError: an array is not a whole number of tokens, or the grids do not agree.
         """
         found: dict[str, tuple[int, int]] = {}
         for member in self.members:
             x = pixels.get(member.modality)
             if x is None:
                 continue
-            if x.ndim != 4 or x.shape[1] != len(member.bands):
-                raise UsageError(
-                    f"{member.modality}: expected [B, {len(member.bands)}, H, W] for bands "
-                    f"{', '.join(b.name for b in member.bands)}; got {list(x.shape)}"
-                )
             height, width = x.shape[-2:]
             if height % member.patch or width % member.patch or not height or not width:
                 raise UsageError(
@@ -90,32 +88,79 @@ class Group:
         return next(iter(found.values()), None)
 
 
-def groups(bands: Bands, token_m: float | Mapping[str, float]) -> tuple[Group, ...]:
+def groups(
+    bands: Bands,
+    token_m: float | Mapping[str, float],
+    token_groups: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Group, ...]:
     """Arrange modalities into token groups.
 
     Args:
         bands: modality to its bands.
         token_m: ground size of a token in metres, one for all groups or one a group.
+        token_groups: group to band names; every band in exactly one group, whatever its grid.
+            None makes one group of each sensor and level.
 
     Raises:
         UsageError: no bands; a group without a size; a size that is not a whole number of
-            pixels; bands of one modality with different ground sampling distances.
+            pixels; bands of one modality with different ground sampling distances; a band in no
+            group, in two, or that is not there.
     """
     if not bands:
         raise UsageError("a model needs at least one modality; bands is empty")
-    names: dict[str, list[str]] = {}
-    for modality in bands:
-        names.setdefault(group_of(modality), []).append(modality)
-    if isinstance(token_m, Mapping) and (extra := set(token_m) - set(names)):
-        raise UsageError(f"token_m names {sorted(extra)}; the groups are {sorted(names)}")
+    chosen = _by_sensor(bands) if token_groups is None else _by_name(bands, token_groups)
+    if isinstance(token_m, Mapping) and (extra := set(token_m) - set(chosen)):
+        raise UsageError(f"token_m names {sorted(extra)}; the groups are {sorted(chosen)}")
     result = []
-    for name, modalities in names.items():
+    for name, parts in chosen.items():
         size = token_m.get(name) if isinstance(token_m, Mapping) else token_m
         if size is None or size <= 0:
             raise UsageError(f"token_m.{name} is missing: give the ground size of a token, metres")
-        members = tuple(Member(m, tuple(bands[m]), _patch(m, bands[m], size)) for m in modalities)
-        result.append(Group(name, float(size), members))
+        members = []
+        for modality, channels in parts.items():
+            own = tuple(bands[modality])
+            taken = own if channels is None else tuple(own[i] for i in channels)
+            members.append(Member(modality, taken, _patch(modality, taken, size), channels))
+        result.append(Group(name, float(size), tuple(members)))
     return tuple(result)
+
+
+Parts = dict[str, dict[str, tuple[int, ...] | None]]
+
+
+def _by_sensor(bands: Bands) -> Parts:
+    result: Parts = {}
+    for modality in bands:
+        result.setdefault(group_of(modality), {})[modality] = None
+    return result
+
+
+def _by_name(bands: Bands, token_groups: Mapping[str, Sequence[str]]) -> Parts:
+    where: dict[str, list[tuple[str, int]]] = {}
+    for modality, items in bands.items():
+        for channel, band in enumerate(items):
+            where.setdefault(band.name, []).append((modality, channel))
+    result: Parts = {}
+    used: set[str] = set()
+    for group, names in token_groups.items():
+        parts: dict[str, list[int]] = {}
+        for name in names:
+            if name not in where:
+                raise UsageError(f"token_groups.{group}: no band {name!r}; {suggest(name, where)}")
+            if len(where[name]) > 1:
+                raise UsageError(
+                    f"token_groups.{group}: band {name!r} is in several modalities "
+                    f"({', '.join(m for m, _ in where[name])}); leave one out"
+                )
+            if name in used:
+                raise UsageError(f"token_groups.{group}: band {name!r} is in two groups")
+            used.add(name)
+            modality, channel = where[name][0]
+            parts.setdefault(modality, []).append(channel)
+        result[group] = {modality: tuple(channels) for modality, channels in parts.items()}
+    if left := [name for name in where if name not in used]:
+        raise UsageError(f"token_groups: {', '.join(left)} in no group; put every band in one")
+    return result
 
 
 def _patch(modality: str, bands: Sequence[Band], token_m: float) -> int:

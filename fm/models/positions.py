@@ -1,7 +1,10 @@
-"""Fixed position codes."""
+"""Position codes."""
+
+import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def sincos_1d(width: int, x: Tensor) -> Tensor:
@@ -22,7 +25,14 @@ def sincos_1d(width: int, x: Tensor) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1).to(x.dtype)
 
 
-def sincos_2d(width: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+def sincos_2d(
+    width: int,
+    rows: int,
+    columns: int,
+    device: torch.device | None = None,
+    *,
+    step: float = 1.0,
+) -> Tensor:
     """Encode a token grid, the first half of the width for the column, the second for the row.
 
     He et al. (arXiv 2111.06377), whose order of the two halves this keeps.
@@ -32,10 +42,36 @@ def sincos_2d(width: int, rows: int, columns: int, device: torch.device | None =
         rows: grid height.
         columns: grid width.
         device: where to make it.
+        step: distance between neighbouring tokens. A model that knows metres sets it to the ratio
+            of the token's ground size to a reference (Reed et al., Scale-MAE, arXiv 2212.14532,
+            eq. 3 and 4), so that a code means a place on the ground whatever the resolution.
 
     Returns:
         `[rows * columns, width]` float32, row-major.
     """
     row = torch.arange(rows, dtype=torch.float32, device=device).repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float32, device=device).repeat(rows)
-    return torch.cat([sincos_1d(width // 2, column), sincos_1d(width // 2, row)], dim=1)
+    halves = [sincos_1d(width // 2, x * step) for x in (column, row)]
+    return torch.cat(halves, dim=1)
+
+
+def resized_positions(table: Tensor, rows: int, columns: int) -> Tensor:
+    """Fit a learned table of a square grid to the grid that comes in.
+
+    Args:
+        table: `[side^2, D]`, row-major.
+        rows: grid height.
+        columns: grid width.
+
+    Returns:
+        `[rows * columns, D]`; the table itself for its own grid, else interpolated bicubically
+        with antialiasing, as timm does.
+    """
+    side = math.isqrt(len(table))
+    if (rows, columns) == (side, side):
+        return table
+    image = table.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    image = functional.interpolate(
+        image, (rows, columns), mode="bicubic", antialias=True, align_corners=False
+    )
+    return image[0].flatten(1).T.to(table.dtype)

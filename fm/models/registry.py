@@ -1,30 +1,73 @@
 """Names and sizes of the backbones, and the one function that builds them."""
 
+import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fm.errors import UsageError, suggest
+from fm.models.backbone import Backbone
+from fm.models.inputs import Scaling
 from fm.models.layout import groups
-from fm.models.vit import Scaling, VisionTransformer
+from fm.models.vit import VisionTransformer
 from fm.normalize import Normalisation
 from fm.sensors import Band, Sensor, sensor_of_modality
 
 SIZES: dict[str, dict[str, int]] = {
-    "vit_nano": {"width": 128, "depth": 4, "heads": 4},
-    "vit_tiny": {"width": 192, "depth": 12, "heads": 3},
-    "vit_small": {"width": 384, "depth": 12, "heads": 6},
-    "vit_base": {"width": 768, "depth": 12, "heads": 12},
-    "vit_large": {"width": 1024, "depth": 24, "heads": 16},
-    "vit_huge": {"width": 1280, "depth": 32, "heads": 16},
-    "vit_giant": {"width": 1536, "depth": 40, "heads": 24},
+    "nano": {"width": 128, "depth": 4, "heads": 4},
+    "tiny": {"width": 192, "depth": 12, "heads": 3},
+    "small": {"width": 384, "depth": 12, "heads": 6},
+    "base": {"width": 768, "depth": 12, "heads": 12},
+    "large": {"width": 1024, "depth": 24, "heads": 16},
+    "huge": {"width": 1280, "depth": 32, "heads": 16},
+    "giant": {"width": 1536, "depth": 40, "heads": 24},
 }
 """Width, depth and heads. Tiny to large as in timm; huge and giant as SpectralEarth's table
 (arXiv 2408.08447); nano is ours, for two CPU cores."""
 
+_GIVEN = ("self", "groups", "bands", "normalisation", "scaling", "architecture")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Backbones of one kind.
+
+    Attributes:
+        kind: the class, built as `kind(groups, bands=, normalisation=, scaling=, **options)`.
+        sizes: name of each size to the options it stands for.
+        help: one line.
+    """
+
+    kind: type[Backbone]
+    sizes: Mapping[str, Mapping[str, Any]]
+    help: str
+
+    @property
+    def options(self) -> list[str]:
+        """The arguments that are this family's own."""
+        return [name for name in inspect.signature(self.kind).parameters if name not in _GIVEN]
+
+
+FAMILIES: dict[str, Family] = {
+    "vit": Family(VisionTransformer, SIZES, "ViT on native-grid tokens"),
+}
+
 
 def list_models() -> list[str]:
     """List the names `create_model` knows."""
-    return list(SIZES)
+    return [f"{family}_{size}" for family, item in FAMILIES.items() for size in item.sizes]
+
+
+def family_of(name: str) -> tuple[Family, Mapping[str, Any]]:
+    """Return the family of a model name and the options of its size.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    if name not in list_models():
+        raise UsageError(f"there is no model {name!r}; {suggest(name, list_models())}")
+    family, _, size = name.rpartition("_")
+    return FAMILIES[family], FAMILIES[family].sizes[size]
 
 
 def create_model(
@@ -32,14 +75,11 @@ def create_model(
     *,
     bands: Sensor | Sequence[Band] | Mapping[str, Sequence[Band]],
     token_m: float | Mapping[str, float] | None = None,
-    tokenizer: str | Mapping[str, str] = "linear",
+    token_groups: Mapping[str, Sequence[str]] | None = None,
     normalisation: Mapping[str, Normalisation] | None = None,
     scaling: Scaling | None = None,
-    width: int | None = None,
-    depth: int | None = None,
-    heads: int | None = None,
-    mlp_ratio: float = 4.0,
-) -> VisionTransformer:
+    **options: Any,
+) -> Backbone:
     """Build a backbone with fresh weights.
 
     Args:
@@ -47,29 +87,19 @@ def create_model(
         bands: what the model takes: modality to bands, or the bands of one sensor.
         token_m: ground size of a token in metres, one for all groups or one a group; 12 pixels of
             the finest grid when None.
-        tokenizer: `"linear"` or `"spectral_adapter"`, one for all groups or one a group.
+        token_groups: group to band names, where a group is not one sensor and level.
         normalisation: modality to its normalisation in physical units; the identity when None.
         scaling: modality to (scale, offset) of stored integers; the sensor table's when None.
-        width: overrides the size's D.
-        depth: overrides the number of blocks.
-        heads: overrides the number of heads.
-        mlp_ratio: hidden width of the MLPs over D.
+        options: arguments of the family's class, such as `tokenizer=` of `VisionTransformer`; None
+            is as if not given.
 
     Raises:
-        UsageError: an unknown name, band, group or tokenizer, or sizes that do not fit.
+        UsageError: an unknown name, band, group, tokenizer or option, or sizes that do not fit.
     """
-    if name not in SIZES:
-        raise UsageError(f"there is no model {name!r}; {suggest(name, SIZES)}")
+    family, size = family_of(name)
     by_modality = _by_modality(bands)
     finest = min((b.gsd_m for items in by_modality.values() for b in items), default=0.0)
-    made = groups(by_modality, token_m if token_m is not None else 12 * finest)
-    names = [group.name for group in made]
-    if isinstance(tokenizer, Mapping):
-        if wrong := set(tokenizer) ^ set(names):
-            raise UsageError(f"tokenizer must name exactly {names}; check {sorted(wrong)}")
-        tokenizers = dict(tokenizer)
-    else:
-        tokenizers = dict.fromkeys(names, tokenizer)
+    made = groups(by_modality, token_m if token_m is not None else 12 * finest, token_groups)
     for what, given in (("normalisation", normalisation), ("scaling", scaling)):
         if given is not None and set(given) != set(by_modality):
             raise UsageError(f"{what} names {sorted(given)}; the modalities: {sorted(by_modality)}")
@@ -78,25 +108,22 @@ def create_model(
         scaling = {m: (s.scale, s.offset) for m, s in sensors.items()}
     if normalisation is None:
         normalisation = {m: Normalisation.identity(len(b)) for m, b in by_modality.items()}
-    size = {
-        key: value if value is not None else SIZES[name][key]
-        for key, value in (("width", width), ("depth", depth), ("heads", heads))
-    }
+    if wrong := sorted(set(options) - set(family.options)):
+        raise UsageError(f"{name} has no option {wrong[0]!r}; {suggest(wrong[0], family.options)}")
+    chosen = {**size, **{key: value for key, value in options.items() if value is not None}}
     architecture: dict[str, Any] = {
         "name": name,
         "token_m": {group.name: group.token_m for group in made},
-        "tokenizer": tokenizers,
-        "mlp_ratio": mlp_ratio,
-        **size,
+        **({} if token_groups is None else {"token_groups": _plain(token_groups)}),
+        **{key: _plain(value) for key, value in chosen.items()},
     }
-    return VisionTransformer(
+    return family.kind(
         made,
-        tokenizers=tokenizers,
+        bands=by_modality,
         normalisation=normalisation,
         scaling=scaling,
-        mlp_ratio=mlp_ratio,
         architecture=architecture,
-        **size,
+        **chosen,
     )
 
 
@@ -105,7 +132,7 @@ def rebuild(
     bands: Mapping[str, Sequence[Band]],
     normalisation: Mapping[str, Normalisation],
     scaling: Scaling,
-) -> VisionTransformer:
+) -> Backbone:
     """Build the backbone that a card describes, with fresh weights."""
     options = dict(architecture)
     return create_model(
@@ -115,6 +142,15 @@ def rebuild(
         scaling=scaling,
         **options,
     )
+
+
+def _plain(value: Any) -> Any:
+    """Turn mappings and sequences into what JSON gives back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _by_modality(

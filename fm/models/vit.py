@@ -1,100 +1,130 @@
-"""The Vision Transformer trunk and what a user calls: `encode`."""
+"""The Vision Transformer trunk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.models.backbone import Backbone
+from fm.models.embed import PatchEmbed
+from fm.models.features import Features, pool
+from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group
-from fm.models.patch_embed import PatchEmbed
-from fm.models.positions import sincos_2d
+from fm.models.metadata import MetadataTokens
+from fm.models.positions import resized_positions, sincos_1d, sincos_2d
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
-if TYPE_CHECKING:
-    from fm.card import Card
 
-Scaling = Mapping[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a model says about a batch.
-
-    Attributes:
-        tokens: `[B, N, D]`, the groups one after the other, row-major inside a group.
-        pooled: `[B, D]`, the mean of the valid tokens.
-        grid: group to its token grid (rows, columns), in the order of `tokens`.
-        hidden: the tokens after each block, when asked for.
-        mask: `[B, N]` bool, False for tokens that had no valid pixel; None when all are valid.
-    """
-
-    tokens: Tensor
-    pooled: Tensor
-    grid: dict[str, tuple[int, int]]
-    hidden: tuple[Tensor, ...] = ()
-    mask: Tensor | None = None
-
-
-class VisionTransformer(nn.Module):
+class VisionTransformer(Backbone):
     """A ViT (Dosovitskiy et al., arXiv 2010.11929) on native-grid tokens.
 
-    The trunk's state-dict keys are timm's (`cls_token`, `blocks.{i}...`, `norm`). Positions are
-    fixed 2-D sine-cosine codes of the token grid (He et al., arXiv 2111.06377, appendix A), made
-    for whatever grid comes in. A learned code tells the groups apart when there are several.
+    The trunk's state-dict keys are timm's (`cls_token`, `blocks.{i}...`, `norm`).
 
     Args:
         groups: the token groups, see `fm.models.layout`.
-        tokenizers: group to `"linear"` or `"spectral_adapter"`.
+        bands: modality to its bands.
         normalisation: modality to its normalisation, in physical units.
         scaling: modality to (scale, offset) of its stored integers.
         width: D.
         depth: number of blocks.
         heads: attention heads; must divide `width`.
         mlp_ratio: hidden width of the MLP over D.
-        architecture: the arguments of `fm.create_model`, stored in the card.
+        tokenizer: a name of `fm.models.embed.TOKENIZERS`, one for all groups or one a group.
+        tokenizer_options: arguments of the tokenizer; with one a group, group to arguments.
+        positions: `sincos`, fixed 2-D codes of the token grid (He et al., arXiv 2111.06377,
+            appendix A), made for whatever grid comes in; `metres`, the same at the token's place on
+            the ground over `reference_m` (Scale-MAE, arXiv 2212.14532, eq. 4), so that images of
+            other sampling distances may come in; `learned`, a table resized to the grid.
+        reference_m: ground distance that counts as one step of `metres`.
+        grid: tokens along one side of the learned table.
+        group_code_width: None adds a learned code to the tokens of each group when there are
+            several; a number makes that many last channels of the position code a fixed code of
+            the group instead (SatMAE, Cong et al., arXiv 2207.08051, section 3.3).
+        metadata: tokens for `lonlat`, `time`, seen by the others and left out of the features.
+        pooling: `mean` of the valid tokens, or the class token.
+        pre_pool_norm: True is timm's `fc_norm`: tokens are averaged first and normalised then.
+        layer_scale: initial value of LayerScale; None leaves it out.
+        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
         groups: Sequence[Group],
         *,
-        tokenizers: Mapping[str, str],
+        bands: Mapping[str, tuple[Band, ...]],
         normalisation: Mapping[str, Normalisation],
         scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
         mlp_ratio: float = 4.0,
+        tokenizer: str | Mapping[str, str] = "linear",
+        tokenizer_options: Mapping[str, Any] | None = None,
+        positions: Literal["sincos", "metres", "learned"] = "sincos",
+        reference_m: float = 120.0,
+        grid: int | None = None,
+        group_code_width: int | None = None,
+        metadata: Sequence[str] = (),
+        pooling: Literal["mean", "cls"] = "mean",
+        pre_pool_norm: bool = False,
+        layer_scale: float | None = None,
         architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            groups,
+            bands=bands,
+            normalisation=normalisation,
+            scaling=scaling,
+            architecture=architecture,
+        )
         if width % heads or width % 4:
             raise UsageError(f"width {width} must be a multiple of 4 and of heads {heads}")
-        self.groups = {group.name: group for group in groups}
+        _one_of("positions", positions, ("sincos", "metres", "learned"))
+        _one_of("pooling", pooling, ("mean", "cls"))
+        names = [group.name for group in groups]
+        kinds = _a_group("tokenizer", tokenizer, names)
+        options: Mapping[str, Any] = tokenizer_options or {}
+        if isinstance(tokenizer, str):
+            options = dict.fromkeys(names, options)
+        elif wrong := sorted(set(options) - set(names)):
+            raise UsageError(f"tokenizer_options must name groups of {names}; check {wrong}")
         self.width, self.depth = width, depth
-        self.architecture = dict(architecture or {})
-        self.card: Card | None = None
+        self.positions, self.reference_m = positions, reference_m
+        self.metric = positions == "metres"
+        self.pooling, self.pre_pool_norm = pooling, pre_pool_norm
         self.patch_embed = nn.ModuleDict(
-            {
-                g.name: PatchEmbed(g, width, tokenizers[g.name], normalisation, scaling)
-                for g in groups
-            }
+            {g.name: PatchEmbed(g, width, kinds[g.name], options.get(g.name)) for g in groups}
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.group_embed = nn.ParameterDict()
-        if len(self.groups) > 1:
+        self.group_code_width = group_code_width
+        if group_code_width is None and len(self.groups) > 1:
             self.group_embed.update(
                 {name: nn.Parameter(torch.zeros(1, 1, width)) for name in self.groups}
             )
+        if group_code_width is not None and (
+            group_code_width % 2 or (width - group_code_width) % 4 or group_code_width >= width
+        ):
+            raise UsageError(
+                f"group_code_width {group_code_width} must be even, below width {width}, and leave "
+                f"a multiple of 4"
+            )
+        self.pos_embed: nn.Parameter | None = None
+        if positions == "learned":
+            if grid is None or group_code_width is not None:
+                raise UsageError("positions learned needs grid and takes no group_code_width")
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.metadata = MetadataTokens(tuple(metadata), width) if metadata else None
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth)
+            Block(width, heads, mlp_ratio, qkv_bias=True, init_values=layer_scale, norm_layer=norm)
+            for _ in range(depth)
         )
         self.norm = norm(width)
         self.apply(_init_weights)
@@ -102,66 +132,85 @@ class VisionTransformer(nn.Module):
         for code in self.group_embed.values():
             nn.init.normal_(code, std=0.02)
 
-    @property
-    def bands(self) -> dict[str, tuple[Band, ...]]:
-        """Modality to the bands the model takes, in channel order."""
-        return {m.modality: m.bands for g in self.groups.values() for m in g.members}
-
-    @property
-    def normalisation(self) -> dict[str, Normalisation]:
-        """Modality to its normalisation (physical units)."""
-        return {k: v for g in self.groups for k, v in self.embedding(g).normalisation.items()}
-
-    @property
-    def scaling(self) -> dict[str, tuple[float, float]]:
-        """Modality to (scale, offset) of stored integers."""
-        return {k: v for g in self.groups for k, v in self.embedding(g).scaling.items()}
-
     def embedding(self, group: str) -> PatchEmbed:
         """Return what makes the tokens of a group."""
         return cast(PatchEmbed, self.patch_embed[group])
 
-    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-        """Return the token grid of each group that is present.
+    def takes_other_bands(self, modality: str) -> bool:
+        """Say whether every tokenizer of a modality is a function of the band list."""
+        members = [
+            self.embedding(name).member_tokenizer(modality)
+            for name, group in self.groups.items()
+            for m in group.members
+            if m.modality == modality and m.channels is None
+        ]
+        return bool(members) and all(tokenizer.flexible for tokenizer in members)
 
-        Raises:
-            UsageError: a modality the model does not know, no known one, or sizes that do not
-                fit its tokens.
-        """
-        unknown = sorted(set(pixels) - set(self.bands))
-        if unknown:
-            raise UsageError(
-                f"the model does not take {', '.join(unknown)}; it takes {', '.join(self.bands)}"
-            )
-        grids = {name: group.grid(pixels) for name, group in self.groups.items()}
-        present = {name: grid for name, grid in grids.items() if grid is not None}
-        if not present:
-            raise UsageError(f"no pixels given; the model takes {', '.join(self.bands)}")
-        return present
+    @property
+    def prefix_count(self) -> int:
+        """Number of tokens in front of the image's: the class token and the metadata."""
+        return 1 + (len(self.metadata.kinds) if self.metadata is not None else 0)
 
-    def embed(
-        self,
-        pixels: Mapping[str, Tensor],
-        keep: Mapping[str, Tensor] | None = None,
-        valid: Mapping[str, Tensor] | None = None,
-        scaling: Scaling | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Make positioned tokens of all groups.
+    def position_codes(self, inputs: Inputs, width: int | None = None) -> dict[str, Tensor]:
+        """Return fixed codes of all tokens of each present group, for a decoder or for itself.
 
         Args:
-            pixels: modality to `[B, C, H, W]`.
-            keep: group to `[B, K]` tokens to keep; None keeps all.
-            valid: modality to `[B, H, W]` bool.
-            scaling: overrides of the model's own.
+            inputs: the batch.
+            width: D of the codes; the model's own when None.
 
         Returns:
-            tokens `[B, sum K, D]` and validity `[B, sum K]` (or None).
+            group to `[N, width]` float32.
+        """
+        width = self.width if width is None else width
+        device = next(iter(inputs.pixels.values())).device
+        code = self.group_code_width
+        share = 0 if code is None else 2 * round(code * width / self.width / 2)
+        share += (width - share) % 4
+        result = {}
+        for number, name in enumerate(self.groups):
+            grid = self.groups[name].grid(inputs.pixels)
+            if grid is None:
+                continue
+            made = sincos_2d(width - share, *grid, device=device, step=self._step(name, inputs))
+            if share:
+                index = torch.full((len(made),), float(number), device=device)
+                made = torch.cat([made, sincos_1d(share, index)], dim=1)
+            result[name] = made
+        return result
+
+    def _step(self, group: str, inputs: Inputs) -> float:
+        if self.positions != "metres":
+            return 1.0
+        steps = set()
+        for member in self.groups[group].members:
+            if member.modality in inputs.pixels:
+                own = member.bands[0].gsd_m
+                metres = (inputs.gsd or {}).get(member.modality, own)
+                steps.add(self.groups[group].token_m * metres / own / self.reference_m)
+        if len(steps) > 1:
+            raise UsageError(f"{group}: the given gsd of its modalities disagree; scale all alike")
+        return steps.pop()
+
+    def embed(
+        self, inputs: Inputs, keep: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Make positioned tokens of all present groups.
+
+        Args:
+            inputs: the batch.
+            keep: group to `[B, K]` tokens to keep; None keeps all.
+
+        Returns:
+            tokens `[B, sum K, D]` and validity `[B, sum K]` (None when no mask was given).
         """
         tokens, masks = [], []
-        for name, grid in self.grids(pixels).items():
+        table = self.pos_embed
+        codes = self.position_codes(inputs) if table is None else {}
+        for name, grid in self.grids(inputs.pixels).items():
             index = keep[name] if keep is not None else None
-            made, mask = self.embedding(name)(pixels, index, valid, scaling)
-            code = sincos_2d(self.width, *grid, device=made.device).to(made.dtype)
+            made, mask = self.embedding(name)(inputs, index)
+            code = codes[name] if table is None else resized_positions(table[0, 1:], *grid)
+            code = code.to(made.dtype)
             made = made + (code[index] if index is not None else code)
             if name in self.group_embed:
                 made = made + self.group_embed[name]
@@ -169,130 +218,71 @@ class VisionTransformer(nn.Module):
                 mask = torch.ones(made.shape[:2], dtype=torch.bool, device=made.device)
             tokens.append(made)
             masks.append(mask)
-        return torch.cat(tokens, dim=1), torch.cat(masks, dim=1) if valid else None
+        valid = torch.cat(masks, dim=1) if inputs.valid else None
+        return torch.cat(tokens, dim=1), valid
+
+    def prefix(self, inputs: Inputs) -> Tensor:
+        """Return the class token and the metadata tokens: `[B, prefix_count, D]`."""
+        first: Tensor = self.cls_token
+        if self.pos_embed is not None:
+            first = first + self.pos_embed[:, :1]
+        first = first.expand(inputs.size, -1, -1)
+        if self.metadata is None:
+            return first
+        values = {"lonlat": inputs.lonlat, "time": inputs.time}
+        return torch.cat([first, self.metadata(values, inputs.size)], dim=1)
 
     def trunk(
-        self, tokens: Tensor, mask: Tensor | None = None, hidden: bool = False
+        self, prefix: Tensor, tokens: Tensor, mask: Tensor | None = None, hidden: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the blocks.
+        """Run the blocks and the final norm.
 
         Args:
+            prefix: `[B, P, D]`, see `prefix`.
             tokens: `[B, N, D]`.
             mask: `[B, N]` bool; False tokens are seen by no other token.
             hidden: also return the output of each block.
 
         Returns:
-            `[B, 1 + N, D]` after the final norm, the class token first, and the hidden outputs.
+            `[B, P + N, D]`, and the hidden outputs (before the norm).
         """
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        x = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
         attend = None
         if mask is not None:
-            attend = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)[:, None, None, :]
+            front = mask.new_ones(len(mask), prefix.shape[1])
+            attend = torch.cat([front, mask], dim=1)[:, None, None, :]
         outputs = []
         for block in self.blocks:
             x = block(x, attn_mask=attend)
             if hidden:
                 outputs.append(x)
-        return self.norm(x), tuple(outputs)
+        return (x if self.pre_pool_norm else self.norm(x)), tuple(outputs)
 
-    def encode(
-        self,
-        pixels: Mapping[str, Tensor],
-        *,
-        bands: Mapping[str, Sequence[Band | str]] | None = None,
-        valid: Mapping[str, Tensor] | None = None,
-        lonlat: Tensor | None = None,
-        time: Tensor | None = None,
-        gsd: Mapping[str, float] | None = None,
-        scaling: Scaling | None = None,
-        hidden: bool = False,
-    ) -> Features:
-        """Encode images.
-
-        Args:
-            pixels: modality to `[B, C, H, W]`. Integer tensors are stored numbers and are scaled
-                with the model's (or the given) scale and offset; floating ones are physical
-                already (reflectance as a fraction, dB).
-            bands: modality to the bands of the channels as given; they are put into the model's
-                order by name. None says that they are in the model's order.
-            valid: modality to `[B, H, W]` bool; invalid pixels are not used and tokens without a
-                valid pixel are left out of attention and pooling.
-            lonlat: `[B, 2]` degrees; this architecture does not use it.
-            time: `[B]` seconds since 1970 UTC; this architecture does not use it.
-            gsd: modality to metres; must be the model's own when given.
-            scaling: modality to (scale, offset) of integer pixels, where it is not the model's.
-            hidden: also return the tokens after each block.
-
-        Raises:
-            UsageError: modalities, bands, sizes or sampling distance do not fit the model.
-        """
-        del lonlat, time
-        self._check_gsd(gsd)
-        pixels = self._in_order(pixels, bands)
-        grid = self.grids(pixels)
-        tokens, mask = self.embed(pixels, valid=valid, scaling=scaling)
-        out, outputs = self.trunk(tokens, mask, hidden)
+    def _encode(self, inputs: Inputs, hidden: bool) -> Features:
+        tokens, mask = self.embed(inputs)
+        out, outputs = self.trunk(self.prefix(inputs), tokens, mask, hidden)
+        front = self.prefix_count
+        pooled = pool(out[:, front:], mask) if self.pooling == "mean" else out[:, 0].float()
         return Features(
-            tokens=out[:, 1:],
-            pooled=pool(out[:, 1:], mask),
-            grid=grid,
-            hidden=tuple(x[:, 1:] for x in outputs),
+            tokens=out[:, front:],
+            pooled=self.norm(pooled) if self.pre_pool_norm else pooled,
+            grid=self.grids(inputs.pixels),
+            hidden=tuple(x[:, front:] for x in outputs),
             mask=mask,
         )
 
-    def forward(self, pixels: Mapping[str, Tensor], **options: Any) -> Features:
-        """Same as `encode`."""
-        return self.encode(pixels, **options)
 
-    def _check_gsd(self, gsd: Mapping[str, float] | None) -> None:
-        for modality, metres in (gsd or {}).items():
-            own = {band.gsd_m for band in self.bands.get(modality, ())}
-            if own and own != {metres}:
-                raise UsageError(
-                    f"{modality}: pixels of {metres:g} m, the model takes {own.pop():g} m; "
-                    f"resample them first"
-                )
-
-    def _in_order(
-        self, pixels: Mapping[str, Tensor], bands: Mapping[str, Sequence[Band | str]] | None
-    ) -> dict[str, Tensor]:
-        result = dict(pixels)
-        for modality, given in (bands or {}).items():
-            if modality not in self.bands or modality not in pixels:
-                continue
-            have = [band if isinstance(band, str) else band.name for band in given]
-            want = [band.name for band in self.bands[modality]]
-            if have == want:
-                continue
-            if len(set(have)) != len(have) or len(have) != pixels[modality].shape[1]:
-                raise UsageError(
-                    f"{modality}: {pixels[modality].shape[1]} channels with the band list "
-                    f"{', '.join(have)}; name each channel once"
-                )
-            missing = [name for name in want if name not in have]
-            extra = [name for name in have if name not in want]
-            if missing or extra:
-                raise UsageError(
-                    f"{modality}: the bands do not match the model's: "
-                    f"missing {', '.join(missing) or 'none'}; "
-                    f"not known {', '.join(extra) or 'none'}; "
-                    f"give the model's bands or adapt it with fm.adapt.to_bands"
-                )
-            order = [have.index(name) for name in want]
-            result[modality] = pixels[modality][:, order]
-        return result
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name}={value!r}: give one of {', '.join(known)}")
 
 
-def pool(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Average tokens `[B, N, D]` over the valid ones (mask `[B, N]`), in float32: `[B, D]`.
-
-    A sample without any valid token pools to zeros.
-    """
-    tokens = tokens.float()
-    if mask is None:
-        return tokens.mean(dim=1)
-    weight = mask.float()[..., None]
-    return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+def _a_group(what: str, given: str | Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    if isinstance(given, str):
+        return dict.fromkeys(names, given)
+    if wrong := set(given) ^ set(names):
+        raise UsageError(f"{what} must name exactly {list(names)}; check {sorted(wrong)}")
+    return dict(given)
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """The objectives, found by the `kind` of their config."""
 
 from fm.errors import UsageError
-from fm.models import VisionTransformer
+from fm.models import Backbone
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, MAEConfig
 
@@ -9,7 +9,7 @@ ObjectiveConfig = MAEConfig
 """The union of all objective configs, told apart by `kind`."""
 
 
-def build_objective(config: ObjectiveConfig, backbone: VisionTransformer) -> Objective:
+def build_objective(config: ObjectiveConfig, backbone: Backbone) -> Objective:
     """Build the objective a config describes around a backbone."""
     if isinstance(config, MAEConfig):
         return MAE(backbone, config)

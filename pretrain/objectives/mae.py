@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fm.config import Config
 from fm.errors import UsageError
-from fm.models import VisionTransformer
-from fm.models.positions import sincos_2d
+from fm.models import Inputs, VisionTransformer
+from fm.models.backbone import Backbone
 from fm.rng import CounterRng
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
 from pretrain.objectives.decoders import DECODERS
@@ -102,8 +102,14 @@ class MAE(Objective):
         config: see `MAEConfig`.
     """
 
-    def __init__(self, backbone: VisionTransformer, config: MAEConfig) -> None:
+    backbone: VisionTransformer
+
+    def __init__(self, backbone: Backbone, config: MAEConfig) -> None:
         super().__init__()
+        if not isinstance(backbone, VisionTransformer):
+            raise UsageError(
+                f"objective mae needs a ViT, the model is {backbone.architecture.get('name')}"
+            )
         settings = config.decoder
         if settings.kind == "joint" and settings.predict < 1:
             raise UsageError(
@@ -163,21 +169,19 @@ class MAE(Objective):
 
     def _predict(
         self,
-        batch: ObjectiveBatch,
+        inputs: Inputs,
         keep: Mapping[str, Tensor],
         predict: Mapping[str, Tensor],
     ) -> dict[str, dict[str, Tensor]]:
         """Predict patches: group to modality to `[B, M, C, p, p]`."""
-        tokens, _ = self.backbone.embed(batch.pixels, keep=keep, scaling=batch.scaling)
-        encoded, _ = self.backbone.trunk(tokens)
+        tokens, mask = self.backbone.embed(inputs, keep=keep)
+        prefix = self.backbone.prefix(inputs)
+        encoded, _ = self.backbone.trunk(prefix, tokens, mask)
         context = self.decoder_embed(encoded)
-        grids = self.backbone.grids(batch.pixels)
-        codes = {
-            name: sincos_2d(self.config.decoder.width, *grid, device=context.device)
-            for name, grid in grids.items()
-        }
-        # the class token comes first and has no place on the ground
-        placed = [torch.zeros_like(context[:, :1])]
+        grids = self.backbone.grids(inputs.pixels)
+        codes = self.backbone.position_codes(inputs, self.config.decoder.width)
+        # the class and metadata tokens come first and have no place on the ground
+        placed = [torch.zeros_like(context[:, : prefix.shape[1]])]
         placed += [codes[name][keep[name]] + self.group_code[name] for name in grids]
         context = context + torch.cat(placed, dim=1).to(context.dtype)
         queries = torch.cat(
@@ -195,7 +199,7 @@ class MAE(Objective):
                     w=member.patch,
                 )
                 for member in self.backbone.groups[name].members
-                if member.modality in batch.pixels
+                if member.modality in inputs.pixels
             }
         return result
 
@@ -210,15 +214,14 @@ class MAE(Objective):
             the sum over samples and predicted tokens of weight times `token_loss`, and the same
             for each group among the metrics.
         """
+        inputs = self.inputs(batch)
         keep, predict = self.masks(batch.pixels, rng, self.config.decoder.predict)
-        predicted = self._predict(batch, keep, predict)
+        predicted = self._predict(inputs, keep, predict)
         total = batch.weight.new_zeros(())
         metrics: dict[str, Tensor] = {}
         with torch.autocast(batch.weight.device.type, enabled=False):
             for name, parts in predicted.items():
-                target = self.backbone.embedding(name).patches(
-                    batch.pixels, predict[name], batch.scaling
-                )
+                target = self.backbone.embedding(name).patches(inputs, predict[name])
                 if self.config.target == "token":
                     target = {m: normalise_target(t) for m, t in target.items()}
                 losses = token_loss(parts, target) * batch.weight[:, None]
@@ -231,12 +234,13 @@ class MAE(Objective):
     @torch.no_grad()
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct every masked token and put the predictions into the image."""
+        inputs = self.inputs(batch)
         keep, predict = self.masks(batch.pixels, rng, 1.0)
-        predicted = self._predict(batch, keep, predict)
+        predicted = self._predict(inputs, keep, predict)
         samples: list[list[Panel]] = [[] for _ in range(len(batch.weight))]
         for name, parts in predicted.items():
             grid = self.backbone.grids(batch.pixels)[name]
-            whole = self.backbone.embedding(name).patches(batch.pixels, None, batch.scaling)
+            whole = self.backbone.embedding(name).patches(inputs, None)
             rows = torch.arange(len(batch.weight), device=batch.weight.device)[:, None]
             for modality, patches in parts.items():
                 truth = whole[modality]

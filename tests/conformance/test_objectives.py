@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pretrain.engine import MicroBatch
+from fm.models import Inputs
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, normalise_target
 from tests.pretrain.batches import mae, s2_batch
@@ -53,10 +53,10 @@ def test_a_perfect_prediction_has_no_loss(
     """Predictions cut from the image at the predicted tokens meet their own targets."""
     assert isinstance(objective, MAE)
 
-    def perfect(batch: MicroBatch, keep: dict, predict: dict) -> dict:
+    def perfect(inputs: Inputs, keep: dict, predict: dict) -> dict:
         made = {}
         for name, index in predict.items():
-            truth = objective.backbone.embedding(name).patches(batch.pixels, None)
+            truth = objective.backbone.embedding(name).patches(inputs, None)
             rows = torch.arange(len(index))[:, None]
             cut = {m: x[rows, index] for m, x in truth.items()}
             if objective.config.target == "token":

@@ -9,8 +9,9 @@ import torch
 import fm
 from fm.errors import UsageError
 from fm.models import create_model
+from fm.models.embed import SpectralAdapter
+from fm.models.embed.patches import gather_patches, to_physical
 from fm.models.layout import groups
-from fm.models.patch_embed import SpectralAdapter, gather_patches, to_physical
 from fm.models.positions import sincos_2d
 from fm.normalize import Normalisation
 from fm.sensors import sensor
@@ -161,7 +162,9 @@ def test_spectral_adapter_has_the_published_size_and_mixes_no_pixels() -> None:
     patches = torch.randn(1, 3, 200, 2, 2)
     changed = patches.clone()
     changed[0, 1, :, 1, 1] += 1
-    difference = (adapter(patches) - adapter(changed)).abs().amax(dim=2)[0]
+    difference = (
+        (adapter(patches, member.bands) - adapter(changed, member.bands)).abs().amax(dim=2)[0]
+    )
     assert difference[1] > 1e-4
     assert difference[[0, 2]].max() == 0
     with pytest.raises(UsageError, match="at least 75"):

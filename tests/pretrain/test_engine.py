@@ -59,7 +59,7 @@ def test_accumulation_does_not_change_the_step(device: torch.device) -> None:
     whole.weight[1] = 0.0  # unequal micro-batch weights: a mean of means would be wrong
     first, _ = engine_of(one, device).step([whole], 1e-3, stop=False)
     split = engine_of(four, device, micro_batch=1, accumulate=4)
-    parts = list(split.micro_batches(whole, whole.rng, 1))
+    parts = whole.split(1)
     second, _ = split.step(parts, 1e-3, stop=False)
     assert first.loss == pytest.approx(second.loss, rel=1e-6)
     assert first.weight == second.weight == 3 * 12

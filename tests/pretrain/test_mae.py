@@ -63,7 +63,7 @@ def test_loss_depends_on_visible_input_and_on_masked_targets_only(decoder: str) 
     batch = s2_batch(2)
     pixels = {m: (x.float() * 1e-4).requires_grad_() for m, x in batch.pixels.items()}
     keep, predict = objective.masks(pixels, batch.rng, 1.0)
-    predicted = objective._predict(replace(batch, pixels=pixels), keep, predict)
+    predicted = objective._predict(objective.inputs(replace(batch, pixels=pixels)), keep, predict)
     sum(p.sum() for p in predicted["s2l1c"].values()).backward()
     gradient = pixels["s2l1c_10"].grad
     touched = gradient.abs().amax(dim=1).reshape(2, 4, 12, 4, 12).amax(dim=(2, 4)).flatten(1) > 0
@@ -75,7 +75,7 @@ def test_visible_tokens_are_no_target() -> None:
     objective = mae(target="pixel").eval()
     batch = s2_batch(1)
     keep, _ = objective.masks(batch.pixels, batch.rng, 1.0)
-    predicted = objective._predict(batch, keep, {"s2l1c": keep["s2l1c"]})
+    predicted = objective._predict(objective.inputs(batch), keep, {"s2l1c": keep["s2l1c"]})
     base = objective(batch, batch.rng).loss_sum
     # moving the bias of a head changes the loss through masked tokens only
     assert base.requires_grad
@@ -118,7 +118,9 @@ def test_decoder_tells_positions_apart(decoder: str) -> None:
     objective = mae(decoder={"kind": decoder}).eval()
     batch = s2_batch(1)
     keep, predict = objective.masks(batch.pixels, batch.rng, 1.0)
-    made = objective._predict(batch, keep, predict)["s2l1c"]["s2l1c_10"][0].flatten(1)
+    made = objective._predict(objective.inputs(batch), keep, predict)["s2l1c"]["s2l1c_10"][
+        0
+    ].flatten(1)
     distance = torch.cdist(made, made) + torch.eye(len(made))
     assert distance.min() > 1e-4
 
@@ -127,8 +129,10 @@ def test_cross_decoder_predictions_do_not_depend_on_each_other() -> None:
     objective = mae().eval()
     batch = s2_batch(1)
     keep, predict = objective.masks(batch.pixels, batch.rng, 1.0)
-    whole = objective._predict(batch, keep, predict)["s2l1c"]["s2l1c_20"]
-    few = objective._predict(batch, keep, {"s2l1c": predict["s2l1c"][:, :3]})["s2l1c"]["s2l1c_20"]
+    whole = objective._predict(objective.inputs(batch), keep, predict)["s2l1c"]["s2l1c_20"]
+    few = objective._predict(objective.inputs(batch), keep, {"s2l1c": predict["s2l1c"][:, :3]})[
+        "s2l1c"
+    ]["s2l1c_20"]
     assert torch.allclose(whole[:, :3], few, atol=1e-6)
     with pytest.raises(UsageError, match="kind=cross"):
         mae(decoder={"kind": "joint", "predict": 0.5})

@@ -25,7 +25,7 @@ def config_file(tmp_path: Path, dataset: Path, **changes: object) -> Path:
         "out": str(tmp_path / "run"),
         "seed": 1,
         "data": {"path": str(dataset), "batch_size": 8},
-        "model": {"name": "vit_nano", "depth": 1, "token_m": 60},
+        "model": {"name": "vit_nano", "token_m": 60, "options": {"depth": 1}},
         "objective": {"kind": "mae", "decoder": {"width": 32, "depth": 1, "heads": 2}},
         "optimizer": {"lr": 1e-3, "clip": 1.0},
         "engine": {"precision": "fp32"},

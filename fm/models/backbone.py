@@ -1,0 +1,251 @@
+"""What every backbone is: bands in, features out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fm.errors import UsageError
+from fm.models.features import Features
+from fm.models.inputs import Inputs, Scaling, normalisation_at
+from fm.models.layout import Group
+from fm.normalize import Normalisation
+from fm.sensors import Band
+
+if TYPE_CHECKING:
+    from fm.card import Card
+
+
+class Backbone(nn.Module, ABC):
+    """Base of the backbones.
+
+    Args:
+        groups: the token groups, see `fm.models.layout`.
+        bands: modality to its bands, in channel order.
+        normalisation: modality to its normalisation, in physical units.
+        scaling: modality to (scale, offset) of its stored integers.
+        architecture: the arguments of `fm.create_model`, stored in the card.
+
+    Attributes:
+        width: D of the tokens.
+        metric: positions are in metres, so that images of another sampling distance may be given.
+    """
+
+    width: int
+    metric: bool = False
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        bands: Mapping[str, tuple[Band, ...]],
+        normalisation: Mapping[str, Normalisation],
+        scaling: Scaling,
+        architecture: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.groups = {group.name: group for group in groups}
+        self.bands = dict(bands)
+        self.normalisation = dict(normalisation)
+        self.scaling = dict(scaling)
+        self.architecture = dict(architecture or {})
+        self.card: Card | None = None
+
+    def takes_other_bands(self, modality: str) -> bool:
+        """Say whether `modality` may come with bands the model was not built with."""
+        del modality
+        return False
+
+    @abstractmethod
+    def _encode(self, inputs: Inputs, hidden: bool) -> Features:
+        """Encode checked inputs."""
+
+    def encode(
+        self,
+        pixels: Mapping[str, Tensor],
+        *,
+        bands: Mapping[str, Sequence[Band | str]] | None = None,
+        valid: Mapping[str, Tensor] | None = None,
+        lonlat: Tensor | None = None,
+        time: Tensor | None = None,
+        gsd: Mapping[str, float] | None = None,
+        scaling: Scaling | None = None,
+        normalisation: Mapping[str, Normalisation] | None = None,
+        hidden: bool = False,
+    ) -> Features:
+        """Encode images.
+
+        Args:
+            pixels: modality to `[B, C, H, W]`. Integer tensors are stored numbers and are scaled
+                with the model's (or the given) scale and offset; floating ones are physical
+                already (reflectance as a fraction, dB).
+            bands: modality to the bands of the channels as given. Names are put into the model's
+                order. A model that is a function of its bands also takes `Band`s it has never
+                seen. None says that they are the model's, in its order.
+            valid: modality to `[B, H, W]` or `[B, C, H, W]` bool; invalid values are not used, and
+                tokens without a valid pixel are left out of attention and pooling.
+            lonlat: `[B, 2]` degrees, NaN where unknown; used by models with location metadata.
+            time: `[B]` seconds since 1970 UTC, NaN where unknown; used likewise.
+            gsd: modality to metres; must be the model's own unless its positions are in metres.
+            scaling: modality to (scale, offset) of integer pixels, where it is not the model's.
+            normalisation: modality to the normalisation of the given bands, where it is not the
+                model's (interpolated in wavelength for bands it does not know).
+            hidden: also return the tokens after each block.
+
+        Raises:
+            UsageError: modalities, bands, sizes or sampling distance do not fit the model.
+        """
+        inputs = self.inputs(
+            pixels,
+            bands=bands,
+            valid=valid,
+            lonlat=lonlat,
+            time=time,
+            gsd=gsd,
+            scaling=scaling,
+            normalisation=normalisation,
+        )
+        return self._encode(inputs, hidden)
+
+    def forward(self, pixels: Mapping[str, Tensor], **options: Any) -> Features:
+        """Same as `encode`."""
+        return self.encode(pixels, **options)
+
+    def inputs(
+        self,
+        pixels: Mapping[str, Tensor],
+        *,
+        bands: Mapping[str, Sequence[Band | str]] | None = None,
+        valid: Mapping[str, Tensor] | None = None,
+        lonlat: Tensor | None = None,
+        time: Tensor | None = None,
+        gsd: Mapping[str, float] | None = None,
+        scaling: Scaling | None = None,
+        normalisation: Mapping[str, Normalisation] | None = None,
+    ) -> Inputs:
+        """Check a batch and put its channels into order; arguments and errors as `encode`."""
+        unknown = sorted(set(pixels) - set(self.bands))
+        if unknown:
+            raise UsageError(
+                f"the model does not take {', '.join(unknown)}; it takes {', '.join(self.bands)}"
+            )
+        if not pixels:
+            raise UsageError(f"no pixels given; the model takes {', '.join(self.bands)}")
+        self._check_gsd(gsd)
+        arrays, masks = dict(pixels), dict(valid) if valid is not None else None
+        chosen: dict[str, tuple[Band, ...]] = {}
+        used: dict[str, Normalisation] = {}
+        for modality in pixels:
+            given = (bands or {}).get(modality)
+            own = self.bands[modality]
+            chosen[modality], order = self._match(modality, given, pixels[modality])
+            if order is not None:
+                arrays[modality] = arrays[modality][:, order]
+                if masks is not None and modality in masks and masks[modality].ndim == 4:
+                    masks[modality] = masks[modality][:, order]
+            if normalisation is not None and modality in normalisation:
+                found = normalisation[modality]
+                if len(found) != len(chosen[modality]):
+                    raise UsageError(
+                        f"normalisation[{modality!r}] is of {len(found)} bands, the pixels have "
+                        f"{len(chosen[modality])}"
+                    )
+                used[modality] = found.select(order) if order is not None else found
+            elif chosen[modality] == own:
+                used[modality] = self.normalisation[modality]
+            else:
+                used[modality] = normalisation_at(
+                    self.normalisation[modality], own, chosen[modality], modality
+                )
+            self._check_shape(modality, arrays[modality], chosen[modality], masks)
+        return Inputs(
+            pixels=arrays,
+            bands=chosen,
+            scaling={m: (scaling or {}).get(m, self.scaling[m]) for m in pixels},
+            normalisation=used,
+            valid=masks,
+            gsd=gsd,
+            lonlat=lonlat,
+            time=time,
+        )
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+        """Return the token grid of each group that is present.
+
+        Raises:
+            UsageError: sizes that do not fit the tokens, or no known modality.
+        """
+        grids = {name: group.grid(pixels) for name, group in self.groups.items()}
+        present = {name: grid for name, grid in grids.items() if grid is not None}
+        if not present:
+            raise UsageError(f"no pixels given; the model takes {', '.join(self.bands)}")
+        return present
+
+    def _check_shape(
+        self,
+        modality: str,
+        x: Tensor,
+        bands: tuple[Band, ...],
+        valid: Mapping[str, Tensor] | None,
+    ) -> None:
+        if x.ndim != 4 or x.shape[1] != len(bands):
+            raise UsageError(
+                f"{modality}: expected [B, {len(bands)}, H, W] for bands "
+                f"{', '.join(b.name for b in bands)}; got {list(x.shape)}"
+            )
+        mask = (valid or {}).get(modality)
+        if mask is not None:
+            shapes = [list(x.shape), [len(x), *x.shape[-2:]]]
+            if list(mask.shape) not in shapes or mask.dtype != torch.bool:
+                raise UsageError(
+                    f"valid[{modality!r}]: expected bool {shapes[1]} or {shapes[0]}, got "
+                    f"{str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+                )
+
+    def _check_gsd(self, gsd: Mapping[str, float] | None) -> None:
+        for modality, metres in (gsd or {}).items():
+            own = {band.gsd_m for band in self.bands.get(modality, ())}
+            if own and own != {metres} and not self.metric:
+                raise UsageError(
+                    f"{modality}: pixels of {metres:g} m, the model takes {own.pop():g} m; "
+                    f"resample them first"
+                )
+
+    def _match(
+        self, modality: str, given: Sequence[Band | str] | None, pixels: Tensor
+    ) -> tuple[tuple[Band, ...], list[int] | None]:
+        """Return the bands of the channels and, where they must be reordered, how."""
+        own = self.bands[modality]
+        if given is None:
+            return own, None
+        have = [band if isinstance(band, str) else band.name for band in given]
+        want = [band.name for band in own]
+        if len(set(have)) != len(have) or pixels.ndim != 4 or len(have) != pixels.shape[1]:
+            raise UsageError(
+                f"{modality}: {pixels.shape[1] if pixels.ndim > 1 else 0} channels with the band "
+                f"list {', '.join(have)}; name each channel once"
+            )
+        flexible = self.takes_other_bands(modality)
+        if flexible and all(isinstance(band, Band) for band in given):
+            listed = tuple(band for band in given if isinstance(band, Band))
+            if set(listed) != set(own):
+                return listed, None
+        if set(have) == set(want):
+            return own, None if have == want else [have.index(name) for name in want]
+        missing = [name for name in want if name not in have]
+        extra = [name for name in have if name not in want]
+        if flexible and not extra:
+            table = {band.name: band for band in own}
+            return tuple(table[name] for name in have), None
+        hint = (
+            "give them as Bands with wavelengths"
+            if flexible
+            else "give the model's bands or adapt it with fm.adapt.to_bands"
+        )
+        raise UsageError(
+            f"{modality}: the bands do not match the model's: "
+            f"missing {', '.join(missing) or 'none'}; "
+            f"not known {', '.join(extra) or 'none'}; {hint}"
+        )

@@ -1,0 +1,144 @@
+"""Pixels to tokens: only the tokens that are kept are read, scaled, normalised and projected."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from fm.errors import UsageError, suggest
+from fm.models.embed.adapter import SpectralAdapter
+from fm.models.embed.linear import LinearEmbed
+from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
+from fm.models.embed.tokenizer import Tokenizer
+from fm.models.inputs import Inputs
+from fm.models.layout import Group, Member
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "linear": LinearEmbed,
+    "spectral_adapter": SpectralAdapter,
+}
+
+
+def channels_of(member: Member, inputs: Inputs) -> list[int] | None:
+    """Return which channels of the given array the member takes; None for all of them.
+
+    A member that takes some of its modality's bands finds them by name.
+    """
+    if member.channels is None:
+        return None
+    names = [band.name for band in inputs.bands[member.modality]]
+    return [names.index(band.name) for band in member.bands if band.name in names]
+
+
+class PatchEmbed(nn.Module):
+    """The tokens of one group: a function of pixels, bands and of which tokens to keep.
+
+    Each modality of the group is embedded from its own grid and the results are added, which is
+    one projection of all the pixel values in the token's square of ground. An absent modality
+    adds nothing.
+
+    Args:
+        group: its members.
+        width: D.
+        tokenizer: a name of `TOKENIZERS`.
+        options: arguments of that tokenizer.
+    """
+
+    def __init__(
+        self, group: Group, width: int, tokenizer: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        if tokenizer not in TOKENIZERS:
+            raise UsageError(
+                f"there is no tokenizer {tokenizer!r} (for {group.name}); "
+                f"{suggest(tokenizer, TOKENIZERS)}"
+            )
+        build = TOKENIZERS[tokenizer]
+        known = list(inspect.signature(build).parameters)[2:]
+        if wrong := sorted(set(options or {}) - set(known)):
+            raise UsageError(
+                f"tokenizer {tokenizer} has no option {wrong[0]!r}; "
+                f"{suggest(wrong[0], known) if known else 'it has none'}"
+            )
+        self.group, self.tokenizer = group, tokenizer
+        self.embed = nn.ModuleDict(
+            {m.modality: build(m, width, **(options or {})) for m in group.members}
+        )
+
+    def member_tokenizer(self, modality: str) -> Tokenizer:
+        """Return what embeds one modality of the group."""
+        return cast(Tokenizer, self.embed[modality])
+
+    def patches(self, inputs: Inputs, index: Tensor | None) -> dict[str, Tensor]:
+        """Cut, scale and normalise tokens.
+
+        Args:
+            inputs: the batch.
+            index: `[B, K]` token numbers, None for all.
+
+        Returns:
+            modality to `[B, K, C, p, p]` float32.
+        """
+        result = {}
+        for member in self.group.members:
+            name = member.modality
+            if name not in inputs.pixels:
+                continue
+            x, normalisation = inputs.pixels[name], inputs.normalisation[name]
+            channels = channels_of(member, inputs)
+            if channels is not None:
+                x, normalisation = x[:, channels], normalisation.select(channels)
+            with torch.autocast(x.device.type, enabled=False):
+                cut = gather_patches(x, member.patch, index)
+                physical = to_physical(cut, *inputs.scaling[name])
+                result[name] = normalisation(physical, band_axis=2)
+        return result
+
+    def valid_patches(self, inputs: Inputs, index: Tensor | None) -> dict[str, Tensor]:
+        """Cut validity masks like the pixels: modality to `[B, K, 1 or C, p, p]` bool."""
+        result = {}
+        for member in self.group.members:
+            name = member.modality
+            if name not in inputs.pixels or inputs.valid is None or name not in inputs.valid:
+                continue
+            mask = inputs.valid[name]
+            channels = channels_of(member, inputs)
+            if mask.ndim == 3:
+                mask = mask[:, None]
+            elif channels is not None:
+                mask = mask[:, channels]
+            result[name] = gather_patches(mask, member.patch, index)
+        return result
+
+    def forward(self, inputs: Inputs, index: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Embed tokens.
+
+        Args:
+            inputs: the batch, with at least one modality of the group. An invalid value takes the
+                mean of its band's valid pixels in the token.
+            index: `[B, K]` tokens to keep, None for all.
+
+        Returns:
+            tokens `[B, K, D]`, and `[B, K]` bool, False for a token without any valid pixel (None
+            when no mask was given).
+        """
+        masks = self.valid_patches(inputs, index)
+        total: Tensor | None = None
+        any_valid: Tensor | None = None
+        members = {member.modality: member for member in self.group.members}
+        for name, patches in self.patches(inputs, index).items():
+            member = members[name]
+            if name in masks:
+                patches = fill_invalid(patches, masks[name])
+                here = masks[name].flatten(2).any(dim=2)
+                any_valid = here if any_valid is None else any_valid | here
+            elif masks:
+                here = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
+                any_valid = here if any_valid is None else any_valid | here
+            bands = inputs.bands[name] if member.channels is None else member.bands
+            embedded = self.embed[name](patches, bands)
+            total = embedded if total is None else total + embedded
+        assert total is not None, "the caller asks only for groups that are present"
+        return total, any_valid

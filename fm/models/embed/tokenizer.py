@@ -1,0 +1,53 @@
+"""What turns the normalised pixel values of a token into a vector."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from fm.errors import UsageError
+from fm.models.layout import Member
+from fm.sensors import Band
+
+
+class Tokenizer(nn.Module, ABC):
+    """One member's tokens: built as `cls(member, width, **options)`.
+
+    Attributes:
+        flexible: a function of the band list, so that other bands than those it was built with may
+            be given; it is then permutation-equivariant in (bands, channels).
+    """
+
+    flexible: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, patches: Tensor, bands: Sequence[Band]) -> Tensor:
+        """Embed tokens.
+
+        Args:
+            patches: `[B, K, C, p, p]` normalised values.
+            bands: of the C channels; the member's own unless the tokenizer is flexible.
+
+        Returns:
+            `[B, K, D]`.
+        """
+
+    def select(self, channels: list[int], member: Member) -> "Tokenizer":
+        """Return a tokenizer of some of the channels, with their weights.
+
+        Raises:
+            UsageError: this kind is tied to its own band list.
+        """
+        raise UsageError(
+            f"{member.modality}: the tokenizer {type(self).__name__} cannot take {len(channels)} "
+            f"chosen bands; it is tied to its own band list"
+        )
+
+    def fit(self, statistics: Any) -> None:
+        """Take what a dataset's unlabelled pixels say, before training; nothing by default.
+
+        Args:
+            statistics: see the tokenizer that needs it.
+        """
+        del statistics

@@ -1,0 +1,36 @@
+"""What a backbone returns."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model says about a batch.
+
+    Attributes:
+        tokens: `[B, N, D]`, the groups one after the other, row-major inside a group.
+        pooled: `[B, D]`, one vector a sample.
+        grid: group to its token grid (rows, columns), in the order of `tokens`.
+        hidden: the tokens after each block, when asked for.
+        mask: `[B, N]` bool, False for tokens that had no valid pixel; None when all are valid.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+    grid: dict[str, tuple[int, int]]
+    hidden: tuple[Tensor, ...] = ()
+    mask: Tensor | None = None
+
+
+def pool(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Average tokens `[B, N, D]` over the valid ones (mask `[B, N]`), in float32: `[B, D]`.
+
+    A sample without any valid token pools to zeros.
+    """
+    tokens = tokens.float()
+    if mask is None:
+        return tokens.mean(dim=1)
+    weight = mask.float()[..., None]
+    return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

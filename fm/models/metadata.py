@@ -1,0 +1,97 @@
+"""Tokens that tell where and when an image was taken."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fm.errors import UsageError, suggest
+
+YEAR_S = 365.2425 * 86400
+
+
+def place_features(lonlat: Tensor) -> Tensor:
+    """Encode places by the unit vector to them and its double angle.
+
+    Args:
+        lonlat: `[B, 2]` degrees.
+
+    Returns:
+        `[B, 6]` float32: x, y, z on the unit sphere, sin 2 lat, cos 2 lat, and sin lat * cos lon;
+        continuous over the date line and the poles.
+    """
+    lon, lat = torch.deg2rad(lonlat.double()).unbind(dim=1)
+    parts = [
+        lat.cos() * lon.cos(),
+        lat.cos() * lon.sin(),
+        lat.sin(),
+        (2 * lat).sin(),
+        (2 * lat).cos(),
+        lat.sin() * lat.cos() * lon.cos(),
+    ]
+    return torch.stack(parts, dim=1).float()
+
+
+def time_features(time: Tensor) -> Tensor:
+    """Encode times by the season, the hour and the year.
+
+    Args:
+        time: `[B]` seconds since 1970 UTC.
+
+    Returns:
+        `[B, 5]` float32: sine and cosine of the time of year and of the time of day, and decades
+        since 2000.
+    """
+    seconds = time.double()
+    season = 2 * math.pi * (seconds / YEAR_S)
+    hour = 2 * math.pi * (seconds / 86400)
+    decades = (seconds / YEAR_S - 30.0) / 10.0
+    parts = [season.sin(), season.cos(), hour.sin(), hour.cos(), decades]
+    return torch.stack(parts, dim=1).float()
+
+
+KINDS = {"lonlat": (place_features, 6), "time": (time_features, 5)}
+
+
+class MetadataTokens(nn.Module):
+    """One token for each kind of metadata; a sample without it gets a learned stand-in.
+
+    A missing value touches its own sample only (Copernicus-FM drops the metadata of the whole
+    batch when one is NaN).
+
+    Args:
+        kinds: some of `lonlat`, `time`.
+        width: D.
+    """
+
+    def __init__(self, kinds: tuple[str, ...], width: int) -> None:
+        super().__init__()
+        for kind in kinds:
+            if kind not in KINDS:
+                raise UsageError(f"metadata: there is no {kind!r}; {suggest(kind, KINDS)}")
+        self.kinds = kinds
+        self.proj = nn.ModuleDict({kind: nn.Linear(KINDS[kind][1], width) for kind in kinds})
+        self.missing = nn.ParameterDict({k: nn.Parameter(torch.randn(width) * 0.02) for k in kinds})
+
+    def forward(self, values: dict[str, Tensor | None], batch: int) -> Tensor:
+        """Make the tokens.
+
+        Args:
+            values: kind to `[B, ...]` with NaN where unknown, or None where unknown for all.
+            batch: B.
+
+        Returns:
+            `[B, number of kinds, D]`.
+        """
+        tokens = []
+        for kind in self.kinds:
+            absent = self.missing[kind].expand(batch, -1)
+            value = values.get(kind)
+            if value is None:
+                tokens.append(absent)
+                continue
+            known = torch.isfinite(value).reshape(batch, -1).all(dim=1)
+            zeroed = torch.where(known.reshape(-1, *[1] * (value.ndim - 1)), value, 0.0)
+            features = KINDS[kind][0](zeroed).to(absent.device)
+            tokens.append(torch.where(known[:, None], self.proj[kind](features), absent))
+        return torch.stack(tokens, dim=1)
