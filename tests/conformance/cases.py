@@ -1,0 +1,167 @@
+"""The members that the conformance suite runs on: one line for each backbone and objective.
+
+A new family, tokenizer or objective adds its line here; `test_members.py` fails without it. What a
+line declares (flexible, least number of bands, metric) is held against the member by the tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from fm.models import Backbone, create_model
+from fm.normalize import Normalisation
+from fm.rng import CounterRng
+from fm.sensors import Band, sensor
+from pretrain.engine import MicroBatch
+from pretrain.objective import Objective
+from pretrain.objectives import ObjectiveConfig, build_objective
+
+SMALL = {"width": 32, "depth": 1, "heads": 2}
+SATMAE_GROUPS = {
+    "ten": ("B02", "B03", "B04", "B08"),
+    "twenty": ("B05", "B06", "B07", "B8A", "B11", "B12"),
+    "sixty": ("B01", "B09", "B10"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One backbone, small enough for a test.
+
+    Attributes:
+        name: of `create_model`.
+        options: of `create_model`.
+        sensor: whose bands it takes.
+        token_m: ground size of a token, metres.
+        token_groups: as `create_model`.
+        flexible: takes bands it was not built with, on every modality.
+        minimum_bands: fewer are refused.
+        metric: takes images of other sampling distances.
+        rows: token rows of a test image.
+        columns: token columns of a test image.
+        embedding: what holds every parameter that touches pixels.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=lambda: SMALL)
+    sensor: str = "sentinel2-l1c"
+    token_m: float = 120
+    token_groups: Mapping[str, tuple[str, ...]] | None = None
+    flexible: bool = False
+    minimum_bands: int = 1
+    metric: bool = False
+    rows: int = 2
+    columns: int = 3
+    embedding: Callable[[Backbone], nn.Module] = lambda model: model.get_submodule("patch_embed")
+
+    def build(self, bands: Mapping[str, tuple[Band, ...]] | None = None) -> Backbone:
+        """Build it in `eval()` with the weights of seed 0, for `bands` or the sensor's."""
+        torch.manual_seed(0)
+        return create_model(
+            self.name,
+            bands=sensor(self.sensor) if bands is None else bands,
+            token_m=self.token_m,
+            token_groups=self.token_groups,
+            **self.options,
+        ).eval()
+
+    @property
+    def modality(self) -> str:
+        """The first modality of the sensor."""
+        return next(iter(sensor(self.sensor).modalities))
+
+    def pixels(self, model: Backbone, batch: int = 3, seed: int = 1) -> dict[str, Tensor]:
+        """Make physical pixels of all modalities, uniform in [0, 1]."""
+        generator = torch.Generator().manual_seed(seed)
+        patch = {m.modality: m.patch for g in model.groups.values() for m in g.members}
+        return {
+            modality: torch.rand(
+                (batch, len(bands), self.rows * patch[modality], self.columns * patch[modality]),
+                generator=generator,
+            )
+            for modality, bands in model.bands.items()
+        }
+
+
+@dataclass(frozen=True)
+class ObjectiveCase:
+    """One objective around one backbone.
+
+    Attributes:
+        backbone: what it trains; the test images are 4 x 4 tokens.
+        config: as in a recipe's `objective`.
+        hidden_only: nothing that the encoder sees is a target.
+        heads: name to the last linear layer of each prediction; bands of one modality share one.
+        pixel_targets: each output has one pixel as its target (no normalisation within a token).
+    """
+
+    backbone: Case
+    config: Mapping[str, Any]
+    hidden_only: bool = True
+    pixel_targets: bool = False
+    heads: Callable[[Objective], Mapping[str, nn.Module]] = lambda objective: dict(
+        objective.get_submodule("heads").named_children()
+    )
+
+    @property
+    def case(self) -> Case:
+        """The backbone on images of 4 x 4 tokens."""
+        return replace(self.backbone, rows=4, columns=4)
+
+    def build(self) -> Objective:
+        """Build it with the weights of seed 0."""
+        backbone = self.case.build()
+        backbone.normalisation = {
+            m: Normalisation("zscore", (0.5,) * len(b), (0.3,) * len(b))
+            for m, b in backbone.bands.items()
+        }
+        config: Any = TypeAdapter(ObjectiveConfig).validate_python(dict(self.config))
+        torch.manual_seed(1)
+        return build_objective(config, backbone.train())
+
+    def batch(self, objective: Objective, count: int = 4, seed: int = 1) -> MicroBatch:
+        """Make a batch of physical pixels; samples are positions 0 to `count` of epoch 0."""
+        pixels = self.case.pixels(objective.backbone, count, seed)
+        rng = CounterRng(7, torch.zeros(count, dtype=torch.int64), torch.arange(count))
+        return MicroBatch(pixels, torch.ones(count), {}, rng)
+
+
+BACKBONES: dict[str, Case] = {
+    "vit-linear": Case("vit_nano"),
+    "vit-groups": Case(
+        "vit_nano", {**SMALL, "group_code_width": 8}, token_groups=SATMAE_GROUPS, token_m=120
+    ),
+    "vit-metres": Case("vit_nano", {**SMALL, "positions": "metres"}, metric=True),
+    "vit-learned": Case("vit_nano", {**SMALL, "positions": "learned", "grid": 3, "pooling": "cls"}),
+    "vit-metadata": Case("vit_nano", {**SMALL, "metadata": ("lonlat", "time"), "layer_scale": 1.0}),
+    "vit-spectral_adapter": Case(
+        "vit_nano",
+        {**SMALL, "tokenizer": "spectral_adapter"},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        minimum_bands=75,
+    ),
+}
+
+_DECODER = {"width": 32, "depth": 1, "heads": 2}
+
+OBJECTIVES: dict[str, ObjectiveCase] = {
+    "mae-cross": ObjectiveCase(BACKBONES["vit-linear"], {"kind": "mae", "decoder": _DECODER}),
+    "mae-joint": ObjectiveCase(
+        BACKBONES["vit-linear"], {"kind": "mae", "decoder": {**_DECODER, "kind": "joint"}}
+    ),
+    "mae-pixel-partial": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {"kind": "mae", "target": "pixel", "decoder": {**_DECODER, "predict": 0.4}},
+        pixel_targets=True,
+    ),
+    "mae-metadata": ObjectiveCase(
+        BACKBONES["vit-metadata"],
+        {"kind": "mae", "target": "pixel", "decoder": _DECODER},
+        pixel_targets=True,
+    ),
+}

@@ -1,0 +1,37 @@
+"""No member escapes the suite, and what its line declares is so."""
+
+import pytest
+
+from fm.models.embed import TOKENIZERS
+from fm.models.embed.group import PatchEmbed
+from fm.models.registry import FAMILIES
+from pretrain import objectives
+from tests.conformance.cases import BACKBONES, OBJECTIVES, Case
+
+
+def test_every_family_has_a_case() -> None:
+    covered = {case.name.rpartition("_")[0] for case in BACKBONES.values()}
+    assert set(FAMILIES) - covered == set(), "add a line to tests/conformance/cases.py"
+
+
+def test_every_tokenizer_has_a_case() -> None:
+    covered = {
+        module.tokenizer
+        for case in BACKBONES.values()
+        for module in case.build().modules()
+        if isinstance(module, PatchEmbed)
+    }
+    assert set(TOKENIZERS) - covered == set(), "add a line to tests/conformance/cases.py"
+
+
+def test_every_objective_has_a_case() -> None:
+    kinds = {config.model_fields["kind"].default for config in objectives.OBJECTIVES}
+    covered = {case.config["kind"] for case in OBJECTIVES.values()}
+    assert kinds - covered == set(), "add a line to tests/conformance/cases.py"
+
+
+@pytest.mark.parametrize("case", BACKBONES.values(), ids=BACKBONES)
+def test_a_backbone_is_what_its_line_declares(case: Case) -> None:
+    model = case.build()
+    assert model.metric == case.metric
+    assert {model.takes_other_bands(m) for m in model.bands} == {case.flexible}
