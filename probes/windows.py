@@ -24,12 +24,14 @@ class Scene:
         label: [H, W] uint8 or wider; 0 is unlabelled.
         split: [H, W] int8 code of the split of each pixel, `NOWHERE` where there is none.
         block: [H, W] int32 number of the block of each pixel.
+        known: [H, W] bool, False where a band has no data; None when all have.
     """
 
     pixels: np.ndarray
     label: np.ndarray
     split: NDArray[np.int8]
     block: NDArray[np.int32]
+    known: NDArray[np.bool_] | None = None
 
 
 def cut(
@@ -45,7 +47,7 @@ def cut(
 
     Returns:
         pixels [B, C, size, size] of the stored type, zero where invalid, and valid
-        [B, size, size]: inside the scene and in the split of the centre.
+        [B, size, size]: inside the scene, with data, and in the split of the centre.
 
     Raises:
         FMError: `size` is even.
@@ -60,5 +62,7 @@ def cut(
     r, c = np.where(inside, r, 0), np.where(inside, c, 0)
     own = scene.split[rows, cols][:, None, None]
     valid = inside & (scene.split[r, c] == own)
+    if scene.known is not None:
+        valid &= scene.known[r, c]
     pixels = np.moveaxis(scene.pixels[:, r, c], 0, 1)
     return np.where(valid[:, None], pixels, np.zeros((), pixels.dtype)), valid

