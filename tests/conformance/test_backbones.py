@@ -1,4 +1,7 @@
-"""What every registered backbone must hold, whatever its size and tokenizer."""
+"""What every registered backbone must hold: evaluation, metadata, compilation, saving.
+
+T numbers are those of the conformance list; each docstring names the published defect it catches.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,92 +9,145 @@ from pathlib import Path
 import pytest
 import torch
 
-from fm.checkpoint import load, save
-from fm.models import VisionTransformer, create_model, list_models
-from fm.sensors import sensor
+from fm.checkpoint import load, load_strict, save
+from fm.errors import FMError
+from fm.models import Backbone, VisionTransformer
+from fm.models.registry import family_of
+from tests.conformance.cases import BACKBONES, Case
 
-CASES: dict[str, Callable[[str], VisionTransformer]] = {
-    "linear": lambda name: create_model(
-        name, bands=sensor("sentinel2-l1c"), token_m=240, depth=1, width=96, heads=4
-    ),
-    "spectral_adapter": lambda name: create_model(
-        name,
-        bands=sensor("aviris-indian-pines"),
-        token_m=40,
-        tokenizer="spectral_adapter",
-        depth=1,
-        width=96,
-        heads=4,
-    ),
+Encoded = tuple[Case, Backbone]
+TOLD = {
+    "lonlat": torch.tensor([[7.0, 50.0], [-179.9, -33.0], [120.0, 3.0]]),
+    "time": torch.tensor([1.6e9, 1.61e9, 1.5e9], dtype=torch.float64),
 }
+METADATA = [name for name, case in BACKBONES.items() if case.options.get("metadata")]
+"""The cases with metadata; each has both kinds."""
+KEEPING = [
+    n for n, c in BACKBONES.items() if issubclass(family_of(c.name)[0].kind, VisionTransformer)
+]
+"""The cases whose `embed` takes the tokens to keep."""
 
 
-@pytest.fixture(params=[(n, t) for n in list_models() for t in CASES], ids="-".join)
-def model(request: pytest.FixtureRequest) -> VisionTransformer:
-    name, tokenizer = request.param
-    torch.manual_seed(0)
-    return CASES[tokenizer](name).eval()
+@pytest.fixture(scope="module", params=BACKBONES, ids=str)
+def built(request: pytest.FixtureRequest) -> Encoded:
+    case = BACKBONES[request.param]
+    return case, case.build()
 
 
-def pixels_of(model: VisionTransformer, batch: int = 3) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {
-        member.modality: torch.rand(
-            batch, len(member.bands), 2 * member.patch, 3 * member.patch, generator=generator
-        )
-        for group in model.groups.values()
-        for member in group.members
-    }
-
-
-def test_evaluation_is_deterministic_and_ignores_the_generator(model: VisionTransformer) -> None:
-    pixels = pixels_of(model)
-    first = model.encode(pixels).pooled
+def test_t6_evaluation_is_deterministic(built: Encoded) -> None:
+    """T6. Defect: channel dropout that stays on in `eval()` (LESS ViT v2)."""
+    case, model = built
+    pixels = case.pixels(model)
+    first = model.encode(pixels)
     torch.manual_seed(123)
-    assert torch.equal(model.encode(pixels).pooled, first)
+    again = model.encode(pixels)
+    assert torch.equal(again.tokens, first.tokens)
+    assert torch.equal(again.pooled, first.pooled)
 
 
-def test_a_sample_does_not_see_its_batch_mates(model: VisionTransformer) -> None:
-    pixels = pixels_of(model)
-    whole = model.encode(pixels).tokens
-    alone = model.encode({m: x[1:2] for m, x in pixels.items()}).tokens
+def test_t6_a_sample_does_not_see_its_batch_mates(built: Encoded) -> None:
+    """T6. Defect: statistics of the batch in the forward pass; scores hang on the batch size."""
+    case, model = built
+    pixels = case.pixels(model)
+    whole = model.encode(pixels)
+    alone = model.encode({m: x[1:2] for m, x in pixels.items()})
     # other matrix sizes sum in another order: float32 rounding only
-    assert torch.allclose(whole[1:2], alone, atol=1e-5)
+    assert torch.allclose(whole.tokens[1:2], alone.tokens, atol=1e-5)
+    assert torch.allclose(whole.pooled[1:2], alone.pooled, atol=1e-5)
+    assert not torch.allclose(whole.pooled[:1], whole.pooled[1:2], atol=1e-5)
 
 
-def test_shuffled_bands_with_names_give_the_same_features(model: VisionTransformer) -> None:
-    pixels = pixels_of(model)
-    want = model.encode(pixels).pooled
-    shuffled, names = {}, {}
-    for modality, x in pixels.items():
-        order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(2)).tolist()
-        shuffled[modality] = x[:, order]
-        names[modality] = [model.bands[modality][i].name for i in order]
-    assert torch.equal(model.encode(shuffled, bands=names).pooled, want)
-    assert not torch.allclose(model.encode(shuffled).pooled, want, atol=1e-4)
+@pytest.mark.slow
+def test_t10_compiled_equals_eager(built: Encoded) -> None:
+    """T10. Defect: a compiled encoder whose outputs were not the eager ones (OlmoEarth)."""
+    case, model = built
+    pixels = case.pixels(model)
+    compiled = torch.compile(model)(pixels)
+    assert torch.allclose(compiled.tokens, model.encode(pixels).tokens, atol=1e-5)
+    torch.compiler.reset()
 
 
-def test_save_and_load_change_nothing(model: VisionTransformer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("name", METADATA)
+def test_t11_missing_metadata_touch_their_own_sample_only(
+    name: str, kind: str, unknown: float
+) -> None:
+    """T11. Defect: one NaN switches metadata off for the whole batch (Copernicus-FM)."""
+    case = BACKBONES[name]
+    model = case.build()
+    pixels = case.pixels(model)
+    complete = model.encode(pixels, **TOLD)
+    holed = TOLD[kind].clone()
+    holed[1] = unknown
+    some = model.encode(pixels, **{**TOLD, kind: holed})
+    none = model.encode(pixels, **{k: v for k, v in TOLD.items() if k != kind})
+    assert torch.equal(some.pooled[[0, 2]], complete.pooled[[0, 2]])
+    assert torch.allclose(some.pooled[1], none.pooled[1], atol=1e-6)
+    for row in range(3):
+        assert not torch.allclose(complete.pooled[row], none.pooled[row], atol=1e-5)
+
+
+def test_saved_and_loaded_is_the_same_model(built: Encoded, tmp_path: Path) -> None:
+    case, model = built
     save(tmp_path / "m", model)
-    pixels = pixels_of(model)
-    assert torch.equal(load(tmp_path / "m").encode(pixels).tokens, model.encode(pixels).tokens)
+    other = load(tmp_path / "m")
+    pixels = case.pixels(model)
+    assert torch.equal(other.encode(pixels).tokens, model.encode(pixels).tokens)
+    assert other.architecture == model.architecture
+    random = load(tmp_path / "m", weights="random", seed=5)
+    assert not torch.allclose(random.encode(pixels).tokens, model.encode(pixels).tokens, atol=1e-3)
 
 
-def test_kept_tokens_equal_the_same_tokens_of_the_whole(model: VisionTransformer) -> None:
+def drop(state: dict[str, torch.Tensor], key: str) -> None:
+    del state[key]
+
+
+def rename(state: dict[str, torch.Tensor], key: str) -> None:
+    state["module." + key] = state.pop(key)
+
+
+def grow(state: dict[str, torch.Tensor], key: str) -> None:
+    state[key] = torch.cat([state[key], state[key]])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (drop, r"1 missing \({key}\)"),
+        (rename, r"1 missing \({key}\); 1 not known \(module\.{key}\)"),
+        (grow, r"1 wrong shape \({key}\)"),
+    ],
+)
+def test_t8_a_file_that_does_not_fit_is_refused_with_counts(
+    built: Encoded, spoil: Callable[[dict[str, torch.Tensor], str], None], text: str
+) -> None:
+    """T8. Defect: `strict=False` that loads next to nothing and says nothing (SpectralEarth)."""
+    _, model = built
+    state = {k: torch.zeros_like(v) for k, v in model.state_dict().items()}
+    key = next(k for k, v in state.items() if v.ndim > 0)
+    spoil(state, key)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(FMError, match=text.replace("{key}", key.replace(".", r"\."))):
+        load_strict(model, state, "weights.pt")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with pytest.raises(FMError, match=f"{len(before)} missing"):
+        load_strict(model, {}, "weights.pt")
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_kept_tokens_equal_the_same_tokens_of_the_whole(name: str) -> None:
     """Dropping tokens before the learned work gives the very tokens it would have given."""
-    pixels = pixels_of(model)
+    case = BACKBONES[name]
+    model = case.build()
+    assert isinstance(model, VisionTransformer)
+    pixels = case.pixels(model)
     index = torch.tensor([[4, 0], [1, 2], [3, 5]])
     inputs = model.inputs(pixels)
     whole, _ = model.embed(inputs)
     kept, _ = model.embed(inputs, keep=dict.fromkeys(model.groups, index))
     rows = torch.arange(3)[:, None]
-    assert torch.allclose(whole[rows, index], kept, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_compiled_equals_eager() -> None:
-    torch.manual_seed(0)
-    model = CASES["linear"]("vit_nano").eval()
-    pixels = pixels_of(model)
-    compiled = torch.compile(model)
-    assert torch.allclose(compiled(pixels).pooled, model.encode(pixels).pooled, atol=1e-5)
+    tokens = whole.reshape(3, len(model.groups), 6, -1)
+    for number in range(len(model.groups)):
+        want = tokens[:, number][rows, index]
+        assert torch.allclose(want, kept[:, 2 * number : 2 * number + 2], atol=1e-6)
