@@ -5,8 +5,19 @@ modalities of one group together; the other files are the kinds, one each.
 """
 
 from fm.models.embed.adapter import SpectralAdapter
+from fm.models.embed.generator import GeneratedEmbed
 from fm.models.embed.group import TOKENIZERS, PatchEmbed
 from fm.models.embed.linear import LinearEmbed
+from fm.models.embed.tied import TiedChannelEmbed, TiedEmbed
 from fm.models.embed.tokenizer import Tokenizer
 
-__all__ = ["TOKENIZERS", "LinearEmbed", "PatchEmbed", "SpectralAdapter", "Tokenizer"]
+__all__ = [
+    "TOKENIZERS",
+    "GeneratedEmbed",
+    "LinearEmbed",
+    "PatchEmbed",
+    "SpectralAdapter",
+    "TiedChannelEmbed",
+    "TiedEmbed",
+    "Tokenizer",
+]

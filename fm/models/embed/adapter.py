@@ -1,6 +1,7 @@
 """SpectralEarth's adapter: convolutions along the spectral axis."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -11,35 +12,72 @@ from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.sensors import Band
 
+MINIMUM_BANDS = 75
+"""Fewer leave the last convolution less than its kernel."""
+
+MAPS = 128
+"""Channels that come out of the adapter."""
+
+Norm = Literal["affine", "batch"]
+
+
+def spectral_layers(norm: Norm) -> nn.Sequential:
+    """Build the three convolutions (1 -> 32, 32 -> 64, 64 -> 128) with 56,192 parameters.
+
+    Kernels 7, 7, 5, strides 5, 5, 3 and padding 1 follow SpectralEarth (Braham et al., arXiv
+    2408.08447, section on the spectral adapter). Numbers of the layers are those of the released
+    files, `spectral_adapter.{0,1,3,4,6,7}`, whose convolutions have two more axes of length 1.
+
+    Args:
+        norm: `affine` is a learned scale and shift of each channel: a value depends neither on its
+            batch mates nor on the number of ranks. `batch` is batch normalisation as in the paper:
+            statistics of the pixels that are given (kept tokens only, of one rank) in training,
+            the running ones in evaluation.
+
+    Raises:
+        UsageError: another norm.
+    """
+    kinds = {"affine": _Affine, "batch": nn.BatchNorm1d}
+    if norm not in kinds:
+        raise UsageError(f"spectral adapter: norm={norm!r}; give one of {', '.join(kinds)}")
+    layers: list[nn.Module] = []
+    for inside, outside, kernel, stride in ((1, 32, 7, 5), (32, 64, 7, 5), (64, MAPS, 5, 3)):
+        layers += [nn.Conv1d(inside, outside, kernel, stride, padding=1), kinds[norm](outside)]
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def check_band_count(modality: str, bands: int) -> None:
+    """Refuse a band list that is too short for the adapter.
+
+    Raises:
+        UsageError: fewer than `MINIMUM_BANDS`.
+    """
+    if bands < MINIMUM_BANDS:
+        raise UsageError(
+            f"{modality}: a spectral adapter needs at least {MINIMUM_BANDS} bands, this has "
+            f"{bands}; use tokenizer linear, generator or tied"
+        )
+
 
 class SpectralAdapter(Tokenizer):
     """Convolutions along the spectral axis of each kept pixel, then a linear projection.
 
-    The three convolutions (1 -> 32, 32 -> 64, 64 -> 128; kernels 7, 7, 5; strides 5, 5, 3;
-    padding 1) and the mean over what is left of the spectral axis follow SpectralEarth (Braham
-    et al., arXiv 2408.08447, section on the spectral adapter). They mix no pixels, so they run
-    on kept tokens only. Where the paper has batch normalisation this has a learned scale and
-    shift a channel: the same number of parameters (56,192), but a token's value does not depend
-    on its batch mates or on the number of ranks. Filters are tied to the band index: the band
-    list is fixed, and at least 75 bands are needed.
+    The convolutions and the mean over what is left of the spectral axis mix no pixels, so they
+    run on kept tokens only. Filters are tied to the band index: the band list is fixed.
+
+    Args:
+        member: at least 75 bands.
+        width: D.
+        norm: `affine`, or `batch` for SpectralEarth's weights; see `spectral_layers`.
     """
 
-    MINIMUM_BANDS = 75
-
-    def __init__(self, member: Member, width: int) -> None:
+    def __init__(self, member: Member, width: int, norm: Norm = "affine") -> None:
         super().__init__()
-        if len(member.bands) < self.MINIMUM_BANDS:
-            raise UsageError(
-                f"{member.modality}: a spectral adapter needs at least {self.MINIMUM_BANDS} bands, "
-                f"this has {len(member.bands)}; use tokenizer linear"
-            )
+        check_band_count(member.modality, len(member.bands))
         self.patch = member.patch
-        layers: list[nn.Module] = []
-        for inside, outside, kernel, stride in ((1, 32, 7, 5), (32, 64, 7, 5), (64, 128, 5, 3)):
-            layers += [nn.Conv1d(inside, outside, kernel, stride, padding=1), _Affine(outside)]
-            layers.append(nn.ReLU())
-        self.spectral = nn.Sequential(*layers)
-        self.proj = nn.Linear(128 * member.patch**2, width)
+        self.spectral = spectral_layers(norm)
+        self.proj = nn.Linear(MAPS * member.patch**2, width)
 
     def forward(self, patches: Tensor, bands: Sequence[Band]) -> Tensor:
         """Embed normalised patches `[B, K, C, p, p]` as `[B, K, D]`."""

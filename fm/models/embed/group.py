@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError, suggest
 from fm.models.embed.adapter import SpectralAdapter
+from fm.models.embed.generator import GeneratedEmbed
 from fm.models.embed.linear import LinearEmbed
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
+from fm.models.embed.tied import TiedEmbed
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.inputs import Inputs
 from fm.models.layout import Group, Member
@@ -18,6 +20,8 @@ from fm.models.layout import Group, Member
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "linear": LinearEmbed,
     "spectral_adapter": SpectralAdapter,
+    "generator": GeneratedEmbed,
+    "tied": TiedEmbed,
 }
 
 
@@ -71,12 +75,15 @@ class PatchEmbed(nn.Module):
         """Return what embeds one modality of the group."""
         return cast(Tokenizer, self.embed[modality])
 
-    def patches(self, inputs: Inputs, index: Tensor | None) -> dict[str, Tensor]:
+    def patches(
+        self, inputs: Inputs, index: Tensor | None, *, as_read: bool = False
+    ) -> dict[str, Tensor]:
         """Cut, scale and normalise tokens.
 
         Args:
             inputs: the batch.
             index: `[B, K]` token numbers, None for all.
+            as_read: where the tokenizer reads them (`Tokenizer.shift`), not where they lie.
 
         Returns:
             modality to `[B, K, C, p, p]` float32.
@@ -91,12 +98,15 @@ class PatchEmbed(nn.Module):
             if channels is not None:
                 x, normalisation = x[:, channels], normalisation.select(channels)
             with torch.autocast(x.device.type, enabled=False):
-                cut = gather_patches(x, member.patch, index)
+                shift = self.member_tokenizer(name).shift if as_read else 0
+                cut = gather_patches(x, member.patch, index, shift)
                 physical = to_physical(cut, *inputs.scaling[name])
                 result[name] = normalisation(physical, band_axis=2)
         return result
 
-    def valid_patches(self, inputs: Inputs, index: Tensor | None) -> dict[str, Tensor]:
+    def valid_patches(
+        self, inputs: Inputs, index: Tensor | None, *, as_read: bool = False
+    ) -> dict[str, Tensor]:
         """Cut validity masks like the pixels: modality to `[B, K, 1 or C, p, p]` bool."""
         result = {}
         for member in self.group.members:
@@ -109,7 +119,8 @@ class PatchEmbed(nn.Module):
                 mask = mask[:, None]
             elif channels is not None:
                 mask = mask[:, channels]
-            result[name] = gather_patches(mask, member.patch, index)
+            shift = self.member_tokenizer(name).shift if as_read else 0
+            result[name] = gather_patches(mask, member.patch, index, shift)
         return result
 
     def forward(self, inputs: Inputs, index: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -124,11 +135,11 @@ class PatchEmbed(nn.Module):
             tokens `[B, K, D]`, and `[B, K]` bool, False for a token without any valid pixel (None
             when no mask was given).
         """
-        masks = self.valid_patches(inputs, index)
+        masks = self.valid_patches(inputs, index, as_read=True)
         total: Tensor | None = None
         any_valid: Tensor | None = None
         members = {member.modality: member for member in self.group.members}
-        for name, patches in self.patches(inputs, index).items():
+        for name, patches in self.patches(inputs, index, as_read=True).items():
             member = members[name]
             if name in masks:
                 patches = fill_invalid(patches, masks[name])
@@ -137,6 +148,11 @@ class PatchEmbed(nn.Module):
             elif masks:
                 here = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
                 any_valid = here if any_valid is None else any_valid | here
+            if shift := self.member_tokenizer(name).shift:
+                image = inputs.pixels[name]
+                inside = image.new_ones((len(image), 1, *image.shape[-2:]), dtype=torch.bool)
+                inside = gather_patches(inside, member.patch, index, shift)
+                patches = torch.where(inside, patches, 0.0)
             bands = inputs.bands[name] if member.channels is None else member.bands
             embedded = self.embed[name](patches, bands)
             total = embedded if total is None else total + embedded

@@ -5,17 +5,22 @@ from einops import rearrange
 from torch import Tensor
 
 
-def gather_patches(x: Tensor, patch: int, index: Tensor | None) -> Tensor:
+def gather_patches(x: Tensor, patch: int, index: Tensor | None, shift: int = 0) -> Tensor:
     """Cut tokens out of images without touching the pixels of the others.
 
     Args:
         x: `[B, C, H, W]` of any dtype; H and W are multiples of `patch`.
         patch: side of a token in pixels.
         index: `[B, K]` int64 token numbers, row-major; None for all of them in order.
+        shift: pixels by which every token is cut further up and left, zeros outside the image.
 
     Returns:
         `[B, K, C, patch, patch]` of the same dtype.
     """
+    if shift:
+        moved = x.new_zeros(x.shape)
+        moved[..., shift:, shift:] = x[..., :-shift, :-shift]
+        x = moved
     cut = rearrange(x, "b c (r p) (q w) -> b r q c p w", p=patch, w=patch)
     if index is None:
         return cut.flatten(1, 2)

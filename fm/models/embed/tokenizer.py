@@ -17,9 +17,12 @@ class Tokenizer(nn.Module, ABC):
     Attributes:
         flexible: a function of the band list, so that other bands than those it was built with may
             be given; it is then permutation-equivariant in (bands, channels).
+        shift: pixels by which it reads its tokens further up and left, zeros (after normalising)
+            outside the image; what a convolution with padding does.
     """
 
     flexible: ClassVar[bool] = False
+    shift: int = 0
 
     @abstractmethod
     def forward(self, patches: Tensor, bands: Sequence[Band]) -> Tensor:
