@@ -145,6 +145,20 @@ BACKBONES: dict[str, Case] = {
         token_m=40,
         minimum_bands=75,
     ),
+    "vit-generator": Case(
+        "vit_nano",
+        {**SMALL, "tokenizer": "generator"},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        flexible=True,
+    ),
+    "vit-tied": Case(
+        "vit_nano",
+        {**SMALL, "tokenizer": "tied"},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        flexible=True,
+    ),
 }
 
 _DECODER = {"width": 32, "depth": 1, "heads": 2}
