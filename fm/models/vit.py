@@ -43,8 +43,9 @@ class VisionTransformer(Backbone):
         reference_m: ground distance that counts as one step of `metres`.
         grid: tokens along one side of the learned table.
         group_code_width: None adds a learned code to the tokens of each group when there are
-            several; a number makes that many last channels of the position code a fixed code of
-            the group instead (SatMAE, Cong et al., arXiv 2207.08051, section 3.3).
+            several; a number makes that many last channels of the position code a code of the
+            group instead (SatMAE, Cong et al., arXiv 2207.08051, section 3.3): fixed, or learned
+            with `learned` positions, under the keys that SatMAE's fine-tuned files have.
         metadata: tokens for `lonlat`, `time`, seen by the others and left out of the features.
         pooling: `mean` of the valid tokens, or the class token.
         pre_pool_norm: True is timm's `fc_norm`: tokens are averaged first and normalised then.
@@ -116,10 +117,15 @@ class VisionTransformer(Backbone):
             )
         self.pos_embed: nn.Parameter | None = None
         if positions == "learned":
-            if grid is None or group_code_width is not None:
-                raise UsageError("positions learned needs grid and takes no group_code_width")
-            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
+            if grid is None:
+                raise UsageError("positions learned needs grid")
+            share = group_code_width or 0
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width - share))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
+            if share:
+                self.channel_embed = nn.Parameter(torch.zeros(1, len(groups), share))
+                self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, share))
+                nn.init.trunc_normal_(self.channel_embed, std=0.02)
         self.metadata = MetadataTokens(tuple(metadata), width) if metadata else None
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
@@ -209,7 +215,7 @@ class VisionTransformer(Backbone):
         for name, grid in self.grids(inputs.pixels).items():
             index = keep[name] if keep is not None else None
             made, mask = self.embedding(name)(inputs, index)
-            code = codes[name] if table is None else resized_positions(table[0, 1:], *grid)
+            code = codes[name] if table is None else self._learned_codes(table, name, grid)
             code = code.to(made.dtype)
             made = made + (code[index] if index is not None else code)
             if name in self.group_embed:
@@ -221,11 +227,20 @@ class VisionTransformer(Backbone):
         valid = torch.cat(masks, dim=1) if inputs.valid else None
         return torch.cat(tokens, dim=1), valid
 
+    def _learned_codes(self, table: Tensor, group: str, grid: tuple[int, int]) -> Tensor:
+        code = resized_positions(table[0, 1:], *grid)
+        if self.group_code_width is None:
+            return code
+        own = self.channel_embed[0, list(self.groups).index(group)]
+        return torch.cat([code, own.expand(len(code), -1)], dim=1)
+
     def prefix(self, inputs: Inputs) -> Tensor:
         """Return the class token and the metadata tokens: `[B, prefix_count, D]`."""
         first: Tensor = self.cls_token
         if self.pos_embed is not None:
-            first = first + self.pos_embed[:, :1]
+            own = [self.pos_embed[:, :1]]
+            own += [self.channel_cls_embed] if self.group_code_width is not None else []
+            first = first + torch.cat(own, dim=-1)
         first = first.expand(inputs.size, -1, -1)
         if self.metadata is None:
             return first
