@@ -157,21 +157,23 @@ class VisionTransformer(Backbone):
         """Number of tokens in front of the image's: the class token and the metadata."""
         return 1 + (len(self.metadata.kinds) if self.metadata is not None else 0)
 
-    def position_codes(self, inputs: Inputs, width: int | None = None) -> dict[str, Tensor]:
+    def position_codes(
+        self, inputs: Inputs, width: int | None = None, group_width: int | None = None
+    ) -> dict[str, Tensor]:
         """Return fixed codes of all tokens of each present group, for a decoder or for itself.
 
         Args:
             inputs: the batch.
             width: D of the codes; the model's own when None.
+            group_width: last channels that are the group's code, for a model with
+                `group_code_width`; as large a share as the model's own when None.
 
         Returns:
             group to `[N, width]` float32.
         """
         width = self.width if width is None else width
         device = next(iter(inputs.pixels.values())).device
-        code = self.group_code_width
-        share = 0 if code is None else 2 * round(code * width / self.width / 2)
-        share += (width - share) % 4
+        share = self._group_share(width, group_width)
         result = {}
         for number, name in enumerate(self.groups):
             grid = self.groups[name].grid(inputs.pixels)
@@ -183,6 +185,29 @@ class VisionTransformer(Backbone):
                 made = torch.cat([made, sincos_1d(share, index)], dim=1)
             result[name] = made
         return result
+
+    def prefix_code(
+        self, device: torch.device, width: int, group_width: int | None = None
+    ) -> Tensor:
+        """Return a decoder's code of the tokens that have no place: `[width]` float32.
+
+        Zeros for the place; in a model with `group_code_width`, then the code of one group more
+        than there are (SatMAE's decoder).
+        """
+        share = self._group_share(width, group_width)
+        place = torch.zeros(width - share, device=device)
+        if not share:
+            return place
+        number = torch.full((1,), float(len(self.groups)), device=device)
+        return torch.cat([place, sincos_1d(share, number)[0]])
+
+    def _group_share(self, width: int, group_width: int | None) -> int:
+        if self.group_code_width is None:
+            return 0
+        if group_width is None:
+            group_width = 2 * round(self.group_code_width * width / self.width / 2)
+            group_width += (width - group_width) % 4
+        return group_width
 
     def _step(self, group: str, inputs: Inputs) -> float:
         if self.positions != "metres":
