@@ -132,7 +132,8 @@ def parse(kind: type[C], values: Mapping[str, Any], where: str) -> C:
             text = f"{key} is missing; give it in the file or as {key}=VALUE"
         else:
             reason = first["msg"].removeprefix("Value error, ")
-            text = f"{key}={first['input']!r}: {reason}" if key else reason
+            given = "" if isinstance(first["input"], Mapping) else f"={first['input']!r}"
+            text = f"{key}{given}: {reason}" if key else reason
         raise UsageError(f"{where}: {' '.join(text.split())}") from None
 
 
@@ -150,7 +151,7 @@ def _at(kind: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
 def _model_in(annotation: Any, path: list[str]) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, dict):
         members = (_model_in(part, path) for part in typing.get_args(annotation))
         found = [member for member in members if member is not None]
         for member in found:

@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +12,12 @@ from fm.config import Config
 from pretrain.objectives import ObjectiveConfig
 
 Positive = Annotated[int, Field(gt=0)]
+PartName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class DataConfig(Config):
-    """The dataset and how it is read.
+class Samples(Config):
+    """Some samples and what is read of them.
 
     Attributes:
         path: dataset folder or URL.
@@ -23,46 +25,105 @@ class DataConfig(Config):
         split: `[file, part]`: the samples of one part of a split that `fm shards split` wrote.
         cache: folder for what is fetched from a URL; the variable `EOFM_CACHE` when null.
         modalities: which modalities to train on; all when null.
-        batch_size: samples in one global batch, over all ranks and accumulation steps.
-        threads: reading threads a rank.
-        max_bad: share of the dataset that a rank may quarantine before the run stops.
-        shuffle: false reads in stored order.
+        bands: by modality the bands to read, in that order; a modality without an entry is read
+            whole. `FIRST:LAST` is all bands from one to the other in the dataset's order.
         crop: side of a crop in pixels of the finest grid, the same ground on every grid; null
             takes samples whole.
         random_crop: place crops by a hash of (seed, position), not in the centre.
-        window: positions that are shuffled among each other; null is the loader's own.
     """
 
-    path: str
+    path: str | None = None
     where: str | None = None
     split: tuple[str, str] | None = None
     cache: str | None = None
     modalities: list[str] | None = None
-    batch_size: Positive = 64
-    threads: Positive = 2
-    max_bad: float = Field(0.05, ge=0, le=1)
-    shuffle: bool = True
+    bands: dict[str, list[str]] | None = None
     crop: Positive | None = None
     random_crop: bool = False
-    window: Positive | None = None
 
     @model_validator(mode="after")
-    def _crop_has_a_size(self) -> "DataConfig":
+    def _fits(self) -> Self:
         if self.random_crop and self.crop is None:
             raise ValueError("random_crop=true has no crop to place; give crop=PIXELS")
+        if wrong := sorted(set(self.bands or ()) - set(self.modalities or self.bands or ())):
+            raise ValueError(f"bands names {wrong[0]}, which modalities leaves out")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides which samples come, in which order; a split by what it lists.
+        """Return what decides which samples come and what of them; a split by what it lists.
 
         Raises:
             FMError: the split cannot be read.
         """
-        values = self.model_dump(mode="json", exclude={"path", "cache", "threads"})
+        own = set(Samples.model_fields) - {"path", "cache"}
+        values = self.model_dump(mode="json", include=own)
         if self.split is not None:
             values["split"] = {"part": self.split[1], "sha256": _listed(*self.split)}
-        later = ("split", "crop", "random_crop", "window")  # as if absent: older runs go on
+        later = ("split", "crop", "random_crop", "bands")  # as if absent: older runs go on
         return {k: v for k, v in values.items() if k not in later or v}
+
+
+class PartConfig(Samples):
+    """One part of a mixture.
+
+    Attributes:
+        weight: share of the steps that this part gets, over the sum of all weights.
+    """
+
+    path: str
+    weight: float = Field(1.0, gt=0)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which samples come, and how often."""
+        return {**super().identity(), "weight": self.weight}
+
+
+class DataConfig(Samples):
+    """The samples, and how they are read: of one dataset, or of several in turns.
+
+    Attributes:
+        parts: name to one part of a mixture, instead of `path` and the other keys of a part. Every
+            step comes from one part, the same on all ranks, so that parts may have different
+            modalities.
+        batch_size: samples in one global batch, over all ranks and accumulation steps.
+        threads: reading threads a rank.
+        max_bad: share of a dataset that a rank may quarantine before the run stops.
+        shuffle: false reads in stored order.
+        window: positions that are shuffled among each other; null is the loader's own.
+    """
+
+    parts: Annotated[dict[PartName, PartConfig], Field(min_length=1)] | None = None
+    batch_size: Positive = 64
+    threads: Positive = 2
+    max_bad: float = Field(0.05, ge=0, le=1)
+    shuffle: bool = True
+    window: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.parts is None:
+            if self.path is None:
+                raise ValueError("path is missing; give data.path=FOLDER, or data.parts")
+            return self
+        own = [k for k in Samples.model_fields if getattr(self, k) not in (None, False)]
+        if own:
+            raise ValueError(f"{own[0]} stands beside parts; write it in the part it is for")
+        return self
+
+    @property
+    def datasets(self) -> Mapping[str, Samples]:
+        """The parts by name; one dataset is a part named `""`."""
+        return {"": self} if self.parts is None else dict(sorted(self.parts.items()))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which samples come, in which order."""
+        exclude = set(Samples.model_fields) | {"parts", "threads"}
+        values = self.model_dump(mode="json", exclude=exclude)
+        if self.window is None:
+            del values["window"]
+        if self.parts is None:
+            return values | super().identity()
+        return values | {"parts": {name: part.identity() for name, part in self.datasets.items()}}
 
 
 @functools.lru_cache(maxsize=8)

@@ -242,6 +242,8 @@ class Engine:
         for batch in batches:
             loss_sum, _, metrics = self.engine(batch)
             self.engine.backward(loss_sum * factor)
+            if batch is batches[-1]:
+                self._fill_gradients()
             for name, value in {"loss": loss_sum.detach(), **metrics}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
             norm = self._grad_norm() if batch is batches[-1] else None
@@ -257,6 +259,17 @@ class Engine:
             grad_norm=None if norm is None else float(norm),
         )
         return result, stops > 0
+
+    def _fill_gradients(self) -> None:
+        """Give parameters that no sample of the step used the gradient zero.
+
+        A step of a mixture leaves out the modalities of the other parts. With several ranks and
+        under ZeRO DeepSpeed sums zeros for them; AdamW of one process would skip them instead.
+        """
+        if self.zero_stage == 0:
+            for parameter in self.engine.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
 
     def _grad_norm(self) -> Tensor | None:
         """Return the norm of the reduced gradients, which DeepSpeed does not report for stage 0."""

@@ -1,5 +1,6 @@
 """What a finished run leaves behind: the card of its checkpoint and pictures of reconstructions."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,33 @@ from fm.checkpoint import read_card
 from fm.models import Backbone
 from fm.rng import CounterRng
 from pretrain import collective
-from pretrain.config import RunConfig
+from pretrain.config import RunConfig, Samples
+from pretrain.data import RunData
 from pretrain.engine import Engine, MicroBatch
 from pretrain.monitor import save_panels
+from pretrain.objective import Panel
 from pretrain.runfolder import RunFolder
 
 
 def make_card(
-    config: RunConfig, dataset: Any, backbone: Backbone, training: dict[str, Any]
+    config: RunConfig, data: RunData, backbone: Backbone, training: dict[str, Any]
 ) -> Card:
     """Write down what a run made: architecture, bands, objective, data seen, training.
 
     Args:
         config: of the run.
-        dataset: what it was trained on.
+        data: what it was trained on.
         backbone: the trained model.
         training: the summary of the run.
     """
     parent = None
     if config.init_from is not None:
         parent = f"{read_card(config.init_from).name} ({config.init_from})"
+    seen = {name: _part(config.data.datasets[name], ds) for name, ds in data.parts.items()}
+    if config.data.parts is not None:
+        for name, share in data.weights.items():
+            seen[name]["share"] = share
+    licences = sorted({ds.info.licence for ds in data.parts.values()})
     return Card(
         name=config.name,
         architecture=backbone.architecture,
@@ -38,18 +46,22 @@ def make_card(
         normalisation=backbone.normalisation,
         scaling=backbone.scaling,
         objective=config.objective.model_dump(mode="json"),
-        data={
-            "name": dataset.info.name,
-            "manifest_hash": dataset.manifest_hash,
-            "where": config.data.where,
-            "split": config.data.identity().get("split"),
-            "samples": len(dataset),
-            **_seen(dataset),
-        },
+        data=seen[""] if config.data.parts is None else {"parts": seen},
         training=training,
-        licence=dataset.info.licence,
+        licence=" AND ".join(licences),  # SPDX: the weights owe to all of them
         parent=parent,
     )
+
+
+def _part(samples: Samples, dataset: Any) -> dict[str, Any]:
+    return {
+        "name": dataset.info.name,
+        "manifest_hash": dataset.manifest_hash,
+        "where": samples.where,
+        "split": samples.identity().get("split"),
+        "samples": len(dataset),
+        **_seen(dataset),
+    }
 
 
 def _seen(dataset: Any) -> dict[str, Any]:
@@ -67,25 +79,37 @@ def _seen(dataset: Any) -> dict[str, Any]:
     }
 
 
+def losses_by_part(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Return the mean loss at the start and at the end of each part, `""` for one dataset.
+
+    Both are over a tenth of the part's logged steps, at most 10, at least 1.
+    """
+    losses: dict[str, list[float]] = {}
+    for row in rows:
+        losses.setdefault(row.get("part", ""), []).append(row["loss"])
+    result = {}
+    for name, found in sorted(losses.items()):
+        window = max(min(len(found) // 10, 10), 1)
+        result[name] = (sum(found[:window]) / window, sum(found[-window:]) / window)
+    return result
+
+
 def draw_pictures(
-    config: RunConfig, folder: RunFolder, dataset: Any, engine: Engine, device: torch.device
+    config: RunConfig, folder: RunFolder, data: RunData, engine: Engine, device: torch.device
 ) -> None:
-    """Reconstruct the first samples of the stored order; every rank computes, the first writes."""
-    count = min(config.monitor.pictures, len(dataset))
-    loader = dataset.loader(
-        batch_size=count,
-        seed=config.seed,
-        modalities=config.data.modalities or list(dataset.modalities),
-        threads=1,
-        steps=1,
-        shuffle=False,
-        crop=config.data.crop,
-        device=device,
-        max_bad=1.0,  # the run has ended; a picture may miss a sample
-    )
-    batch = next(iter(loader))
-    loader.close()
-    rng = CounterRng(config.seed, batch.epochs, batch.positions)
-    samples = engine.panels(MicroBatch.of(batch, rng))
+    """Reconstruct the first samples of each part; every rank computes, the first writes."""
+    samples: list[list[Panel]] = []
+    keys: list[str] = []
+    for number, (name, dataset) in enumerate(data.parts.items()):
+        # shared out among the parts, the first ones take what is left over
+        share, more = divmod(config.monitor.pictures, len(data.parts))
+        count = min(share + (number < more), len(dataset))
+        if not count:
+            continue
+        # the run has ended; a picture may miss a sample
+        batch = data.first(name, count, seed=config.seed, device=device, max_bad=1.0)
+        rng = CounterRng(config.seed, batch.epochs, batch.positions)
+        samples += engine.panels(MicroBatch.of(batch, rng))
+        keys += batch.keys
     if collective.rank() == 0:
-        save_panels(folder.pictures, samples, batch.keys)
+        save_panels(folder.pictures, samples, keys)

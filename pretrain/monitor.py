@@ -46,7 +46,15 @@ class Monitor:
         self._waited = 0.0
         self._steps = 0
 
-    def log(self, step: int, values: dict[str, float], *, waited: float, last: bool) -> None:
+    def log(
+        self,
+        step: int,
+        values: dict[str, float],
+        *,
+        waited: float,
+        last: bool,
+        part: str | None = None,
+    ) -> None:
         """Log one step.
 
         Args:
@@ -54,6 +62,7 @@ class Monitor:
             values: figures of the step.
             waited: seconds spent waiting for data in this step.
             last: this is the run's last step.
+            part: of a mixture that this step came from; its figures have events of their own.
         """
         now = time.perf_counter()
         self._waited += waited
@@ -65,6 +74,7 @@ class Monitor:
             row = {
                 "step": step,
                 "samples": step * self._batch_size,
+                **({} if part is None else {"part": part}),
                 **values,
                 "seconds": round(now - self._last, 6),
                 "data_wait": round(share, 4),
@@ -72,8 +82,10 @@ class Monitor:
             self._metrics.write(json.dumps(row) + "\n")
             if self._writer is not None:
                 for name, value in row.items():
-                    if name != "step":
-                        self._writer.add_scalar(name, value, step)
+                    if name not in ("step", "part"):
+                        of_part = part is not None and name in values
+                        tag = f"{name}/{part}" if of_part else name
+                        self._writer.add_scalar(tag, value, step)
         self._last = now
         self._bar.advance(
             loss=f"{values['loss']:.4f}", rate=f"{rate:.0f}/s", data_wait=f"{100 * share:.0f}%"

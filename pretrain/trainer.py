@@ -1,7 +1,6 @@
 """A pretraining run from config to exported checkpoint."""
 
 import contextlib
-import dataclasses
 import math
 import signal
 import time
@@ -12,25 +11,23 @@ from typing import Any
 
 import torch
 
-import shards
-from fm.checkpoint import load, load_strict, save
+from fm.checkpoint import save
 from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic, write_json
-from fm.models import Backbone, create_model
-from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.augment import dihedral
+from pretrain.build import build, token_grids
 from pretrain.config import RunConfig
+from pretrain.data import RunData, check_batch, open_data
 from pretrain.distributed import processes
 from pretrain.engine import Engine, MicroBatch, read_fragment
 from pretrain.environment import environment
-from pretrain.export import draw_pictures, make_card
+from pretrain.export import draw_pictures, losses_by_part, make_card
 from pretrain.monitor import Monitor
 from pretrain.objective import Objective
-from pretrain.objectives import build_objective
 from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
 from pretrain.schedule import learning_rate
 
@@ -48,8 +45,9 @@ class RunResult:
         export: checkpoint folder; None when the run was stopped before its end.
         steps: optimiser steps done.
         samples: samples seen.
-        loss_start: mean loss of the first tenth of the logged steps (at most 10).
-        loss_end: mean loss of as many last ones.
+        loss_start: mean loss of the first tenth of the logged steps (at most 10); of a mixture,
+            the mean of the parts' own.
+        loss_end: the same of as many last ones.
         seconds: of training, all sessions together.
     """
 
@@ -93,108 +91,25 @@ def run(
     with processes() as device, _stop_signal() as stop:
         # everything that can be wrong with the request is found before anything is written
         folder = RunFolder(settings.out)
-        dataset = open_data(settings)
-        objective = build(settings, dataset)
-        check_sizes(settings, dataset, objective)
+        data = open_data(settings)
+        objective = build(settings, data.layout)
+        token_grids(data.layout, objective)
         read_fragment(settings.engine)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
-            finished = collective.on_first(lambda: _prepare(folder, settings, dataset, force))
+            finished = collective.on_first(lambda: _prepare(folder, settings, data, force))
             if finished is not None:
                 return finished
-            return _train(settings, folder, dataset, objective, device, stop)
-
-
-def open_data(config: RunConfig) -> Any:
-    """Open the run's dataset and check that the config fits it.
-
-    Raises:
-        FMError: it is missing or empty, holds no such modality, or the sizes do not divide.
-    """
-    data = config.data
-    dataset = shards.open(data.path, where=data.where, split=data.split, cache=data.cache)
-    if wrong := sorted(set(data.modalities or ()) - set(dataset.modalities)):
-        raise UsageError(
-            f"data.modalities: {dataset.place} has no {', '.join(wrong)}; it has "
-            f"{', '.join(dataset.modalities)}"
-        )
-    world = collective.world_size()
-    if data.batch_size % world:
-        raise UsageError(f"data.batch_size={data.batch_size} is not a multiple of {world} ranks")
-    share = data.batch_size // world
-    if config.engine.micro_batch and share % config.engine.micro_batch:
-        raise UsageError(
-            f"engine.micro_batch={config.engine.micro_batch} does not divide a rank's share {share}"
-        )
-    return dataset
-
-
-def build_backbone(config: RunConfig, dataset: Any) -> Backbone:
-    """Build the backbone for a dataset's modalities with normalisation fitted to its statistics."""
-    names = config.data.modalities or list(dataset.modalities)
-    infos = {name: dataset.modalities[name] for name in names}
-    bands = {  # as the dataset describes them, on the grid on which they are stored
-        name: tuple(
-            dataclasses.replace(band, gsd_m=info.gsd_m, modality=name) for band in info.table
-        )
-        for name, info in infos.items()
-    }
-    model = config.model
-    return create_model(
-        model.name,
-        bands=bands,
-        token_m=model.token_m,
-        token_groups=model.token_groups,
-        normalisation={
-            name: Normalisation.fit(model.normalisation, dataset.statistics(name)) for name in names
-        },
-        scaling={name: (info.scale, info.offset) for name, info in infos.items()},
-        **model.options,
-    )
-
-
-def build(config: RunConfig, dataset: Any) -> Objective:
-    """Build the objective around its backbone, with fresh weights or those of `init_from`."""
-    torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
-    objective = build_objective(config.objective, build_backbone(config, dataset))
-    if config.init_from is not None:
-        parent = load(config.init_from)
-        where = f"init_from={config.init_from}"
-        load_strict(objective.backbone, parent.state_dict(), where)
-        for modality, bands in objective.backbone.bands.items():
-            ours, theirs = (tuple(b.name for b in x) for x in (bands, parent.bands[modality]))
-            if ours != theirs:
-                raise UsageError(
-                    f"{where}: its {modality} bands are {', '.join(theirs)}, the dataset has "
-                    f"{', '.join(ours)}; the order matters"
-                )
-    return objective
-
-
-def check_sizes(config: RunConfig, dataset: Any, objective: Objective) -> None:
-    """Check that the samples make batches and whole tokens.
-
-    Raises:
-        FMError: samples of different sizes, or sizes that do not fit the tokens.
-    """
-    names = config.data.modalities or list(dataset.modalities)
-    shapes = dataset.shapes(names, crop=config.data.crop)
-    images = {name: torch.empty((1, *shape), device="meta") for name, shape in shapes.items()}
-    for group, (rows, columns) in objective.backbone.grids(images).items():
-        if rows * columns < 2:
-            raise UsageError(
-                f"{group}: one token covers the whole sample, so nothing is left to predict; "
-                f"make model.token_m smaller"
-            )
+            return _train(settings, folder, data, objective, device, stop)
 
 
 def _enter(stack: contextlib.ExitStack, folder: RunFolder) -> None:
     stack.enter_context(folder.locked())
 
 
-def _prepare(folder: RunFolder, config: RunConfig, dataset: Any, force: bool) -> RunResult | None:
+def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -> RunResult | None:
     """Check what is in the run folder; return the result of a finished run."""
-    identity = {**config.identity(), "manifest_hash": dataset.manifest_hash}
+    identity = {**config.identity(), "manifest_hash": data.manifest_hash}
     state = folder.state()
     if state is not None and folder.latest() is not None:
         changed = differing_keys(state["identity"], identity)
@@ -211,14 +126,14 @@ def _prepare(folder: RunFolder, config: RunConfig, dataset: Any, force: bool) ->
     return None
 
 
-def _begin(folder: RunFolder, config: RunConfig, dataset: Any, step: int) -> dict[str, Any]:
+def _begin(folder: RunFolder, config: RunConfig, data: RunData, step: int) -> dict[str, Any]:
     """Write what this run is, once nothing can be wrong with it any more; return its state."""
     before = folder.state() or {}
     state = {
         "status": "running",
         "step": step,
         "seconds": before.get("seconds", 0.0) if step else 0.0,
-        "identity": {**config.identity(), "manifest_hash": dataset.manifest_hash},
+        "identity": {**config.identity(), "manifest_hash": data.manifest_hash},
     }
     write_atomic(folder.path / "config.yaml", dump_yaml(config))
     write_json(folder.path / "env.json", environment())
@@ -249,36 +164,30 @@ def _stop_signal() -> Iterator[list[bool]]:
 def _train(
     config: RunConfig,
     folder: RunFolder,
-    dataset: Any,
+    data: RunData,
     objective: Objective,
     device: torch.device,
     stop: list[bool],
 ) -> RunResult:
     first, world = collective.rank() == 0, collective.world_size()
-    share = config.data.batch_size // world
-    micro = config.engine.micro_batch or share
+    micro, accumulate = check_batch(config, world)
     engine = Engine(
         objective,
         config.optimizer,
         config.engine,
         micro_batch=micro,
-        accumulate=share // micro,
+        accumulate=accumulate,
         device=device,
     )
     done = _resume(folder, engine)
-    names = config.data.modalities or list(dataset.modalities)
-    batches = dataset.loader(
+    batches = data.loader(
         batch_size=config.data.batch_size,
         seed=config.seed,
         rank=collective.rank(),
         world_size=world,
         position=done * config.data.batch_size,
-        modalities=names,
-        labels=(),
         threads=config.data.threads,
         shuffle=config.data.shuffle,
-        crop=config.data.crop,
-        random_crop=config.data.random_crop,
         device=device,
         max_bad=config.data.max_bad,
         report=folder.quarantine(collective.rank()),
@@ -286,7 +195,7 @@ def _train(
     )
     schedule = config.schedule
     started, step, stopped = time.perf_counter(), done, False
-    state = collective.on_first(lambda: _begin(folder, config, dataset, done))
+    state = collective.on_first(lambda: _begin(folder, config, data, done))
     spent = float(state["seconds"])
 
     def checkpoint(step: int) -> None:
@@ -341,11 +250,12 @@ def _train(
                 if result.grad_norm is not None:
                     figures["grad_norm"] = result.grad_norm
                 figures["weight"] = result.weight
-                monitor.log(step, figures, waited=waited, last=step == schedule.steps)
+                last = step == schedule.steps
+                monitor.log(step, figures, part=batch.part, waited=waited, last=last)
             if step % config.checkpoint.every == 0 or step == schedule.steps or stopped:
                 checkpoint(step)
     seconds = spent + time.perf_counter() - started
-    return _finish(config, folder, dataset, engine, state, step, seconds, device)
+    return _finish(config, folder, data, engine, state, step, seconds, device)
 
 
 def _augmented(config: RunConfig, batch: Any) -> MicroBatch:
@@ -382,7 +292,7 @@ def _resume(folder: RunFolder, engine: Any) -> int:
 def _finish(
     config: RunConfig,
     folder: RunFolder,
-    dataset: Any,
+    data: RunData,
     engine: Any,
     state: dict[str, Any],
     step: int,
@@ -395,20 +305,19 @@ def _finish(
     weights = engine.state_of(backbone) if complete else None
     result = None
     if collective.rank() == 0:
-        losses = [row["loss"] for row in folder.metrics()]
-        window = max(min(len(losses) // 10, 10), 1)
+        losses = losses_by_part(folder.metrics())
         result = RunResult(
             name=config.name,
             out=str(folder.path),
             export=str(folder.export) if complete else None,
             steps=step,
             samples=step * config.data.batch_size,
-            loss_start=sum(losses[:window]) / window,
-            loss_end=sum(losses[-window:]) / window,
+            loss_start=sum(start for start, _ in losses.values()) / len(losses),
+            loss_end=sum(end for _, end in losses.values()) / len(losses),
             seconds=seconds,
         )
         if complete:
-            training = {
+            training: dict[str, Any] = {
                 "steps": result.steps,
                 "samples_seen": result.samples,
                 "loss_start": result.loss_start,
@@ -416,10 +325,12 @@ def _finish(
                 "precision": config.engine.precision,
                 "config_hash": config.hash(),
             }
-            card = make_card(config, dataset, backbone, training)
+            if config.data.parts is not None:
+                training["loss_by_part"] = {name: list(ends) for name, ends in losses.items()}
+            card = make_card(config, data, backbone, training)
             save(folder.export, backbone, card, state=weights, overwrite=True)
     if complete and config.monitor.pictures:
-        draw_pictures(config, folder, dataset, engine, device)
+        draw_pictures(config, folder, data, engine, device)
     if collective.rank() == 0:
         assert result is not None
         status = "finished" if complete else "stopped"

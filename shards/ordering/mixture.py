@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xxhash
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shards.reading.source import Choice
 
 _PARTS = 7
+_CHOICES = ("modalities", "labels", "bands", "crop", "random_crop")
 
 
 class Mixture:
@@ -170,6 +171,7 @@ class Mixture:
         window: int = WINDOW,
         crop: int | None = None,
         random_crop: bool = False,
+        each: Mapping[str, Mapping[str, Any]] | None = None,
         device: "torch.device | str | None" = None,
         on_quarantine: Callable[[str, str], None] | None = None,
         max_bad: float = 0.05,
@@ -179,7 +181,9 @@ class Mixture:
 
         Dealt by batch, `position` is a multiple of `batch_size`; epoch e begins with the first
         whole batch at or after its first sample; of `modalities`, `labels` and `bands` each part
-        gives those it has, and `batch.part` names the part. `max_bad` holds for each part.
+        gives those it has, and `batch.part` names the part; `each` names the `modalities`,
+        `labels`, `bands`, `crop` or `random_crop` of single parts, instead of those given for all.
+        `max_bad` holds for each part.
 
         Raises:
             FMError: as `Dataset.loader`, and parts whose batches are not alike, dealt by sample.
@@ -199,7 +203,11 @@ class Mixture:
             )
         schedule = self._schedule(share, seed, epoch, shuffle, window)
         choice = Choice(modalities, labels, bands, crop, random_crop, seed)
-        sources = [Source(ds, self._own(choice, name)) for name, ds in self.parts.items()]
+        own = self._each(each or {})
+        sources = [
+            Source(ds, dataclasses.replace(self._own(choice, name), **own.get(name, {})))
+            for name, ds in self.parts.items()
+        ]
         quarantines = [
             Quarantine(
                 len(ds),
@@ -252,6 +260,14 @@ class Mixture:
             return Work(rows, positions, epochs, parts)
 
         return work
+
+    def _each(self, each: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        if each and self.by == "sample":
+            raise UsageError("each= needs a mixture dealt by batch: by='batch'")
+        _known("part", each, self.parts)
+        for choices in each.values():
+            _known("choice of a part", choices, _CHOICES)
+        return {name: dict(choices) for name, choices in each.items()}
 
     def _own(self, choice: "Choice", name: str) -> "Choice":
         """What is read of one part: by batch, what it has of what was asked for."""

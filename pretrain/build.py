@@ -1,0 +1,70 @@
+"""From a run's config and the layout of its samples to the objective that is trained."""
+
+from collections.abc import Mapping
+
+import torch
+
+from fm.checkpoint import load, load_strict
+from fm.errors import UsageError
+from fm.models import Backbone, create_model
+from pretrain.config import RunConfig
+from pretrain.data import Layout, Shape
+from pretrain.objective import Objective
+from pretrain.objectives import build_objective
+
+
+def build_backbone(config: RunConfig, layout: Layout) -> Backbone:
+    """Build the backbone for the modalities of all parts, normalised by their statistics."""
+    model = config.model
+    return create_model(
+        model.name,
+        bands=layout.bands,
+        token_m=model.token_m,
+        token_groups=model.token_groups,
+        normalisation=layout.normalisation(model.normalisation),
+        scaling=layout.scaling,
+        **model.options,
+    )
+
+
+def build(config: RunConfig, layout: Layout) -> Objective:
+    """Build the objective around its backbone, with fresh weights or those of `init_from`."""
+    torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
+    objective = build_objective(config.objective, build_backbone(config, layout))
+    if config.init_from is not None:
+        parent = load(config.init_from)
+        where = f"init_from={config.init_from}"
+        load_strict(objective.backbone, parent.state_dict(), where)
+        for modality, bands in objective.backbone.bands.items():
+            ours, theirs = (tuple(b.name for b in x) for x in (bands, parent.bands[modality]))
+            if ours != theirs:
+                raise UsageError(
+                    f"{where}: its {modality} bands are {', '.join(theirs)}, the dataset has "
+                    f"{', '.join(ours)}; the order matters"
+                )
+    return objective
+
+
+def images(shapes: Mapping[str, Shape], count: int = 1) -> dict[str, torch.Tensor]:
+    """Return `count` samples of these shapes without memory behind them."""
+    return {name: torch.empty((count, *shape), device="meta") for name, shape in shapes.items()}
+
+
+def token_grids(layout: Layout, objective: Objective) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return the token grid of each group that a part's samples have, by part.
+
+    Raises:
+        FMError: sizes that do not fit the tokens.
+        UsageError: a group of one token, which leaves nothing to predict.
+    """
+    found = {
+        part: objective.backbone.grids(images(shapes)) for part, shapes in layout.shapes.items()
+    }
+    for grids in found.values():
+        for group, (rows, columns) in grids.items():
+            if rows * columns < 2:
+                raise UsageError(
+                    f"{group}: one token covers the whole sample, so nothing is left to predict; "
+                    f"make model.token_m smaller"
+                )
+    return found

@@ -1,0 +1,261 @@
+"""What a run reads: one dataset, or the parts of a mixture in turns, and what its samples are."""
+
+import dataclasses
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import shards
+from fm.errors import UsageError, suggest
+from fm.normalize import Kind, Normalisation
+from fm.sensors import Band, sensor_of_modality
+from pretrain import collective
+from pretrain.config import DataConfig, RunConfig, Samples
+
+Shape = tuple[int, ...]
+Statistics = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the samples of a run are: enough to build its model.
+
+    Attributes:
+        bands: modality to the bands that are read, on the grid on which they are stored.
+        scaling: modality to (scale, offset) of its stored integers, the first part's.
+        shapes: part to modality to the shape of a sample, `[C, H, W]`.
+        statistics: modality to the statistics of its bands; None where no pixel was seen.
+    """
+
+    bands: dict[str, tuple[Band, ...]]
+    scaling: dict[str, tuple[float, float]]
+    shapes: dict[str, dict[str, Shape]]
+    statistics: dict[str, Statistics] | None
+
+    def normalisation(self, kind: Kind) -> dict[str, Normalisation] | None:
+        """Fit a kind of normalisation to each modality; None without statistics.
+
+        Raises:
+            FMError: the statistics do not give it.
+        """
+        if self.statistics is None:
+            return None
+        return {name: Normalisation.fit(kind, found) for name, found in self.statistics.items()}
+
+
+class RunData:
+    """The opened datasets of a run.
+
+    Args:
+        config: what the run's config says of its data.
+        parts: name to dataset, in the order of the names; one dataset is the part `""`.
+
+    Attributes:
+        layout: what its samples are.
+        stream: what is streamed: the dataset, or the mixture of the parts.
+    """
+
+    def __init__(self, config: DataConfig, parts: Mapping[str, shards.Dataset]) -> None:
+        self.config, self.parts = config, dict(parts)
+        self._choices = {name: _choice(config.datasets[name], ds) for name, ds in parts.items()}
+        self.stream: Any = parts.get("")
+        weights = dict.fromkeys(parts, 1.0)
+        if config.parts is not None:
+            weights = {name: config.parts[name].weight for name in parts}
+            total = sum(map(len, parts.values()))
+            self.stream = shards.Mixture(parts, weights, epoch=total, by="batch")
+            weights = self.stream.realised
+        self.weights = weights
+        self.layout = self._layout()
+
+    @property
+    def manifest_hash(self) -> str | dict[str, str]:
+        """Hash of the dataset's content, or of each part's."""
+        if self.config.parts is None:
+            return str(self.stream.manifest_hash)
+        return {name: ds.manifest_hash for name, ds in self.parts.items()}
+
+    def loader(self, **options: Any) -> "Generator[Any, None, None]":
+        """Stream batches; options are those of `shards.Dataset.loader` that no part has."""
+        made = self._choices[""] if self.config.parts is None else {"each": self._choices}
+        return self.stream.loader(labels=(), **made, **options)
+
+    def first(self, name: str, count: int, **options: Any) -> Any:
+        """Read the first samples of a part in its stored order, as one batch."""
+        choice = {**self._choices[name], "random_crop": False}
+        loader = self.parts[name].loader(
+            batch_size=count, steps=1, shuffle=False, labels=(), threads=1, **choice, **options
+        )
+        batch = next(iter(loader))
+        loader.close()
+        return batch
+
+    def _layout(self) -> Layout:
+        bands: dict[str, tuple[Band, ...]] = {}
+        scaling: dict[str, tuple[float, float]] = {}
+        seen: dict[str, list[tuple[float, Statistics]]] = {}
+        shapes: dict[str, dict[str, Shape]] = {}
+        for part, ds in self.parts.items():
+            choice = self._choices[part]
+            sizes = ds.shapes(choice["modalities"], crop=choice["crop"])
+            shapes[part] = {}
+            for name in choice["modalities"]:
+                info = ds.modalities[name]
+                taken = choice["bands"].get(name, info.bands)
+                table = {band.name: band for band in info.table}
+                own = tuple(
+                    dataclasses.replace(table[n], gsd_m=info.gsd_m, modality=name) for n in taken
+                )
+                if bands.setdefault(name, own) != own:
+                    raise UsageError(
+                        f"data.parts.{part}: {name} has other bands or another grid there than in "
+                        f"the parts before; read the same bands of it everywhere (bands:)"
+                    )
+                scaling.setdefault(name, (info.scale, info.offset))
+                shapes[part][name] = (*sizes[name][:-3], len(own), *sizes[name][-2:])
+                places = [info.bands.index(n) for n in taken]
+                found = {k: [v[i] for i in places] for k, v in ds.statistics(name).items()}
+                seen.setdefault(name, []).append((self.weights[part], found))
+        statistics = {name: _pooled(several) for name, several in seen.items()}
+        return Layout(bands, scaling, shapes, statistics)
+
+
+def open_data(config: RunConfig) -> RunData:
+    """Open the run's datasets and check that the config fits them.
+
+    Raises:
+        FMError: one is missing or empty, holds no such modality or band, or the sizes do not
+            divide.
+    """
+    check_batch(config, collective.world_size())
+    parts = {
+        name: shards.open(str(part.path), where=part.where, split=part.split, cache=part.cache)
+        for name, part in config.data.datasets.items()
+    }
+    return RunData(config.data, parts)
+
+
+def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
+    """Return a rank's micro-batch and how many of them make its share of the batch.
+
+    Raises:
+        UsageError: the sizes do not divide.
+    """
+    size, micro = config.data.batch_size, config.engine.micro_batch
+    if size % world:
+        raise UsageError(f"data.batch_size={size} is not a multiple of {world} ranks")
+    share = size // world
+    if micro and share % micro:
+        raise UsageError(f"engine.micro_batch={micro} does not divide a rank's share {share}")
+    return micro or share, share // (micro or share)
+
+
+def declared(config: DataConfig) -> Layout:
+    """Take what the samples are from the recipe and the tables of `fm.sensors`, without data.
+
+    Raises:
+        UsageError: a part does not say its modalities or its crop, or no sensor has them.
+    """
+    bands: dict[str, tuple[Band, ...]] = {}
+    scaling: dict[str, tuple[float, float]] = {}
+    shapes: dict[str, dict[str, Shape]] = {}
+    for part, samples in config.datasets.items():
+        where = f"data.parts.{part}" if part else "data"
+        for key in ("modalities", "crop"):
+            if getattr(samples, key) is None:
+                raise UsageError(
+                    f"{where}: no dataset at {samples.path}, and without one {where}.{key} must "
+                    f"say what a sample is"
+                )
+        names = samples.modalities or []
+        grids = {name: _grid(name, where) for name in names}
+        side_m = (samples.crop or 0) * min(grids.values())
+        shapes[part] = {}
+        for name, gsd in grids.items():
+            sensor = sensor_of_modality(name)
+            # all bands of the sensor may have been brought to this grid
+            chosen = (samples.bands or {}).get(name)
+            own = [band.name for band in sensor.modalities[name]]
+            taken = own if chosen is None else _expanded(chosen, [b.name for b in sensor.bands])
+            made = tuple(
+                dataclasses.replace(sensor.band(n), gsd_m=gsd, modality=name) for n in taken
+            )
+            if bands.setdefault(name, made) != made:
+                raise UsageError(f"{where}.bands: other bands of {name} than in the parts before")
+            side = round(side_m / gsd)
+            if not math.isclose(side * gsd, side_m):
+                raise UsageError(f"{where}.crop={samples.crop} is not whole pixels of {name}")
+            scaling[name] = (sensor.scale, sensor.offset)
+            shapes[part][name] = (len(made), side, side)
+    return Layout(bands, scaling, shapes, None)
+
+
+def is_here(samples: Samples) -> bool:
+    """Say whether a dataset can be looked at: a URL, or a folder that is there."""
+    path = str(samples.path)
+    return "://" in path or Path(path).exists()
+
+
+def _grid(modality: str, where: str) -> float:
+    try:
+        return sensor_of_modality(modality).modalities[modality][0].gsd_m
+    except UsageError as error:
+        raise UsageError(f"{where}.modalities: {error}") from None
+
+
+def _choice(samples: Samples, ds: shards.Dataset) -> dict[str, Any]:
+    """Return what is read of a dataset, in the words of its loader."""
+    if wrong := sorted(set(samples.modalities or samples.bands or ()) - set(ds.modalities)):
+        raise UsageError(
+            f"data.modalities: {ds.place} has no {', '.join(wrong)}; it has "
+            f"{', '.join(ds.modalities)}"
+        )
+    return {
+        "modalities": list(samples.modalities or ds.modalities),
+        "bands": {
+            name: _expanded(chosen, ds.modalities[name].bands)
+            for name, chosen in (samples.bands or {}).items()
+        },
+        "crop": samples.crop,
+        "random_crop": samples.random_crop,
+    }
+
+
+def _expanded(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Write ranges `FIRST:LAST` out, in the order of the table."""
+    result: list[str] = []
+    for name in names:
+        first, colon, last = name.partition(":")
+        for end in (first, last) if colon else (first,):
+            if end not in known:
+                raise UsageError(f"data.bands: no band {end!r}; {suggest(end, known)}")
+        stop = known.index(last) if colon else known.index(first)
+        taken = known[known.index(first) : stop + 1]
+        if not taken or set(taken) & set(result):
+            raise UsageError(f"data.bands: {name!r} is empty or names a band twice")
+        result += taken
+    return result
+
+
+def _pooled(parts: Sequence[tuple[float, Statistics]]) -> Statistics:
+    """Pool a modality's statistics over the parts that have it, each by its share of the steps."""
+    if len(parts) == 1:
+        return parts[0][1]
+    total = sum(weight for weight, _ in parts)
+    shares = [weight / total for weight, _ in parts]
+
+    def mixed(key: str, power: int = 1) -> list[float]:
+        columns = zip(*(found[key] for _, found in parts), strict=True)
+        return [sum(s * v**power for s, v in zip(shares, c, strict=True)) for c in columns]
+
+    # moments mix by weight; percentiles do not, so they are left out and `fit` says so
+    mean = mixed("mean")
+    second = [a + b for a, b in zip(mixed("mean", 2), mixed("std", 2), strict=True)]
+    low, high = (
+        [end(values) for values in zip(*(found[key] for _, found in parts), strict=True)]
+        for key, end in (("min", min), ("max", max))
+    )
+    std = [math.sqrt(max(b - a * a, 0.0)) for a, b in zip(mean, second, strict=True)]
+    return {"mean": mean, "std": std, "min": low, "max": high}
