@@ -95,17 +95,24 @@ class ObjectiveCase:
         backbone: what it trains; the test images are 4 x 4 tokens.
         config: as in a recipe's `objective`.
         hidden_only: nothing that the encoder sees is a target.
-        heads: name to the last linear layer of each prediction; bands of one modality share one.
+        complete: everything that it does not see is one.
         pixel_targets: each output has one pixel as its target (no normalisation within a token).
+        shared_heads: one head predicts every band, so that an output has no band of its own.
+        heads: modality, group or any name to the last linear layer of each prediction.
+        head_bands: such a name to the bands that the head predicts, where it is neither a modality
+            nor a group.
     """
 
     backbone: Case
     config: Mapping[str, Any]
     hidden_only: bool = True
+    complete: bool = True
     pixel_targets: bool = False
+    shared_heads: bool = False
     heads: Callable[[Objective], Mapping[str, nn.Module]] = lambda objective: dict(
         objective.get_submodule("heads").named_children()
     )
+    head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
 
     @property
     def case(self) -> Case:
@@ -128,6 +135,15 @@ class ObjectiveCase:
         pixels = self.case.pixels(objective.backbone, count, seed)
         rng = CounterRng(7, torch.zeros(count, dtype=torch.int64), torch.arange(count))
         return MicroBatch(pixels, torch.ones(count), {}, rng)
+
+    def bands_of_head(self, objective: Objective, name: str) -> tuple[Band, ...]:
+        """Return the bands that one of `heads` predicts."""
+        backbone = objective.backbone
+        if self.head_bands is not None:
+            return self.head_bands(objective, name)
+        if name in backbone.bands:
+            return backbone.bands[name]
+        return tuple(band for member in backbone.groups[name].members for band in member.bands)
 
 
 BACKBONES: dict[str, Case] = {
@@ -171,6 +187,7 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
     "mae-pixel-partial": ObjectiveCase(
         BACKBONES["vit-linear"],
         {"kind": "mae", "target": "pixel", "decoder": {**_DECODER, "predict": 0.4}},
+        complete=False,
         pixel_targets=True,
     ),
     "mae-metadata": ObjectiveCase(
