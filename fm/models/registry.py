@@ -9,6 +9,7 @@ from fm.errors import UsageError, suggest
 from fm.models.backbone import Backbone
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
+from fm.models.resnet import SpectralResNet
 from fm.models.vit import VisionTransformer
 from fm.normalize import Normalisation
 from fm.sensors import Band, Sensor, sensor_of_modality
@@ -50,6 +51,9 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "vit": Family(VisionTransformer, SIZES, "ViT on native-grid tokens"),
+    "spectral_resnet": Family(
+        SpectralResNet, {"50": {"blocks": (3, 4, 6, 3)}}, "SpectralEarth's adapter and ResNet"
+    ),
 }
 
 

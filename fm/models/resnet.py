@@ -1,0 +1,139 @@
+"""SpectralEarth's convolutional backbone: the spectral adapter before a ResNet."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from timm.models.resnet import Bottleneck, ResNet, downsample_conv
+from torch import Tensor, nn
+
+from fm.errors import UsageError
+from fm.models.backbone import Backbone
+from fm.models.embed.adapter import MAPS, Norm, check_band_count, spectral_layers
+from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
+from fm.models.features import Features, pool
+from fm.models.inputs import Inputs, Scaling
+from fm.models.layout import Group
+from fm.normalize import Normalisation
+from fm.sensors import Band
+
+STRIDE = 16
+"""Pixels along one side of a token: four stages that halve the image."""
+
+
+class SpectralResNet(Backbone):
+    """Spectral ResNet (Braham et al., arXiv 2408.08447): adapter, then the stages of a ResNet.
+
+    There is no stem: the first block takes the adapter's 128 maps at full resolution and, unlike
+    those behind it, is as wide inside as outside. With `blocks` (3, 4, 6, 3) it has 24.2 M
+    parameters. State-dict keys are the released ones, `spectral_adapter.*` (convolutions there
+    have two more axes of length 1) and `resnet.layer{1..4}.*`. Tokens are the positions of the
+    last map.
+
+    Args:
+        groups: one group of one modality with at least 75 bands, 16 pixels to a token.
+        bands: modality to its bands, tied to their place in the list.
+        normalisation: modality to its normalisation, in physical units.
+        scaling: modality to (scale, offset) of its stored integers.
+        blocks: number of bottlenecks in each of the four stages.
+        planes: channels inside the first stage's bottlenecks; a stage puts out four times its own,
+            and each has twice those of the stage before.
+        norm: of the adapter, see `spectral_layers`.
+        architecture: see `Backbone`.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        bands: Mapping[str, tuple[Band, ...]],
+        normalisation: Mapping[str, Normalisation],
+        scaling: Scaling,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        planes: int = 64,
+        norm: Norm = "batch",
+        architecture: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            groups,
+            bands=bands,
+            normalisation=normalisation,
+            scaling=scaling,
+            architecture=architecture,
+        )
+        members = [member for group in groups for member in group.members]
+        if len(members) != 1 or members[0].channels is not None:
+            raise UsageError(
+                f"a spectral ResNet takes one modality without token_groups; got {', '.join(bands)}"
+            )
+        (self.member,) = members
+        if self.member.patch != STRIDE:
+            wanted = STRIDE * self.member.bands[0].gsd_m
+            raise UsageError(
+                f"{self.member.modality}: a spectral ResNet makes one token of {STRIDE}x{STRIDE} "
+                f"px; give token_m={wanted:g}"
+            )
+        if len(blocks) != 4 or min(blocks) < 1 or planes < 1:
+            raise UsageError(f"a ResNet has four stages of at least one block; got {list(blocks)}")
+        check_band_count(self.member.modality, len(self.member.bands))
+        self.spectral_adapter = spectral_layers(norm)
+        stages = tuple(planes * 2**i for i in range(4))
+        whole = ResNet(Bottleneck, tuple(blocks), num_classes=0, channels=stages)
+        outside = 4 * planes
+        whole.layer1[0] = Bottleneck(
+            MAPS,
+            planes,
+            stride=2,
+            base_width=256,  # width inside per 64 planes, so that inside is as wide as outside
+            downsample=downsample_conv(MAPS, outside, 1, stride=2),
+        )
+        whole.init_weights()
+        self.resnet = nn.Sequential(
+            OrderedDict((f"layer{i}", getattr(whole, f"layer{i}")) for i in range(1, 5))
+        )
+        self.width = 4 * stages[-1]
+
+    def image(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """Scale, normalise and fill the image.
+
+        Returns:
+            `[B, C, H, W]` float32, where an invalid value has the mean of its band's valid ones in
+            the token, and `[B, N]` bool, False for a token without a valid pixel (None when no
+            mask was given).
+        """
+        name, patch = self.member.modality, self.member.patch
+        x = inputs.pixels[name]
+        with torch.autocast(x.device.type, enabled=False):
+            physical = to_physical(x, *inputs.scaling[name])
+            values = inputs.normalisation[name](physical, band_axis=1)
+        mask = (inputs.valid or {}).get(name)
+        if mask is None:
+            return values, None
+        mask = mask[:, None] if mask.ndim == 3 else mask
+        cut = gather_patches(mask, patch, None)
+        filled = fill_invalid(gather_patches(values, patch, None), cut)
+        rows = x.shape[-2] // patch
+        whole = rearrange(filled, "b (r q) c p w -> b c (r p) (q w)", r=rows)
+        return whole, cut.flatten(2).any(dim=2)
+
+    def _encode(self, inputs: Inputs, hidden: bool) -> Features:
+        image, mask = self.image(inputs)
+        spectra = rearrange(image, "b c h w -> (b h w) 1 c")
+        maps = self.spectral_adapter(spectra).mean(dim=-1)
+        height, width = image.shape[-2:]
+        x = rearrange(maps, "(b h w) f -> b f h w", h=height, w=width)
+        outputs = []
+        for stage in self.resnet:
+            x = stage(x)
+            if hidden:
+                outputs.append(x.flatten(2).mT)
+        tokens = x.flatten(2).mT
+        return Features(
+            tokens=tokens,
+            pooled=pool(tokens, mask),
+            grid=self.grids(inputs.pixels),
+            hidden=tuple(outputs),
+            mask=mask,
+        )
