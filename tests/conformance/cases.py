@@ -161,6 +161,21 @@ BACKBONES: dict[str, Case] = {
         token_m=40,
         minimum_bands=75,
     ),
+    "vit-adapter-batch": Case(
+        "vit_nano",
+        {**SMALL, "tokenizer": "spectral_adapter", "tokenizer_options": {"norm": "batch"}},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        minimum_bands=75,
+    ),
+    "spectral_resnet": Case(
+        "spectral_resnet_50",
+        {"blocks": (1, 1, 1, 1), "planes": 4},
+        sensor="aviris-indian-pines",
+        token_m=320,
+        minimum_bands=75,
+        embedding=lambda model: model.get_submodule("spectral_adapter"),
+    ),
     "vit-generator": Case(
         "vit_nano",
         {**SMALL, "tokenizer": "generator"},
