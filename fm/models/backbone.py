@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from fm.errors import UsageError
 from fm.models.features import Features
 from fm.models.inputs import Inputs, Scaling, normalisation_at
-from fm.models.layout import Group
+from fm.models.layout import Group, Member
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
 if TYPE_CHECKING:
     from fm.card import Card
+    from fm.models.embed.basis import SpectralBasis
 
 
 class Backbone(nn.Module, ABC):
@@ -57,6 +58,10 @@ class Backbone(nn.Module, ABC):
         """Say whether `modality` may come with bands the model was not built with."""
         del modality
         return False
+
+    def bases(self) -> list[tuple[Member, "SpectralBasis"]]:
+        """Return the spectral bases that unlabelled pixels must fit before training."""
+        return []
 
     @abstractmethod
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
@@ -137,6 +142,7 @@ class Backbone(nn.Module, ABC):
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         chosen: dict[str, tuple[Band, ...]] = {}
         used: dict[str, Normalisation] = {}
+        calibrated = set(pixels)
         for modality in pixels:
             given = (bands or {}).get(modality)
             own = self.bands[modality]
@@ -156,15 +162,18 @@ class Backbone(nn.Module, ABC):
             elif chosen[modality] == own:
                 used[modality] = self.normalisation[modality]
             else:
-                used[modality] = normalisation_at(
+                used[modality], exact = normalisation_at(
                     self.normalisation[modality], own, chosen[modality], modality
                 )
+                if not exact:
+                    calibrated.discard(modality)
             self._check_shape(modality, arrays[modality], chosen[modality], masks)
         return Inputs(
             pixels=arrays,
             bands=chosen,
             scaling={m: (scaling or {}).get(m, self.scaling[m]) for m in pixels},
             normalisation=used,
+            calibrated=frozenset(calibrated),
             valid=masks,
             gsd=gsd,
             lonlat=lonlat,

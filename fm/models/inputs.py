@@ -22,22 +22,30 @@ class Inputs:
         bands: of each present modality, the bands of its channels.
         scaling: of each present modality, for integer pixels.
         normalisation: of each present modality, for its channels.
+        calibrated: modalities whose normalisation was measured on the very bands that are given,
+            not interpolated from the model's.
         valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, False where a value must not be
             used; None when all are valid.
         gsd: modality to the sampling distance of its pixels in metres, where it is not the
             bands' own.
         lonlat: `[B, 2]` degrees, NaN where unknown; None when unknown for all.
         time: `[B]` seconds since 1970 UTC, NaN where unknown; None when unknown for all.
+        views: modality to `[B]` int64, the simulated sensor that sees each sample (negative for
+            none), for modalities under a spectral basis; augmentation in pretraining.
+        view_count: size of the bank of simulated sensors.
     """
 
     pixels: dict[str, Tensor]
     bands: dict[str, tuple[Band, ...]]
     scaling: dict[str, tuple[float, float]]
     normalisation: dict[str, Normalisation]
+    calibrated: frozenset[str] = frozenset()
     valid: Mapping[str, Tensor] | None = None
     gsd: Mapping[str, float] | None = None
     lonlat: Tensor | None = None
     time: Tensor | None = None
+    views: Mapping[str, Tensor] | None = None
+    view_count: int = 0
 
     @property
     def size(self) -> int:
@@ -69,7 +77,7 @@ REACH_NM = 50.0
 
 def normalisation_at(
     own: Normalisation, own_bands: Sequence[Band], bands: Sequence[Band], modality: str
-) -> Normalisation:
+) -> tuple[Normalisation, bool]:
     """Give bands that a model was not trained on the normalisation of their wavelength.
 
     A band of the same name, centre and width keeps its own numbers; the others are interpolated
@@ -81,13 +89,16 @@ def normalisation_at(
         bands: the wanted ones.
         modality: for errors.
 
+    Returns:
+        the normalisation, and whether all its numbers are the model's own.
+
     Raises:
         UsageError: a band without a wavelength, or farther than `REACH_NM` outside.
     """
     place = {(b.name, b.wavelength_nm, b.fwhm_nm): i for i, b in enumerate(own_bands)}
     found = [place.get((b.name, b.wavelength_nm, b.fwhm_nm)) for b in bands]
     if all(i is not None for i in found):
-        return own.select([i for i in found if i is not None])
+        return own.select([i for i in found if i is not None]), True
     at = wavelengths(own_bands)
     order = sorted(range(len(at)), key=at.__getitem__)
     shift, scale = [], []
@@ -103,4 +114,4 @@ def normalisation_at(
         part = (wanted - at[below]) / gap if gap > 0 else 0.0
         shift.append((1 - part) * own.shift[below] + part * own.shift[above])
         scale.append((1 - part) * own.scale[below] + part * own.scale[above])
-    return Normalisation(own.kind, tuple(shift), tuple(scale))
+    return Normalisation(own.kind, tuple(shift), tuple(scale)), False

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
-from fm.models.embed import PatchEmbed
+from fm.models.embed import PatchEmbed, SpectralBasis
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.layout import Group, Member
 from fm.models.metadata import MetadataTokens
 from fm.models.positions import resized_positions, sincos_1d, sincos_2d
 from fm.normalize import Normalisation
@@ -36,6 +36,8 @@ class VisionTransformer(Backbone):
         mlp_ratio: hidden width of the MLP over D.
         tokenizer: a name of `fm.models.embed.TOKENIZERS`, one for all groups or one a group.
         tokenizer_options: arguments of the tokenizer; with one a group, group to arguments.
+        basis: group to the arguments of `fm.models.embed.SpectralBasis`, a front end that makes
+            decorrelated components of any band list; it must be fitted to unlabelled pixels.
         positions: `sincos`, fixed 2-D codes of the token grid (He et al., arXiv 2111.06377,
             appendix A), made for whatever grid comes in; `metres`, the same at the token's place on
             the ground over `reference_m` (Scale-MAE, arXiv 2212.14532, eq. 4), so that images of
@@ -66,6 +68,7 @@ class VisionTransformer(Backbone):
         mlp_ratio: float = 4.0,
         tokenizer: str | Mapping[str, str] = "linear",
         tokenizer_options: Mapping[str, Any] | None = None,
+        basis: Mapping[str, Mapping[str, Any]] | None = None,
         positions: Literal["sincos", "metres", "learned"] = "sincos",
         reference_m: float = 120.0,
         grid: int | None = None,
@@ -98,8 +101,20 @@ class VisionTransformer(Backbone):
         self.positions, self.reference_m = positions, reference_m
         self.metric = positions == "metres"
         self.pooling, self.pre_pool_norm = pooling, pre_pool_norm
+        if wrong := sorted(set(basis or {}) - set(names)):
+            raise UsageError(f"basis must name groups of {names}; check {wrong}")
         self.patch_embed = nn.ModuleDict(
-            {g.name: PatchEmbed(g, width, kinds[g.name], options.get(g.name)) for g in groups}
+            {
+                g.name: PatchEmbed(
+                    g,
+                    width,
+                    kinds[g.name],
+                    options.get(g.name),
+                    basis=(basis or {}).get(g.name),
+                    normalisation=normalisation,
+                )
+                for g in groups
+            }
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.group_embed = nn.ParameterDict()
@@ -145,12 +160,25 @@ class VisionTransformer(Backbone):
     def takes_other_bands(self, modality: str) -> bool:
         """Say whether every tokenizer of a modality is a function of the band list."""
         members = [
-            self.embedding(name).member_tokenizer(modality)
-            for name, group in self.groups.items()
-            for m in group.members
-            if m.modality == modality and m.channels is None
+            (embedding.basis_of(modality), embedding.member_tokenizer(modality), m.channels)
+            for embedding in map(self.embedding, self.groups)
+            for m in embedding.group.members
+            if m.modality == modality
         ]
-        return bool(members) and all(tokenizer.flexible for tokenizer in members)
+        return bool(members) and all(
+            channels is None and (basis is not None or tokenizer.flexible)
+            for basis, tokenizer, channels in members
+        )
+
+    def bases(self) -> list[tuple[Member, SpectralBasis]]:
+        """Return the members with a spectral basis, and the bases."""
+        found = []
+        for embedding in map(self.embedding, self.groups):
+            for member in embedding.group.members:
+                basis = embedding.basis_of(member.modality)
+                if basis is not None:
+                    found.append((member, basis))
+        return found
 
     @property
     def prefix_count(self) -> int:

@@ -5,6 +5,7 @@ modalities of one group together; the other files are the kinds, one each.
 """
 
 from fm.models.embed.adapter import SpectralAdapter
+from fm.models.embed.basis import Moments, SpectralBasis
 from fm.models.embed.generator import GeneratedEmbed
 from fm.models.embed.group import TOKENIZERS, PatchEmbed
 from fm.models.embed.linear import LinearEmbed
@@ -15,8 +16,10 @@ __all__ = [
     "TOKENIZERS",
     "GeneratedEmbed",
     "LinearEmbed",
+    "Moments",
     "PatchEmbed",
     "SpectralAdapter",
+    "SpectralBasis",
     "TiedChannelEmbed",
     "TiedEmbed",
     "Tokenizer",

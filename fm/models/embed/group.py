@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError, suggest
 from fm.models.embed.adapter import SpectralAdapter
+from fm.models.embed.basis import SpectralBasis
+from fm.models.embed.channel_attention import ChannelAttention
 from fm.models.embed.generator import GeneratedEmbed
 from fm.models.embed.linear import LinearEmbed
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
@@ -16,10 +19,13 @@ from fm.models.embed.tied import TiedEmbed
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.inputs import Inputs
 from fm.models.layout import Group, Member
+from fm.normalize import Normalisation
+from fm.sensors import Band
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "linear": LinearEmbed,
     "spectral_adapter": SpectralAdapter,
+    "channel_attention": ChannelAttention,
     "generator": GeneratedEmbed,
     "tied": TiedEmbed,
 }
@@ -48,10 +54,20 @@ class PatchEmbed(nn.Module):
         width: D.
         tokenizer: a name of `TOKENIZERS`.
         options: arguments of that tokenizer.
+        basis: arguments of `SpectralBasis`, which then stands before the tokenizer of each member;
+            None leaves it out.
+        normalisation: modality to the normalisation of its bands, for the basis.
     """
 
     def __init__(
-        self, group: Group, width: int, tokenizer: str, options: Mapping[str, Any] | None = None
+        self,
+        group: Group,
+        width: int,
+        tokenizer: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        basis: Mapping[str, Any] | None = None,
+        normalisation: Mapping[str, Normalisation] | None = None,
     ) -> None:
         super().__init__()
         if tokenizer not in TOKENIZERS:
@@ -67,9 +83,36 @@ class PatchEmbed(nn.Module):
                 f"{suggest(wrong[0], known) if known else 'it has none'}"
             )
         self.group, self.tokenizer = group, tokenizer
+        self.basis = nn.ModuleDict()
+        if basis is not None:
+            given = normalisation or {}
+            for member in group.members:
+                own = given[member.modality]
+                if member.channels is not None:
+                    own = own.select(member.channels)
+                self.basis[member.modality] = _basis(member, own, basis)
+        self._seen = {m.modality: self._under_basis(m) for m in group.members}
         self.embed = nn.ModuleDict(
-            {m.modality: build(m, width, **(options or {})) for m in group.members}
+            {m.modality: build(self.seen(m), width, **(options or {})) for m in group.members}
         )
+
+    def basis_of(self, modality: str) -> SpectralBasis | None:
+        """Return the spectral basis in front of a modality's tokenizer, if it has one."""
+        return cast(SpectralBasis, self.basis[modality]) if modality in self.basis else None
+
+    def seen(self, member: Member) -> Member:
+        """Return a member as its tokenizer sees it: with components for bands under a basis."""
+        return self._seen[member.modality]
+
+    def _under_basis(self, member: Member) -> Member:
+        basis = self.basis_of(member.modality)
+        if basis is None:
+            return member
+        gsd = member.bands[0].gsd_m
+        parts = tuple(
+            Band(f"component-{i + 1}", None, None, gsd, "") for i in range(basis.components)
+        )
+        return replace(member, bands=parts)
 
     def member_tokenizer(self, modality: str) -> Tokenizer:
         """Return what embeds one modality of the group."""
@@ -86,7 +129,8 @@ class PatchEmbed(nn.Module):
             as_read: where the tokenizer reads them (`Tokenizer.shift`), not where they lie.
 
         Returns:
-            modality to `[B, K, C, p, p]` float32.
+            modality to `[B, K, C, p, p]` float32; under a basis C counts its components, and
+            invalid values were filled before they were mixed.
         """
         result = {}
         for member in self.group.members:
@@ -101,27 +145,53 @@ class PatchEmbed(nn.Module):
                 shift = self.member_tokenizer(name).shift if as_read else 0
                 cut = gather_patches(x, member.patch, index, shift)
                 physical = to_physical(cut, *inputs.scaling[name])
-                result[name] = normalisation(physical, band_axis=2)
+                values = normalisation(physical, band_axis=2)
+                basis = self.basis_of(name)
+                if basis is not None:
+                    mask = self._cut_valid(member, inputs, index, shift)
+                    if mask is not None:
+                        values = fill_invalid(values, mask)
+                    bands = self._bands(member, inputs)
+                    view = (inputs.views or {}).get(name)
+                    calibrated = name in inputs.calibrated
+                    values = basis(values, bands, calibrated, view, inputs.view_count)
+                result[name] = values
         return result
+
+    def _bands(self, member: Member, inputs: Inputs) -> tuple[Band, ...]:
+        return inputs.bands[member.modality] if member.channels is None else member.bands
 
     def valid_patches(
         self, inputs: Inputs, index: Tensor | None, *, as_read: bool = False
     ) -> dict[str, Tensor]:
-        """Cut validity masks like the pixels: modality to `[B, K, 1 or C, p, p]` bool."""
+        """Cut validity masks like the pixels; arguments as `patches`.
+
+        Returns:
+            modality to `[B, K, 1 or C, p, p]` bool; under a basis a pixel is valid where all its
+            bands are.
+        """
         result = {}
         for member in self.group.members:
-            name = member.modality
-            if name not in inputs.pixels or inputs.valid is None or name not in inputs.valid:
-                continue
-            mask = inputs.valid[name]
-            channels = channels_of(member, inputs)
-            if mask.ndim == 3:
-                mask = mask[:, None]
-            elif channels is not None:
-                mask = mask[:, channels]
-            shift = self.member_tokenizer(name).shift if as_read else 0
-            result[name] = gather_patches(mask, member.patch, index, shift)
+            shift = self.member_tokenizer(member.modality).shift if as_read else 0
+            mask = self._cut_valid(member, inputs, index, shift)
+            if mask is not None:
+                mixed = self.basis_of(member.modality) is not None
+                result[member.modality] = mask.all(dim=2, keepdim=True) if mixed else mask
         return result
+
+    def _cut_valid(
+        self, member: Member, inputs: Inputs, index: Tensor | None, shift: int
+    ) -> Tensor | None:
+        name = member.modality
+        if name not in inputs.pixels or inputs.valid is None or name not in inputs.valid:
+            return None
+        mask = inputs.valid[name]
+        channels = channels_of(member, inputs)
+        if mask.ndim == 3:
+            mask = mask[:, None]
+        elif channels is not None:
+            mask = mask[:, channels]
+        return gather_patches(mask, member.patch, index, shift)
 
     def forward(self, inputs: Inputs, index: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Embed tokens.
@@ -153,8 +223,18 @@ class PatchEmbed(nn.Module):
                 inside = image.new_ones((len(image), 1, *image.shape[-2:]), dtype=torch.bool)
                 inside = gather_patches(inside, member.patch, index, shift)
                 patches = torch.where(inside, patches, 0.0)
-            bands = inputs.bands[name] if member.channels is None else member.bands
+            seen = self.seen(member)
+            bands = self._bands(member, inputs) if seen is member else seen.bands
             embedded = self.embed[name](patches, bands)
             total = embedded if total is None else total + embedded
         assert total is not None, "the caller asks only for groups that are present"
         return total, any_valid
+
+
+def _basis(
+    member: Member, normalisation: Normalisation, options: Mapping[str, Any]
+) -> SpectralBasis:
+    known = list(inspect.signature(SpectralBasis).parameters)[2:]
+    if wrong := sorted(set(options) - set(known)):
+        raise UsageError(f"basis has no option {wrong[0]!r}; {suggest(wrong[0], known)}")
+    return SpectralBasis(member.bands, normalisation, **options)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -46,11 +46,3 @@ class Tokenizer(nn.Module, ABC):
             f"{member.modality}: the tokenizer {type(self).__name__} cannot take {len(channels)} "
             f"chosen bands; it is tied to its own band list"
         )
-
-    def fit(self, statistics: Any) -> None:
-        """Take what a dataset's unlabelled pixels say, before training; nothing by default.
-
-        Args:
-            statistics: see the tokenizer that needs it.
-        """
-        del statistics

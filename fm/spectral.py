@@ -1,0 +1,124 @@
+"""How one sensor's bands see what another sensor's bands have seen.
+
+A band is taken as a Gaussian response around its centre with its full width at half maximum,
+sigma = FWHM / 2.355. Nothing here knows of pixels' units: rows are weights that sum to 1, so they
+act on physical values (reflectance, radiance).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fm.errors import UsageError
+from fm.sensors import Band, wavelengths
+
+SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+"""FWHM over the standard deviation of a Gaussian, 2.3548."""
+SMALLEST = 1e-3
+"""Weights below this share of the response's peak are zero."""
+
+
+def widths(bands: Sequence[Band]) -> np.ndarray:
+    """Return the full widths at half maximum in nanometres.
+
+    Raises:
+        UsageError: a band without one; there is no default.
+    """
+    for band in bands:
+        if band.fwhm_nm is None:
+            raise UsageError(f"band {band.name!r} has no fwhm_nm; its response is not known")
+    return np.array([float(band.fwhm_nm or 0.0) for band in bands])
+
+
+def response(source: Sequence[Band], target: Sequence[Band]) -> np.ndarray:
+    """Simulate bands as weighted means of narrower ones that sample the spectrum densely.
+
+    Args:
+        source: what was measured, with wavelengths.
+        target: what to simulate, with wavelengths and widths.
+
+    Returns:
+        `[target, source]` float64, rows that sum to 1: Gaussian weights at the source's centres,
+        those below `SMALLEST` of the peak zero.
+
+    Raises:
+        UsageError: a target band that no source band supports, or a missing wavelength or width.
+    """
+    centres = np.array(wavelengths(source))
+    wanted = np.array(wavelengths(target))
+    sigma = widths(target) / SIGMA
+    weights = np.exp(-0.5 * ((centres[None] - wanted[:, None]) / sigma[:, None]) ** 2)
+    weights[weights < SMALLEST] = 0.0
+    total = weights.sum(axis=1, keepdims=True)
+    if (lost := np.flatnonzero(total[:, 0] == 0)).size:
+        band = target[int(lost[0])]
+        raise UsageError(
+            f"band {band.name} at {band.wavelength_nm:g} nm has no support in the "
+            f"{len(source)} measured bands ({centres.min():g} to {centres.max():g} nm); leave it "
+            f"out"
+        )
+    return np.asarray(weights / total)
+
+
+def supported(source: Sequence[Band], target: Sequence[Band]) -> list[int]:
+    """Return the numbers of the target bands that `response` can make from the source."""
+    found = []
+    for i, band in enumerate(target):
+        try:
+            response(source, [band])
+        except UsageError:
+            continue
+        found.append(i)
+    return found
+
+
+def interpolation(at: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Linear interpolation as a matrix, constant outside.
+
+    Args:
+        at: `[n]` ascending places.
+        wanted: `[m]` places.
+
+    Returns:
+        `[m, n]` rows that sum to 1.
+    """
+    result = np.zeros((len(wanted), len(at)))
+    if len(at) == 1:
+        return result + 1.0
+    low = np.clip(np.searchsorted(at, wanted) - 1, 0, len(at) - 2)
+    gap = np.maximum(at[low + 1] - at[low], 1e-9)  # two detectors may share a centre
+    part = np.clip((wanted - at[low]) / gap, 0.0, 1.0)
+    rows = np.arange(len(wanted))
+    result[rows, low] = 1.0 - part
+    result[rows, low + 1] += part
+    return result
+
+
+def observation(canonical: Sequence[Band], target: Sequence[Band]) -> np.ndarray:
+    """Express bands as weighted means over a fixed list of other bands.
+
+    Unlike `response` this has an answer for every band: the spectrum between the canonical bands
+    is taken as linear, and constant outside. A target band wider than the canonical ones averages
+    over a Gaussian of the width that is left, sqrt(target^2 - canonical^2).
+
+    Args:
+        canonical: with wavelengths and widths.
+        target: likewise.
+
+    Returns:
+        `[target, canonical]` rows that sum to 1; the identity for the canonical list itself.
+    """
+    at = np.array(wavelengths(canonical))
+    order = np.argsort(at, kind="stable")
+    own = float(np.median(widths(canonical)))
+    result = np.zeros((len(target), len(at)))
+    for i, (centre, width) in enumerate(zip(wavelengths(target), widths(target), strict=True)):
+        sigma = np.sqrt(max(width**2 - own**2, 0.0)) / SIGMA
+        if sigma < 1.0:
+            row = interpolation(at[order], np.array([centre]))[0]
+        else:
+            points = centre + sigma * np.linspace(-3.0, 3.0, 25)
+            weights = np.exp(-0.5 * ((points - centre) / sigma) ** 2)
+            row = (weights / weights.sum()) @ interpolation(at[order], points)
+        result[i, order] = row
+    return result
