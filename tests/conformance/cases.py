@@ -190,6 +190,26 @@ BACKBONES: dict[str, Case] = {
         token_m=40,
         flexible=True,
     ),
+    "vit-channel_attention": Case(
+        "vit_nano",
+        {**SMALL, "tokenizer": "channel_attention", "tokenizer_options": {"heads": 4}},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        flexible=True,
+    ),
+    "vit-learned-groups": Case(
+        "vit_nano",
+        {**SMALL, "group_code_width": 8, "positions": "learned", "grid": 3},
+        token_groups=SATMAE_GROUPS,
+    ),
+    "resnet": Case(
+        "resnet_18",
+        {"blocks": (1, 1, 1, 1), "planes": 4},
+        sensor="aviris-indian-pines",
+        token_m=640,
+        embedding=lambda model: model.get_submodule("resnet.conv1"),
+    ),
+    "croma": Case("croma_base", {"width": 32, "depth": 2, "heads": 2}),
 }
 
 _DECODER = {"width": 32, "depth": 1, "heads": 2}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fm.models import Inputs
 from pretrain.engine import MicroBatch
+from pretrain.masking import TokenMasks
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, normalise_target
 from tests.conformance.cases import OBJECTIVES, ObjectiveCase

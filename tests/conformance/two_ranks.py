@@ -1,0 +1,58 @@
+"""A few steps of every objective: `torchrun -m tests.conformance.two_ranks OUT` on two ranks."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from fm.rng import CounterRng
+from pretrain import collective
+from pretrain.config import EngineConfig, OptimizerConfig
+from pretrain.distributed import processes
+from pretrain.engine import Engine
+from pretrain.objective import Objective
+from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+
+GLOBAL_BATCH = 4
+
+
+def engine_of(objective: Objective, micro_batch: int, device: torch.device) -> Engine:
+    """Wrap an objective as a run does, in float32."""
+    optimizer = OptimizerConfig(lr=1e-3, clip=1.0)
+    config = EngineConfig(precision="fp32")
+    return Engine(
+        objective, optimizer, config, micro_batch=micro_batch, accumulate=1, device=device
+    )
+
+
+def steps(case: ObjectiveCase, engine: Engine, numbers: range) -> list[tuple[float, float | None]]:
+    """Take some steps on this rank's share of the global batches; return losses and norms."""
+    found = []
+    ranks, rank = collective.world_size(), collective.rank()
+    for step in numbers:
+        batch = case.batch(engine.objective, GLOBAL_BATCH, seed=step)
+        batch.weight[0] = 0.25  # ranks of unequal weight
+        positions = torch.arange(GLOBAL_BATCH) + step * GLOBAL_BATCH
+        batch.rng = CounterRng(7, torch.zeros_like(positions), positions)
+        share = GLOBAL_BATCH // ranks
+        own = batch.select(slice(rank * share, (rank + 1) * share))
+        result, _ = engine.step([own], 1e-3, stop=False)
+        found.append((result.loss, result.grad_norm))
+    return found
+
+
+def main(out: Path) -> None:
+    """Write the losses and gradient norms of every objective."""
+    with processes() as device:
+        micro_batch = GLOBAL_BATCH // collective.world_size()
+        found = {
+            name: steps(case, engine_of(case.build(), micro_batch, device), range(3))
+            for name, case in OBJECTIVES.items()
+        }
+        if collective.rank() == 0:
+            out.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
