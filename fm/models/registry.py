@@ -7,8 +7,10 @@ from typing import Any
 
 from fm.errors import UsageError, suggest
 from fm.models.backbone import Backbone
+from fm.models.croma import Croma
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
+from fm.models.plain_resnet import PlainResNet
 from fm.models.resnet import SpectralResNet
 from fm.models.vit import VisionTransformer
 from fm.normalize import Normalisation
@@ -53,6 +55,23 @@ FAMILIES: dict[str, Family] = {
     "vit": Family(VisionTransformer, SIZES, "ViT on native-grid tokens"),
     "spectral_resnet": Family(
         SpectralResNet, {"50": {"blocks": (3, 4, 6, 3)}}, "SpectralEarth's adapter and ResNet"
+    ),
+    "resnet": Family(
+        PlainResNet,
+        {
+            "18": {"blocks": (2, 2, 2, 2), "bottleneck": False},
+            "50": {"blocks": (3, 4, 6, 3), "bottleneck": True},
+            "152": {"blocks": (3, 8, 36, 3), "bottleneck": True},
+        },
+        "ResNet with its stem, any bands of one grid",
+    ),
+    "croma": Family(
+        Croma,
+        {
+            "base": {"width": 768, "depth": 12, "heads": 16},
+            "large": {"width": 1024, "depth": 24, "heads": 16},
+        },
+        "CROMA: radar, optical and joint encoder",
     ),
 }
 

@@ -15,12 +15,36 @@ from fm.models.embed.adapter import MAPS, Norm, check_band_count, spectral_layer
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.layout import Group, Member
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
 STRIDE = 16
 """Pixels along one side of a token: four stages that halve the image."""
+
+
+def filled_image(member: Member, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+    """Scale, normalise and fill the image of a convolutional backbone.
+
+    Returns:
+        `[B, C, H, W]` float32, where an invalid value has the mean of its band's valid ones in
+        the token, and `[B, N]` bool, False for a token without a valid pixel (None when no mask
+        was given).
+    """
+    name, patch = member.modality, member.patch
+    x = inputs.pixels[name]
+    with torch.autocast(x.device.type, enabled=False):
+        physical = to_physical(x, *inputs.scaling[name])
+        values = inputs.normalisation[name](physical, band_axis=1)
+    mask = (inputs.valid or {}).get(name)
+    if mask is None:
+        return values, None
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    cut = gather_patches(mask, patch, None)
+    filled = fill_invalid(gather_patches(values, patch, None), cut)
+    rows = x.shape[-2] // patch
+    whole = rearrange(filled, "b (r q) c p w -> b c (r p) (q w)", r=rows)
+    return whole, cut.flatten(2).any(dim=2)
 
 
 class SpectralResNet(Backbone):
@@ -96,27 +120,8 @@ class SpectralResNet(Backbone):
         self.width = 4 * stages[-1]
 
     def image(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-        """Scale, normalise and fill the image.
-
-        Returns:
-            `[B, C, H, W]` float32, where an invalid value has the mean of its band's valid ones in
-            the token, and `[B, N]` bool, False for a token without a valid pixel (None when no
-            mask was given).
-        """
-        name, patch = self.member.modality, self.member.patch
-        x = inputs.pixels[name]
-        with torch.autocast(x.device.type, enabled=False):
-            physical = to_physical(x, *inputs.scaling[name])
-            values = inputs.normalisation[name](physical, band_axis=1)
-        mask = (inputs.valid or {}).get(name)
-        if mask is None:
-            return values, None
-        mask = mask[:, None] if mask.ndim == 3 else mask
-        cut = gather_patches(mask, patch, None)
-        filled = fill_invalid(gather_patches(values, patch, None), cut)
-        rows = x.shape[-2] // patch
-        whole = rearrange(filled, "b (r q) c p w -> b c (r p) (q w)", r=rows)
-        return whole, cut.flatten(2).any(dim=2)
+        """Scale, normalise and fill the image, see `filled_image`."""
+        return filled_image(self.member, inputs)
 
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         image, mask = self.image(inputs)

@@ -18,8 +18,8 @@ POLARISATIONS = ("VV", "VH", "HH", "HV")
 class ChannelAttention(Tokenizer):
     """Panopticon's patch embedding (Waldmann et al., arXiv 2503.10845, section 3.1).
 
-    Each band of a token is projected by itself with shared weights, gets a code of what it is (sines
-    and cosines of the wavelength in nanometres; learned vectors of transmitted and received
+    Each band of a token is projected by itself with shared weights, gets a code of what it is
+    (sines and cosines of the wavelength in nanometres; learned vectors of sent and received
     polarisation and orbit for radar), and one learned query attends over the bands. The query and
     the result of the attention have no projections of their own, as in the released weights, whose
     keys (`conv3d`, `chnfus`, `proj`) these are up to the axis of length 1.

@@ -1,0 +1,184 @@
+"""Weights of others: recognised by their keys, converted key by key, reported.
+
+Read in this order: `reading` (files, safely), `recognise` (family and shapes), `convert` (rules and
+the strict check), `families` (one file each), `report`; `inventory` holds the released layouts.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fm.card import Card
+from fm.errors import FMError, UsageError, suggest
+from fm.foreign.bands import on_grid
+from fm.foreign.convert import Choice, convert
+from fm.foreign.families import PLANS
+from fm.foreign.reading import MAX_BYTES, MAX_TENSORS, Reading, read
+from fm.foreign.recognise import FAMILIES, Recognised, recognise
+from fm.foreign.report import Entry, Report
+from fm.models import Backbone
+from fm.models.inputs import Scaling
+from fm.normalize import Normalisation
+from fm.sensors import Band, sensor_of_modality
+
+__all__ = [
+    "Entry",
+    "Recognised",
+    "Report",
+    "inspect",
+    "load",
+    "on_grid",
+    "read",
+    "recognise",
+]
+
+_ALIKE = {"vit": ("scale_mae", "satmaepp_rgb")}
+"""Families that a file cannot always be told from: the caller may name them."""
+
+
+def inspect(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    part: str | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> tuple[Reading, Recognised]:
+    """Read a weight file and tell what it is; nothing of it is run.
+
+    Raises:
+        FMError: see `reading.read` and `recognise.recognise`.
+    """
+    reading = read(source, part=part, max_bytes=max_bytes)
+    return reading, recognise(reading.state, reading.where)
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    bands: Sequence[Band] | Mapping[str, Sequence[Band]],
+    normalisation: Normalisation | Mapping[str, Normalisation] | None = None,
+    scaling: Scaling | None = None,
+    family: str | None = None,
+    heads: int | None = None,
+    pooling: str | None = None,
+    token_groups: Mapping[str, Sequence[str]] | None = None,
+    channel_order: str | None = None,
+    reference_gsd_m: float | None = None,
+    layer: str | None = None,
+    grid: int | None = None,
+    licence: str = "unknown",
+    part: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_tensors: int = MAX_TENSORS,
+) -> tuple[Backbone, Report]:
+    """Load a foreign checkpoint as one of our backbones.
+
+    What the file cannot say is an argument; what is needed and not given is an error that names
+    it, never a guess.
+
+    Args:
+        source: a safetensors or torch file, or a state dict.
+        bands: the bands of the file's channels, in the file's order, on the grid that it takes
+            them (`on_grid` puts a sensor's bands on one grid); several modalities as a mapping.
+        normalisation: of those bands, in physical units; `Normalisation.identity(n)` for pixels
+            that come normalised already.
+        scaling: modality to (scale, offset) of integer pixels; the sensor table's when None.
+        family: needed only where families look alike (`scale_mae`'s encoder is a plain ViT's).
+        heads: attention heads; no shape depends on them.
+        pooling: `mean` or `cls`, of files with a `norm`; `mean` when None.
+        token_groups: group to band names, of files with grouped channels.
+        channel_order: `rgb` or `bgr` (what the file's columns are, with `bands` listed red, green,
+            blue), or `reversed`.
+        reference_gsd_m: sampling distance that Scale-MAE's positions count as 1.
+        layer: `v2` or `v1` of DOFA's generator.
+        grid: tokens along a side that CROMA's position bias was trained for.
+        licence: SPDX name for the card.
+        part: entry of the file that holds the weights, where there are several.
+        max_bytes: see `reading.read`.
+        max_tensors: see `reading.read`.
+
+    Returns:
+        the model in `eval()`, its card naming the file's hash and family as parent, and what
+        became of every key.
+
+    Raises:
+        FMError: the file cannot be read safely, is of no known family, or is not whole.
+        UsageError: an argument is missing or does not fit the file.
+    """
+    reading = read(source, part=part, max_bytes=max_bytes, max_tensors=max_tensors)
+    found = _family(recognise(reading.state, reading.where), family, reading.where)
+    if not found.convertible:
+        notes = f" ({'; '.join(found.notes)})" if found.notes else ""
+        raise FMError(
+            f"{reading.where}: recognised as {found.family}, which eofm does not convert{notes}"
+        )
+    choice = Choice(
+        *_described(bands, normalisation, scaling, reading.where),
+        heads=heads,
+        pooling=pooling,
+        token_groups=token_groups,
+        channel_order=channel_order,
+        reference_gsd_m=reference_gsd_m,
+        layer=layer,
+        grid=grid,
+    )
+    model, report = convert(
+        reading, found.family, PLANS[found.family](reading, found, choice), choice
+    )
+    model.card = Card(
+        name=found.family,
+        architecture=model.architecture,
+        bands=model.bands,
+        normalisation=model.normalisation,
+        scaling=model.scaling,
+        licence=licence,
+        parent=f"{found.family}, sha256 {reading.sha256 or 'unknown: given in memory'}",
+    )
+    return model, report
+
+
+def _family(found: Recognised, wanted: str | None, where: str) -> Recognised:
+    if wanted is None or wanted == found.family:
+        return found
+    if wanted not in FAMILIES:
+        raise UsageError(f"there is no family {wanted!r}; {suggest(wanted, FAMILIES)}")
+    if wanted not in _ALIKE.get(found.family, ()):
+        raise UsageError(f"{where}: the keys are those of {found.family}, not of {wanted}")
+    signature = FAMILIES[wanted]
+    return replace(found, family=wanted, unsaid=signature.unsaid, notes=signature.notes)
+
+
+def _described(
+    bands: Sequence[Band] | Mapping[str, Sequence[Band]],
+    normalisation: Normalisation | Mapping[str, Normalisation] | None,
+    scaling: Scaling | None,
+    where: str,
+) -> tuple[dict[str, tuple[Band, ...]], dict[str, Normalisation], dict[str, tuple[float, float]]]:
+    if isinstance(bands, Mapping):
+        listed = {modality: tuple(items) for modality, items in bands.items()}
+    else:
+        listed = {}
+        for band in bands:
+            listed[band.modality] = (*listed.get(band.modality, ()), band)
+    if not listed or not all(listed.values()) or "" in listed:
+        raise UsageError(f"{where}: bands= names no modality; see fm.foreign.on_grid")
+    if normalisation is None:
+        raise UsageError(
+            f"{where}: the file cannot say how its pixels are normalised; give normalisation= "
+            f"(Normalisation.identity(n) for pixels that come normalised)"
+        )
+    if isinstance(normalisation, Normalisation):
+        if len(listed) > 1:
+            raise UsageError(f"{where}: give normalisation= for each of {', '.join(listed)}")
+        normalisation = {next(iter(listed)): normalisation}
+    for modality, items in listed.items():
+        given = normalisation.get(modality)
+        if given is None or len(given) != len(items):
+            raise UsageError(
+                f"{where}: normalisation of {modality} is of {len(given) if given else 0} bands, "
+                f"the file takes {len(items)}"
+            )
+    if scaling is None:
+        sensors = {modality: sensor_of_modality(modality) for modality in listed}
+        scaling = {m: (s.scale, s.offset) for m, s in sensors.items()}
+    return listed, dict(normalisation), dict(scaling)

@@ -1,0 +1,22 @@
+"""One file a family: from what a file says and the caller adds to a `Plan`."""
+
+from collections.abc import Callable
+
+from fm.foreign.convert import Choice, Plan
+from fm.foreign.families import croma, dofa, panopticon, resnet, satmae, spectral, vit
+from fm.foreign.reading import Reading
+from fm.foreign.recognise import Recognised
+
+PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
+    "vit": vit.plan,
+    "scale_mae": vit.plan,
+    "satmaepp_rgb": vit.plan,
+    "satmae_group": satmae.plan,
+    "satmaepp_group": satmae.plan,
+    "spectral_vit": spectral.plan_vit,
+    "spectral_resnet": resnet.plan_spectral,
+    "dofa": dofa.plan,
+    "croma": croma.plan,
+    "panopticon": panopticon.plan,
+    "resnet": resnet.plan,
+}

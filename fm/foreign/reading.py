@@ -1,0 +1,255 @@
+"""Reading weight files of others without running what is in them."""
+
+import argparse
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fm.errors import FMError, UsageError
+from fm.files import sha256_file
+
+MAX_BYTES = 8 * 2**30
+"""Bytes a file, and the tensors read from it, may have: a ViT-g in float32 with its optimizer
+state is 14 GB, without it 5 GB. Raise it by `max_bytes=` for a file you trust."""
+MAX_TENSORS = 20_000
+
+ALLOWED: tuple[type, ...] = (argparse.Namespace,)
+"""Classes a pickle may name besides torch's own: the settings that MAE's descendants store."""
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher", "student", "model_ema")
+"""Entries of a file under which the weights are."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "teacher.", "student.")
+"""Prefixes of wrapping modules, taken off when every key has them."""
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Weights as found.
+
+    Attributes:
+        state: key to tensor, wrapping prefixes taken off.
+        where: the file, for errors.
+        sha256: of the file; empty for a state given in memory.
+        part: entry of the file that held the weights; empty when the file is the weights.
+        prefix: what was taken off every key.
+        beside: other entries of the file, such as `optimizer`; not used.
+        aliases: keys that repeated another key's tensor and were left out after comparing them.
+    """
+
+    state: State
+    where: str
+    sha256: str = ""
+    part: str = ""
+    prefix: str = ""
+    beside: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def read(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    part: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_tensors: int = MAX_TENSORS,
+) -> Reading:
+    """Read a weight file, or take a state dict.
+
+    Args:
+        source: a safetensors or torch file, or the dict itself.
+        part: which entry holds the weights, where there are several (`teacher`, `student`).
+        max_bytes: limit of the file's size and of the tensors together.
+        max_tensors: limit of their number.
+
+    Returns:
+        the weights, unwrapped, prefixes taken off, aliases compared and left out.
+
+    Raises:
+        FMError: no such file; too large; damaged; a pickle that names a class which is not
+            allowed (nothing of it is run); no tensors; aliases that differ.
+    """
+    if isinstance(source, Mapping):
+        where, digest, content = "the given state", "", dict(source)
+    else:
+        path = Path(source)
+        where = str(path)
+        if not path.is_file():
+            raise FMError(f"{where}: no such file; give a safetensors or torch weight file")
+        if path.stat().st_size > max_bytes:
+            raise FMError(
+                f"{where}: {path.stat().st_size:,} bytes, above the limit of {max_bytes:,}; "
+                f"raise max_bytes if you trust the file"
+            )
+        digest = sha256_file(path)
+        content = _open(path, max_bytes)
+    state, chosen, beside = _unwrap(content, part, where)
+    _limit(state, max_bytes, max_tensors, where)
+    prefix = ""
+    while found := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), ""):
+        prefix += found
+        state = {key.removeprefix(found): value for key, value in state.items()}
+    state, aliases = _without_aliases(state, where)
+    return Reading(state, where, digest, chosen, prefix, beside, aliases)
+
+
+def _open(path: Path, max_bytes: int) -> dict[str, Any]:
+    with open(path, "rb") as stream:
+        start = stream.read(16)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        try:
+            with safe_open(str(path), framework="pt", device="cpu") as opened:
+                return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise FMError(f"{path}: not a safetensors file ({error})") from None
+    if zipfile.is_zipfile(path):
+        _check_archive(path, max_bytes)
+    try:
+        with torch.serialization.safe_globals(list(ALLOWED)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(
+            r"(?:type|class|instance) <?'?([\w.]+)", str(error)
+        )
+        what = f"names {named.group(1)}" if named else "holds more than tensors and plain values"
+        raise FMError(
+            f"{path}: refused, nothing of it was run: the pickle {what}; only tensors, plain "
+            f"values and argparse.Namespace are read. Save its state dict as safetensors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, IndexError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FMError(f"{path}: not a weight file that can be read ({line})") from None
+    if not isinstance(content, Mapping):
+        raise FMError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    return dict(content)
+
+
+def _check_archive(path: Path, max_bytes: int) -> None:
+    """Refuse archives that unpack to more than they say: torch stores without compression."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            items = archive.infolist()
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise FMError(f"{path}: a damaged archive ({error})") from None
+    total = sum(item.file_size for item in items)
+    if total > max_bytes:
+        raise FMError(f"{path}: unpacks to {total:,} bytes, above the limit of {max_bytes:,}")
+    if packed := next((i for i in items if i.compress_type != zipfile.ZIP_STORED), None):
+        raise FMError(f"{path}: {packed.filename} is compressed; torch writes no such files")
+
+
+def _unwrap(
+    content: dict[Any, Any], part: str | None, where: str
+) -> tuple[State, str, tuple[str, ...]]:
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    inner = {
+        str(k): v
+        for k, v in content.items()
+        if isinstance(v, Mapping) and any(isinstance(t, Tensor) for t in v.values())
+    }
+    if part is not None:
+        if part not in inner:
+            raise UsageError(f"{where}: no part {part!r} with tensors; parts: {sorted(inner)}")
+        chosen = part
+    elif tensors and not any(name in inner for name in WRAPPERS):
+        return tensors, "", tuple(sorted(str(k) for k in content if str(k) not in tensors))
+    else:
+        known = [name for name in WRAPPERS if name in inner]
+        if len(known) > 1:
+            raise FMError(f"{where}: weights in {', '.join(known)}; say which by part=")
+        if not known:
+            # one file, several modules: CROMA's five
+            if not inner:
+                raise FMError(f"{where}: no tensors in it (entries: {_some(content)})")
+            state = {f"{n}.{k}": v for n, s in inner.items() for k, v in _flat(s).items()}
+            return state, "", tuple(sorted(str(k) for k in content if str(k) not in inner))
+        chosen = known[0]
+    return (
+        _flat(inner[chosen]),
+        chosen,
+        tuple(sorted(str(k) for k in content if str(k) != chosen)),
+    )
+
+
+def _flat(state: Mapping[Any, Any]) -> State:
+    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _limit(state: State, max_bytes: int, max_tensors: int, where: str) -> None:
+    if not state:
+        raise FMError(f"{where}: no tensors in it")
+    if len(state) > max_tensors:
+        raise FMError(f"{where}: {len(state):,} tensors, above the limit of {max_tensors:,}")
+    total = 0
+    seen: set[int] = set()
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise FMError(f"{where}: {key} is not a plain dense tensor")
+        room = value.untyped_storage().nbytes()
+        if value.numel() * value.element_size() > room:
+            raise FMError(
+                f"{where}: {key} says {list(value.shape)} but stores {room:,} bytes; damaged"
+            )
+        if value.untyped_storage().data_ptr() not in seen:
+            seen.add(value.untyped_storage().data_ptr())
+            total += room
+    if total > max_bytes:
+        raise FMError(f"{where}: {total:,} bytes of tensors, above the limit of {max_bytes:,}")
+
+
+LIGHTNING = "encoder.vit."
+_CANONICAL = LIGHTNING + "spec_vit."
+
+
+def _without_aliases(state: State, where: str) -> tuple[State, dict[str, str]]:
+    """Leave out the repeated names of SpectralEarth's Lightning files, after comparing them.
+
+    lightly's wrapper registers the modules of `encoder.vit.spec_vit` again under other names
+    (specification 3.7); a file where they differ was written by something else.
+    """
+    if not any(key.startswith(_CANONICAL) for key in state):
+        return state, {}
+    kept: State = {}
+    aliases: dict[str, str] = {}
+    for key, value in state.items():
+        target = _alias_of(key)
+        if target is None or target not in state:
+            kept[key] = value
+            continue
+        other = state[target]
+        if value.shape != other.shape or not torch.equal(value, other):
+            raise FMError(
+                f"{where}: {key} should repeat {target} and differs; say which is meant by "
+                f"saving only one of them"
+            )
+        aliases[key] = target
+    return kept, aliases
+
+
+def _alias_of(key: str) -> str | None:
+    if not key.startswith(LIGHTNING) or key.startswith(_CANONICAL):
+        return None
+    name = key.removeprefix(LIGHTNING)
+    if name.startswith("vit_core."):
+        return _CANONICAL + name
+    if name.startswith("patch_embed.spectral_adapter."):
+        return _CANONICAL + name.removeprefix("patch_embed.")
+    if name.startswith("patch_embed."):
+        part = name.removeprefix("patch_embed.").removeprefix("original_patch_embed.")
+        return f"{_CANONICAL}vit_core.patch_embed.{part}"
+    return f"{_CANONICAL}vit_core.{name}"
+
+
+def _some(content: Mapping[Any, Any]) -> str:
+    names = [str(key) for key in content]
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "none"
