@@ -10,6 +10,7 @@ from fm.models.backbone import Backbone
 from fm.models.croma import Croma
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
+from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
 from fm.models.resnet import SpectralResNet
 from fm.models.vit import VisionTransformer
@@ -53,6 +54,11 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "vit": Family(VisionTransformer, SIZES, "ViT on native-grid tokens"),
+    "less": Family(
+        LessViT,
+        {size: SIZES[size] for size in ("nano", "tiny", "small", "base")},
+        "LESS ViT: a cell for each band of each position",
+    ),
     "spectral_resnet": Family(
         SpectralResNet, {"50": {"blocks": (3, 4, 6, 3)}}, "SpectralEarth's adapter and ResNet"
     ),
