@@ -26,6 +26,7 @@ from pretrain.distributed import processes
 from pretrain.engine import Engine, MicroBatch, read_fragment
 from pretrain.environment import environment
 from pretrain.export import draw_pictures, losses_by_part, make_card
+from pretrain.fit import fit_bases
 from pretrain.monitor import Monitor
 from pretrain.objective import Objective
 from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
@@ -94,6 +95,7 @@ def run(
         data = open_data(settings)
         objective = build(settings, data.layout)
         token_grids(data.layout, objective)
+        fit_bases(objective.backbone, data)
         read_fragment(settings.engine)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
