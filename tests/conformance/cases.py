@@ -98,9 +98,9 @@ class ObjectiveCase:
         complete: everything that it does not see is one.
         pixel_targets: each output has one pixel as its target (no normalisation within a token).
         shared_heads: one head predicts every band, so that an output has no band of its own.
-        heads: modality, group or any name to the last linear layer of each prediction.
-        head_bands: such a name to the bands that the head predicts, where it is neither a modality
-            nor a group.
+        heads: group/modality, modality, group or any name to the last linear layer of each
+            prediction.
+        head_bands: such a name to the bands that the head predicts, where it is any name.
     """
 
     backbone: Case
@@ -109,9 +109,11 @@ class ObjectiveCase:
     complete: bool = True
     pixel_targets: bool = False
     shared_heads: bool = False
-    heads: Callable[[Objective], Mapping[str, nn.Module]] = lambda objective: dict(
-        objective.get_submodule("heads").named_children()
-    )
+    heads: Callable[[Objective], Mapping[str, nn.Module]] = lambda objective: {
+        f"{group}/{modality}": head
+        for group, heads in objective.get_submodule("heads").named_children()
+        for modality, head in heads.named_children()
+    }
     head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
 
     @property
@@ -141,6 +143,10 @@ class ObjectiveCase:
         backbone = objective.backbone
         if self.head_bands is not None:
             return self.head_bands(objective, name)
+        group, _, modality = name.partition("/")
+        for member in backbone.groups[group].members if modality else ():
+            if member.modality == modality:
+                return member.bands
         if name in backbone.bands:
             return backbone.bands[name]
         return tuple(band for member in backbone.groups[name].members for band in member.bands)
@@ -210,6 +216,19 @@ BACKBONES: dict[str, Case] = {
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
     "croma": Case("croma_base", {"width": 32, "depth": 2, "heads": 2}),
+    "less-rope": Case("less_nano", flexible=True, metric=True),
+    "less-sum": Case(
+        "less_nano",
+        {**SMALL, "codes": "sum", "aggregation": "sum", "rank": 2, "perception_m": 130},
+        flexible=True,
+        metric=True,
+    ),
+    "less-pooled": Case(
+        "less_nano",
+        {**SMALL, "mlp": "pooled", "pool": "full", "finer_frequencies": True, "pooling": "cls"},
+        flexible=True,
+        metric=True,
+    ),
 }
 
 _DECODER = {"width": 32, "depth": 1, "heads": 2}
@@ -229,5 +248,13 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         BACKBONES["vit-metadata"],
         {"kind": "mae", "target": "pixel", "decoder": _DECODER},
         pixel_targets=True,
+    ),
+    "mae-groups-flat": ObjectiveCase(
+        BACKBONES["vit-groups"],
+        {"kind": "mae", "mask": "flat", "target": "band", "decoder": {**_DECODER, "kind": "joint"}},
+    ),
+    "mae-groups-angle": ObjectiveCase(
+        BACKBONES["vit-groups"],
+        {"kind": "mae", "mask": "consistent", "spectral_angle": 0.5, "decoder": _DECODER},
     ),
 }
