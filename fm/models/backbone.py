@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fm.errors import UsageError
+from fm.errors import UsageError, suggest
 from fm.models.features import Features
 from fm.models.inputs import Inputs, Scaling, normalisation_at
 from fm.models.layout import Group, Member
@@ -138,7 +138,15 @@ class Backbone(nn.Module, ABC):
             )
         if not pixels:
             raise UsageError(f"no pixels given; the model takes {', '.join(self.bands)}")
+        named = {"bands": bands, "valid": valid, "gsd": gsd, "scaling": scaling}
+        for what, given_for in (named | {"normalisation": normalisation}).items():
+            if extra := sorted(set(given_for or {}) - set(self.bands)):
+                raise UsageError(
+                    f"{what} names {', '.join(extra)}, which the model does not take; "
+                    f"{suggest(extra[0], self.bands)}"
+                )
         self._check_gsd(gsd)
+        self._check_metadata(len(next(iter(pixels.values()))), lonlat, time)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         chosen: dict[str, tuple[Band, ...]] = {}
         used: dict[str, Normalisation] = {}
@@ -211,6 +219,13 @@ class Backbone(nn.Module, ABC):
                 raise UsageError(
                     f"valid[{modality!r}]: expected bool {shapes[1]} or {shapes[0]}, got "
                     f"{str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+                )
+
+    def _check_metadata(self, count: int, lonlat: Tensor | None, time: Tensor | None) -> None:
+        for name, value, shape in (("lonlat", lonlat, [count, 2]), ("time", time, [count])):
+            if value is not None and list(value.shape) != shape:
+                raise UsageError(
+                    f"{name}: expected {shape} for {count} samples, got {list(value.shape)}"
                 )
 
     def _check_gsd(self, gsd: Mapping[str, float] | None) -> None:

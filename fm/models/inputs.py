@@ -102,7 +102,11 @@ def normalisation_at(
     at = wavelengths(own_bands)
     order = sorted(range(len(at)), key=at.__getitem__)
     shift, scale = [], []
-    for band, wanted in zip(bands, wavelengths(bands), strict=True):
+    for band, wanted, known in zip(bands, wavelengths(bands), found, strict=True):
+        if known is not None:
+            shift.append(own.shift[known])
+            scale.append(own.scale[known])
+            continue
         if not at[order[0]] - REACH_NM <= wanted <= at[order[-1]] + REACH_NM:
             raise UsageError(
                 f"{modality}: band {band.name} at {wanted:g} nm lies outside the model's "

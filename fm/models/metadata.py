@@ -11,25 +11,26 @@ YEAR_S = 365.2425 * 86400
 
 
 def place_features(lonlat: Tensor) -> Tensor:
-    """Encode places by the unit vector to them and its double angle.
+    """Encode places by the real spherical harmonics of degrees 1 and 2.
+
+    With (x, y, z) the unit vector to the place: sqrt(3) (x, y, z), sqrt(15) (xy, yz, zx),
+    sqrt(15)/2 (x^2 - y^2) and sqrt(5)/2 (3 z^2 - 1) (any table of spherical harmonics, times
+    sqrt(4 pi)). Over the globe they have mean 0, variance 1 and no correlation; being smooth on
+    the sphere they have no seam at the date line or the poles. Degree 2 tells continents and
+    climate belts apart, not sites.
 
     Args:
         lonlat: `[B, 2]` degrees.
 
     Returns:
-        `[B, 6]` float32: x, y, z on the unit sphere, sin 2 lat, cos 2 lat, and sin lat * cos lon;
-        continuous over the date line and the poles.
+        `[B, 8]` float32.
     """
     lon, lat = torch.deg2rad(lonlat.double()).unbind(dim=1)
-    parts = [
-        lat.cos() * lon.cos(),
-        lat.cos() * lon.sin(),
-        lat.sin(),
-        (2 * lat).sin(),
-        (2 * lat).cos(),
-        lat.sin() * lat.cos() * lon.cos(),
-    ]
-    return torch.stack(parts, dim=1).float()
+    x, y, z = lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()
+    linear = [math.sqrt(3) * part for part in (x, y, z)]
+    products = [math.sqrt(15) * part for part in (x * y, y * z, z * x, (x * x - y * y) / 2)]
+    zonal = math.sqrt(5) / 2 * (3 * z * z - 1)
+    return torch.stack([*linear, *products, zonal], dim=1).float()
 
 
 def time_features(time: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ def time_features(time: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).float()
 
 
-KINDS = {"lonlat": (place_features, 6), "time": (time_features, 5)}
+KINDS = {"lonlat": (place_features, 8), "time": (time_features, 5)}
 
 
 class MetadataTokens(nn.Module):
@@ -90,6 +91,7 @@ class MetadataTokens(nn.Module):
             if value is None:
                 tokens.append(absent)
                 continue
+            value = value.double()  # seconds since 1970 do not fit float32
             known = torch.isfinite(value).reshape(batch, -1).all(dim=1)
             zeroed = torch.where(known.reshape(-1, *[1] * (value.ndim - 1)), value, 0.0)
             features = KINDS[kind][0](zeroed).to(absent.device)
