@@ -15,6 +15,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="go on with a changed config or data")
     parser.add_argument("--list", action="store_true", help="list the recipes")
     parser.add_argument("--print-config", action="store_true", help="print the config and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be built and read, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     # torch.distributed.launch and the deepspeed launcher add this word; ranks come from RANK
     parser.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
@@ -36,6 +39,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(dump_yaml(config), end="")
         return 0
+    if arguments.dry_run:
+        from pretrain.dryrun import describe, text
+
+        found = describe(config)
+        print(json.dumps(found) if arguments.json else text(found))
+        return 0
     result = run(config, force=arguments.force)
 
     from pretrain.collective import first_process
@@ -56,6 +65,7 @@ command = Command(
     help="train a model on shards, or go on with a run",
     example=(
         "fm pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2 schedule.steps=200\n"
+        "fm pretrain mae_s2_tiny --dry-run\n"
         "torchrun --nproc-per-node 2 -m pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2"
     ),
     configure=_configure,

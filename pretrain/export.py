@@ -38,7 +38,8 @@ def make_card(
     if config.data.parts is not None:
         for name, share in data.weights.items():
             seen[name]["share"] = share
-    licences = sorted({ds.info.licence for ds in data.parts.values()})
+    licences = {ds.info.name: ds.info.licence for ds in data.parts.values()}
+    several = len(set(licences.values())) > 1
     return Card(
         name=config.name,
         architecture=backbone.architecture,
@@ -48,7 +49,10 @@ def make_card(
         objective=config.objective.model_dump(mode="json"),
         data=seen[""] if config.data.parts is None else {"parts": seen},
         training=training,
-        licence=" AND ".join(licences),  # SPDX: the weights owe to all of them
+        # the weights owe to all of them
+        licence="; ".join(f"{name}: {text}" for name, text in licences.items())
+        if several
+        else next(iter(licences.values())),
         parent=parent,
     )
 
