@@ -43,9 +43,10 @@ class MicroBatch:
     valid: dict[str, Tensor] | None = None
     lonlat: Tensor | None = None
     time: Tensor | None = None
+    step: int = 0
 
     @classmethod
-    def of(cls, batch: Any, rng: CounterRng) -> "MicroBatch":
+    def of(cls, batch: Any, rng: CounterRng, step: int = 0) -> "MicroBatch":
         """Take what an objective needs from a loader's batch."""
         told = [m for m, x in batch.pixels.items() if x.is_floating_point() or batch.nodata.get(m)]
         return cls(
@@ -56,6 +57,7 @@ class MicroBatch:
             valid={modality: batch.valid(modality) for modality in told} or None,
             lonlat=batch.lonlat,
             time=batch.time,
+            step=step,
         )
 
     def select(self, rows: slice) -> "MicroBatch":
@@ -68,6 +70,7 @@ class MicroBatch:
             valid=None if self.valid is None else {m: x[rows] for m, x in self.valid.items()},
             lonlat=None if self.lonlat is None else self.lonlat[rows],
             time=None if self.time is None else self.time[rows],
+            step=self.step,
         )
 
     def split(self, size: int) -> "list[MicroBatch]":

@@ -239,7 +239,7 @@ def _train(
                 warmup=schedule.warmup,
                 minimum=schedule.min_lr,
             )
-            work = _augmented(config, batch)
+            work = _augmented(config, batch, step)
             result, stopped = engine.step(work.split(micro), rate, stop=bool(stop))
             step += 1
             if not math.isfinite(result.loss):
@@ -260,12 +260,12 @@ def _train(
     return _finish(config, folder, data, engine, state, step, seconds, device)
 
 
-def _augmented(config: RunConfig, batch: Any) -> MicroBatch:
+def _augmented(config: RunConfig, batch: Any, step: int) -> MicroBatch:
     """Return the batch after augmentation, with its randomness."""
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
-    return MicroBatch.of(batch, rng)
+    return MicroBatch.of(batch, rng, step)
 
 
 def _resume(folder: RunFolder, engine: Any) -> int:
