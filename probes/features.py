@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import Tensor
 from fm.console import progress
 from fm.errors import FMError
 from fm.files import write_atomic
+from probes import readout
 from probes.benchmarks.base import Data, Inputs
 
-VERSION = 1
+VERSION = 2
 """Raised when the same inputs would give other features."""
 
 
@@ -82,11 +83,21 @@ def encode(
     inputs: Inputs,
     bands: Mapping[str, tuple[str, ...]],
     scaling: Mapping[str, tuple[float, float]],
+    words: Sequence[str] = ("pooled",),
 ) -> Tensor:
-    """Return the pooled features [B, D] of some inputs; gradients flow if they are enabled."""
+    """Return the features [B, D] of some inputs; gradients flow if they are enabled.
+
+    Args:
+        model: has `encode`.
+        inputs: pixels and validity.
+        bands: modality to band names.
+        scaling: of stored integers.
+        words: the parts of the feature vector, see `probes.readout`.
+    """
     pixels, valid = prepare(model, inputs)
-    pooled: Tensor = model.encode(pixels, bands=bands, valid=valid, scaling=scaling).pooled
-    return pooled
+    options: dict[str, Any] = {"hidden": True} if readout.needs_hidden(words) else {}
+    made = model.encode(pixels, bands=bands, valid=valid, scaling=scaling, **options)
+    return readout.read(made, words, readout.middle(model, inputs.pixels))
 
 
 def extract(
@@ -97,8 +108,9 @@ def extract(
     cache: Path | None = None,
     batch_size: int = 256,
     precision: str = "float32",
+    words: Sequence[str] = ("pooled",),
 ) -> np.ndarray:
-    """Return the pooled features of every sample of a benchmark.
+    """Return the features of every sample of a benchmark.
 
     Args:
         model: has `encode` and `bands`; it is put into `eval()`.
@@ -107,6 +119,7 @@ def extract(
         cache: folder for features; None keeps nothing.
         batch_size: samples at once.
         precision: `float32`, or `bfloat16` autocast.
+        words: the parts of the feature vector, see `probes.readout`.
 
     Returns:
         [N, D] float32.
@@ -119,7 +132,7 @@ def extract(
         "weights": model_hash(model),
         "benchmark": benchmark,
         "manifest": data.manifest_hash,
-        "pooling": "pooled",
+        "readout": list(words),
         "precision": precision,
     }
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -135,7 +148,7 @@ def extract(
     with torch.inference_mode(), reduced, progress("encoding", total) as bar:
         for start in range(0, total, batch_size):
             index = np.arange(start, min(start + batch_size, total))
-            part = encode(model, data.read(index), data.bands, data.scaling)
+            part = encode(model, data.read(index), data.bands, data.scaling, words)
             parts.append(part.float().cpu().numpy())
             bar.advance(len(index))
     features = np.concatenate(parts)

@@ -96,7 +96,7 @@ def judge(
 def _features(
     settings: Linear | Knn, benchmark: Benchmark, data: Data, model: Any, cache: Path | None
 ) -> np.ndarray:
-    if isinstance(settings, Linear) and settings.input != "pooled":
+    if isinstance(settings, Linear) and settings.input != "model":
         return floor_features(settings.input, data)
     return extract(
         model,
@@ -104,6 +104,7 @@ def _features(
         benchmark=benchmark.full_name,
         cache=cache,
         precision=settings.precision,
+        words=settings.readout,
     )
 
 

@@ -14,7 +14,7 @@ def describe(model: Any, data: Data) -> dict[str, Any]:
 
     Args:
         model: may have a `card` with `data`: `manifest_hash`, `where`, `split`,
-            `cells`, `cell_km`.
+            `cells`, `cell_km`, or `parts`: name to the same.
         data: the benchmark, opened.
 
     Returns:
@@ -24,6 +24,20 @@ def describe(model: Any, data: Data) -> dict[str, Any]:
     card = getattr(model, "card", None)
     seen = dict(getattr(card, "data", None) or {})
     test = data.of("test")
+    parts = seen.get("parts")
+    if not parts:
+        return _of_one(seen, data, test)
+    answers = {name: _of_one(dict(part), data, test) for name, part in parts.items()}
+    counts = [answer["shared_samples"] for answer in answers.values()]
+    known = [count for count in counts if count is not None]
+    # parts may share the same samples, so their counts are not added
+    shared = max(known) if len(known) == len(counts) or any(known) else None
+    statement = "; ".join(f"{name}: {answer['statement']}" for name, answer in answers.items())
+    transductive = any(answer["transductive"] for answer in answers.values())
+    return {"statement": statement, "shared_samples": shared, "transductive": transductive}
+
+
+def _of_one(seen: dict[str, Any], data: Data, test: np.ndarray) -> dict[str, Any]:
     if not seen.get("manifest_hash"):
         return _answer("unknown: the model's card does not say what it was pretrained on", None)
     if seen["manifest_hash"] == data.manifest_hash:

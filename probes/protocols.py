@@ -3,10 +3,14 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from fm.config import Config, list_recipes, parse, read_yaml, recipe_folder
 from fm.errors import UsageError, suggest
+from probes import readout
+
+Parts = Annotated[tuple[str, ...], AfterValidator(readout.check)]
+"""Parts of a feature vector, see `probes.readout`."""
 
 
 class Grid(Config):
@@ -24,13 +28,14 @@ class Grid(Config):
 class Linear(Config):
     """Logistic regression on features standardised with the training mean and deviation.
 
-    `input` says which features: the model's `pooled` ones, or a floor. C is chosen on val by the
-    benchmark's primary metric, the smallest C of equal ones; the model fitted on train alone
-    (not on train and val) is scored on test once.
+    `input` says which features: the model's (those that `readout` names), or a floor. C is chosen
+    on val by the benchmark's primary metric, the smallest C of equal ones; the model fitted on
+    train alone (not on train and val) is scored on test once.
     """
 
     family: Literal["linear"]
-    input: Literal["pooled", "raw-pixel", "image-statistics"] = "pooled"
+    input: Literal["model", "raw-pixel", "image-statistics"] = "model"
+    readout: Parts = ("pooled",)
     c: Grid
     search_tol: float = 1e-4
     tol: float = 1e-7
@@ -41,6 +46,7 @@ class Knn(Config):
     """Cosine nearest neighbours; k is chosen on val, the smallest of equal ones."""
 
     family: Literal["knn"]
+    readout: Parts = ("pooled",)
     k: tuple[int, ...]
     temperature: float = Field(0.07, gt=0)
     center: bool = True
@@ -96,7 +102,7 @@ class Protocol(Config):
     @property
     def needs_model(self) -> bool:
         """False for the floors, which look at pixels alone."""
-        return not isinstance(self.settings, Linear) or self.settings.input == "pooled"
+        return not isinstance(self.settings, Linear) or self.settings.input == "model"
 
 
 def list_protocols() -> list[str]:
