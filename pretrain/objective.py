@@ -30,6 +30,10 @@ class ObjectiveBatch(Protocol):
     """`[B, 2]` degrees, NaN where unknown."""
     time: Tensor | None
     """`[B]` seconds since 1970 UTC, NaN where unknown."""
+    step: int
+    """Optimiser steps before this one: the same for all micro-batches and ranks of a step."""
+    rng: CounterRng
+    """Of the same samples."""
 
 
 @dataclass
@@ -87,6 +91,10 @@ class Objective(nn.Module, ABC):
             lonlat=batch.lonlat,
             time=batch.time,
         )
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+        """Return the token grid of each group for pixels as stored; errors as the backbone's."""
+        return self.backbone.grids(pixels)
 
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Return pictures, one list of panels a sample; none by default."""

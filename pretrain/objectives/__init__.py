@@ -1,13 +1,18 @@
 """The objectives, found by the `kind` of their config."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from fm.models import Backbone
 from pretrain.objective import Objective
+from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
 from pretrain.objectives.mae import MAE, MAEConfig
 
-ObjectiveConfig = MAEConfig
+ObjectiveConfig = Annotated[MAEConfig | HyperMAEConfig, Field(discriminator="kind")]
 """The union of all objective configs, told apart by `kind`."""
 
-OBJECTIVES: dict[type, type] = {MAEConfig: MAE}
+OBJECTIVES: dict[type, type] = {MAEConfig: MAE, HyperMAEConfig: HyperMAE}
 """Config to the objective it describes, built as `kind(backbone, config)`."""
 
 

@@ -26,20 +26,34 @@ class JointDecoder(nn.Module):
         )
         self.norm = _norm(width)
 
-    def forward(self, context: Tensor, queries: Tensor) -> Tensor:
+    def forward(self, context: Tensor, queries: Tensor, mask: Tensor | None = None) -> Tensor:
         """Decode.
 
         Args:
             context: `[B, K, D]` visible tokens with their codes.
             queries: `[B, M, D]` mask tokens with theirs.
+            mask: `[B, K]` bool, False for visible tokens without a valid pixel, which no other
+                token sees.
 
         Returns:
             `[B, M, D]`.
         """
+        return self.everywhere(context, queries, mask)[:, context.shape[1] :]
+
+    def everywhere(self, context: Tensor, queries: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Decode at the visible tokens too: `[B, K + M, D]`.
+
+        Attention has no order of its own, so tokens need not be put back into image order: their
+        codes travel with them.
+        """
         x = torch.cat([context, queries], dim=1)
+        attend = None
+        if mask is not None:
+            asked = mask.new_ones(queries.shape[:2])
+            attend = torch.cat([mask, asked], dim=1)[:, None, None, :]
         for block in self.blocks:
-            x = block(x)
-        return self.norm(x[:, context.shape[1] :])
+            x = block(x, attn_mask=attend)
+        return self.norm(x)
 
 
 class CrossDecoder(nn.Module):
@@ -56,11 +70,12 @@ class CrossDecoder(nn.Module):
         self.context_norm = _norm(width)
         self.norm = _norm(width)
 
-    def forward(self, context: Tensor, queries: Tensor) -> Tensor:
+    def forward(self, context: Tensor, queries: Tensor, mask: Tensor | None = None) -> Tensor:
         """Decode: the same shapes as `JointDecoder.forward`."""
         context = self.context_norm(context)
+        attend = None if mask is None else mask[:, None, None, :]
         for block in self.blocks:
-            queries = block(queries, context)
+            queries = block(queries, context, attend)
         return self.norm(queries)
 
 
@@ -79,10 +94,13 @@ class _CrossBlock(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         key, value = self.key_value(context).chunk(2, dim=-1)
         read = functional.scaled_dot_product_attention(
-            self._split(self.query(self.norm1(x))), self._split(key), self._split(value)
+            self._split(self.query(self.norm1(x))),
+            self._split(key),
+            self._split(value),
+            attn_mask=mask,
         )
         x = x + self.proj(read.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))

@@ -1,7 +1,7 @@
 """Masked autoencoding on native-grid tokens (He et al., arXiv 2111.06377)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -13,8 +13,24 @@ from fm.errors import UsageError
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
 from fm.rng import CounterRng
+from pretrain import masking
+from pretrain.masking import TokenMasks, spread, take
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
-from pretrain.objectives.decoders import DECODERS
+from pretrain.objectives.canvas import output_groups, unpatchify
+from pretrain.objectives.decoders import DECODERS, JointDecoder
+from pretrain.objectives.targets import (
+    Target,
+    any_valid,
+    cut,
+    cut_valid,
+    moments,
+    normalise_target,
+    token_angle,
+    token_loss,
+)
+
+Parts = dict[str, dict[str, Tensor]]
+"""Group to modality to patches `[B, M, C, p, p]`."""
 
 
 class DecoderConfig(Config):
@@ -26,6 +42,8 @@ class DecoderConfig(Config):
         depth: blocks.
         heads: attention heads.
         predict: share of the masked tokens that are predicted; below 1 only with `cross`.
+        group_code_width: last channels of the decoder's codes that tell the group, for a backbone
+            with `group_code_width`; as large a share as the backbone's when null.
     """
 
     kind: Literal["joint", "cross"] = "cross"
@@ -33,65 +51,46 @@ class DecoderConfig(Config):
     depth: int = Field(2, gt=0)
     heads: int = Field(4, gt=0)
     predict: float = Field(1.0, gt=0, le=1)
+    group_code_width: int | None = Field(None, gt=0, multiple_of=4)
 
 
-class MAEConfig(Config):
+class MaskedConfig(Config):
+    """What all masked autoencoders share.
+
+    Attributes:
+        mask_ratio: share of the tokens that the encoder does not see.
+        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid
+            alike; `flat`, one draw over the tokens of all groups (`pretrain.masking.draw`).
+        target: what is predicted: `token` normalises the target to mean 0 and variance 1 within
+            each token and modality (the paper's normalised pixels, sec. 4.1); `band` within each
+            band of it; `pixel` predicts the normalised input as it is.
+        legacy_unbiased_variance: normalise targets by the variance with one less in its divisor,
+            as SpectralEarth does.
+        spectral_angle: weight of the mean angle (radians) between predicted and target spectra
+            beside the squared error.
+        legacy_channel_order: outputs of released SatMAE and SatMAE++ decoders: the groups' outputs
+            one after another stand for the bands of the image in their order, so a group's head
+            predicts bands of another group.
+        decoder: see `DecoderConfig`.
+    """
+
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    mask: masking.Kind = "group"
+    target: Target = "token"
+    legacy_unbiased_variance: bool = False
+    spectral_angle: float = Field(0.0, ge=0)
+    legacy_channel_order: bool = False
+    decoder: DecoderConfig = DecoderConfig()
+
+
+class MAEConfig(MaskedConfig):
     """Masked autoencoding.
 
     Attributes:
         kind: tells objectives apart.
-        mask_ratio: share of the tokens that the encoder does not see, in each group.
-        target: what is predicted: `token` normalises the target to mean 0 and variance 1 within
-            each token and modality (the paper's normalised pixels, sec. 4.1); `pixel` predicts
-            the normalised input as it is.
-        decoder: see `DecoderConfig`.
     """
 
     kind: Literal["mae"] = "mae"
-    mask_ratio: float = Field(0.75, gt=0, lt=1)
-    target: Literal["token", "pixel"] = "token"
-    decoder: DecoderConfig = DecoderConfig()
-
-
-TARGET_EPSILON = 1e-6
-"""Added to the variance of a token before the square root, as in the paper's reference."""
-
-
-def normalise_target(patches: Tensor) -> Tensor:
-    """Bring each token to mean 0 and variance 1 over its values.
-
-    Args:
-        patches: `[B, M, C, p, p]` float32.
-    """
-    values = patches.flatten(2)
-    mean = values.mean(dim=-1, keepdim=True)
-    variance = values.var(dim=-1, keepdim=True, correction=0)
-    return ((values - mean) / (variance + TARGET_EPSILON).sqrt()).unflatten(2, patches.shape[2:])
-
-
-def token_loss(predicted: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
-    """Mean squared error of each token, every band counting the same whatever its grid.
-
-    Args:
-        predicted: modality to `[B, M, C, p, p]`.
-        target: the same shapes.
-
-    Returns:
-        `[B, M]` float32: the mean over bands of the mean over the band's pixels.
-    """
-    total: Tensor | None = None
-    bands = 0
-    for modality, wanted in target.items():
-        error = (predicted[modality].float() - wanted).square().mean(dim=(-2, -1)).sum(dim=-1)
-        total = error if total is None else total + error
-        bands += wanted.shape[2]
-    assert total is not None
-    return total / bands
-
-
-def kept_count(tokens: int, mask_ratio: float) -> int:
-    """Return how many of `tokens` the encoder sees: at least 1, at most all but one."""
-    return min(max(int(tokens * (1 - mask_ratio) + 0.5), 1), max(tokens - 1, 1))
 
 
 class MAE(Objective):
@@ -99,16 +98,16 @@ class MAE(Objective):
 
     Args:
         backbone: its trunk sees the kept tokens of all groups together.
-        config: see `MAEConfig`.
+        config: see `MaskedConfig`.
     """
 
     backbone: VisionTransformer
 
-    def __init__(self, backbone: Backbone, config: MAEConfig) -> None:
+    def __init__(self, backbone: Backbone, config: MaskedConfig) -> None:
         super().__init__()
         if not isinstance(backbone, VisionTransformer):
             raise UsageError(
-                f"objective mae needs a ViT, the model is {backbone.architecture.get('name')}"
+                f"masked autoencoding needs a ViT, the model is {backbone.architecture.get('name')}"
             )
         settings = config.decoder
         if settings.kind == "joint" and settings.predict < 1:
@@ -118,90 +117,176 @@ class MAE(Objective):
             )
         if settings.width % settings.heads:
             raise UsageError("objective.decoder.width must be a multiple of its heads")
+        coded = backbone.group_code_width is not None
+        if settings.group_code_width is not None and not (
+            coded and settings.group_code_width < settings.width
+        ):
+            raise UsageError(
+                "objective.decoder.group_code_width must be below objective.decoder.width, and "
+                "needs model.options.group_code_width"
+            )
+        members = [member for group in backbone.groups.values() for member in group.members]
+        if config.spectral_angle and all(len(member.bands) < 2 for member in members):
+            raise UsageError("objective.spectral_angle needs a group of two bands on one grid")
         self.backbone, self.config = backbone, config
+        self.outputs = output_groups(backbone.groups, legacy=config.legacy_channel_order)
         width = settings.width
         self.decoder_embed = nn.Linear(backbone.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.normal_(self.mask_token, std=0.02)
         self.decoder = DECODERS[settings.kind](width, settings.depth, settings.heads)
-        self.group_code = nn.ParameterDict(
-            {name: nn.Parameter(torch.randn(1, 1, width) * 0.02) for name in backbone.groups}
-        )
+        self.group_code = nn.ParameterDict()
+        if not coded:
+            self.group_code.update(
+                {name: nn.Parameter(torch.randn(1, 1, width) * 0.02) for name in backbone.groups}
+            )
         self.heads = nn.ModuleDict(
             {
-                member.modality: nn.Linear(width, member.values)
-                for group in backbone.groups.values()
-                for member in group.members
+                name: nn.ModuleDict(
+                    {member.modality: nn.Linear(width, member.values) for member in group.members}
+                )
+                for name, group in backbone.groups.items()
             }
         )
         for part in (self.decoder_embed, self.decoder, self.heads):
             part.apply(_xavier)
 
-    def _predicted_count(self, tokens: int, share: float) -> int:
-        if tokens < 2:
-            raise UsageError("a sample of one token has nothing to predict; make token_m smaller")
-        masked = tokens - kept_count(tokens, self.config.mask_ratio)
-        return max(int(masked * share + 0.5), 1)
-
     def weight(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the number of predicted tokens of readable samples."""
-        share = self.config.decoder.predict
-        grids = self.backbone.grids(batch.pixels)
-        tokens = sum(self._predicted_count(rows * cols, share) for rows, cols in grids.values())
-        return batch.weight.sum() * tokens
+        """Return the number of predicted tokens with a valid value, of readable samples."""
+        if not batch.valid:
+            grids = self.grids(batch.pixels)
+            settings = self.config
+            share = settings.decoder.predict
+            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share)
+            return batch.weight.sum() * round(sum(tokens.values()))
+        inputs = self.inputs(batch)
+        masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict)
+        counted = self.counted(inputs, masks)
+        return (torch.cat(list(counted.values()), dim=1).sum(dim=1) * batch.weight).sum()
 
-    def masks(
-        self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float
+    def masks(self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float) -> TokenMasks:
+        """Choose tokens to keep and tokens to predict, of pixels as the encoder takes them."""
+        grids = self.backbone.grids(pixels)
+        return masking.draw(grids, rng, self.config.mask, self.config.mask_ratio, share)
+
+    def counted(self, inputs: Inputs, masks: TokenMasks) -> dict[str, Tensor]:
+        """Say which predicted tokens have a target: group to `[B, M]` bool."""
+        result = {}
+        for name, asked in masks.counted().items():
+            here = any_valid(self._valid(inputs, masks, name), self._present(name, inputs))
+            result[name] = asked if here is None else asked & here
+        return result
+
+    def _present(self, name: str, inputs: Inputs) -> list[str]:
+        return [m.modality for m in self.outputs[name].members if m.modality in inputs.pixels]
+
+    def _valid(self, inputs: Inputs, masks: TokenMasks, name: str) -> dict[str, Tensor]:
+        found = {}
+        for member in self.outputs[name].members:
+            mask = cut_valid(member, inputs, masks.predict[name])
+            if mask is not None and member.modality in inputs.pixels:
+                found[member.modality] = mask
+        return found
+
+    def targets(
+        self, inputs: Inputs, masks: TokenMasks, name: str
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Choose tokens to keep and tokens to predict, each group on its own.
+        """Return the targets of a group's predicted tokens and their validity, by modality."""
+        valid = self._valid(inputs, masks, name)
+        target = {}
+        for member in self.outputs[name].members:
+            if member.modality in inputs.pixels:
+                target[member.modality] = normalise_target(
+                    cut(member, inputs, masks.predict[name]),
+                    valid.get(member.modality),
+                    self.config.target,
+                    unbiased=self.config.legacy_unbiased_variance,
+                )
+        return target, valid
 
-        Returns:
-            group to `[B, K]` kept and `[B, M]` predicted token numbers, disjoint.
-        """
-        keep, predict = {}, {}
-        for name, (rows, columns) in self.backbone.grids(pixels).items():
-            tokens = rows * columns
-            order = rng.permutation(f"mask:{name}", tokens)
-            kept = kept_count(tokens, self.config.mask_ratio)
-            keep[name] = order[:, :kept]
-            predict[name] = order[:, kept : kept + self._predicted_count(tokens, share)]
-        return keep, predict
-
-    def _predict(
-        self,
-        inputs: Inputs,
-        keep: Mapping[str, Tensor],
-        predict: Mapping[str, Tensor],
-    ) -> dict[str, dict[str, Tensor]]:
-        """Predict patches: group to modality to `[B, M, C, p, p]`."""
-        tokens, mask = self.backbone.embed(inputs, keep=keep)
-        prefix = self.backbone.prefix(inputs)
-        encoded, _ = self.backbone.trunk(prefix, tokens, mask)
+    def _decode(
+        self, inputs: Inputs, masks: TokenMasks, *, everywhere: bool = False
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return decoded tokens `[B, S, D]` where the encoder saw and `[B, P, D]` where asked."""
+        backbone, settings = self.backbone, self.config.decoder
+        tokens, valid = backbone.embed(inputs, keep=masks.keep)
+        tokens = take(tokens, masks.seen)
+        valid = None if valid is None else take(valid, masks.seen)
+        prefix = backbone.prefix(inputs)
+        encoded, _ = backbone.trunk(prefix, tokens, valid)
         context = self.decoder_embed(encoded)
-        grids = self.backbone.grids(inputs.pixels)
-        codes = self.backbone.position_codes(inputs, self.config.decoder.width)
+        front = prefix.shape[1]
+        codes = backbone.position_codes(inputs, settings.width, settings.group_code_width)
+        if self.group_code:
+            codes = {name: code + self.group_code[name][0] for name, code in codes.items()}
+        seen = take(torch.cat([codes[n][masks.keep[n]] for n in codes], dim=1), masks.seen)
+        asked = take(torch.cat([codes[n][masks.predict[n]] for n in codes], dim=1), masks.asked)
         # the class and metadata tokens come first and have no place on the ground
-        placed = [torch.zeros_like(context[:, : prefix.shape[1]])]
-        placed += [codes[name][keep[name]] + self.group_code[name] for name in grids]
-        context = context + torch.cat(placed, dim=1).to(context.dtype)
-        queries = torch.cat(
-            [codes[n][predict[n]] + self.group_code[n] + self.mask_token for n in grids], dim=1
-        )
-        decoded = self.decoder(context, queries.to(context.dtype))
-        parts = decoded.split([predict[name].shape[1] for name in grids], dim=1)
-        result: dict[str, dict[str, Tensor]] = {}
-        for name, part in zip(grids, parts, strict=True):
-            result[name] = {
+        alone = backbone.prefix_code(seen.device, settings.width, settings.group_code_width)
+        placed = torch.cat([alone.expand(len(seen), front, -1), seen], dim=1)
+        context = context + placed.to(context.dtype)
+        queries = (asked + self.mask_token).to(context.dtype)
+        if valid is not None:
+            valid = torch.cat([valid.new_ones(len(valid), front), valid], dim=1)
+        if not everywhere:
+            return None, self.decoder(context, queries, valid)
+        decoded = cast(JointDecoder, self.decoder).everywhere(context, queries, valid)
+        return decoded[:, front : context.shape[1]], decoded[:, context.shape[1] :]
+
+    def _read(
+        self,
+        decoded: Tensor,
+        inputs: Inputs,
+        numbers: Mapping[str, Tensor],
+        chosen: Tensor | None,
+    ) -> Parts:
+        """Apply each group's heads to its tokens; spare numbers get an output of zeros' token."""
+        widths = [index.shape[1] for index in numbers.values()]
+        parts = spread(decoded, chosen, sum(widths)).split(widths, dim=1)
+        return {
+            name: {
                 member.modality: rearrange(
-                    self.heads[member.modality](part),
+                    cast(nn.ModuleDict, self.heads[name])[member.modality](part),
                     "b m (c p w) -> b m c p w",
                     p=member.patch,
                     w=member.patch,
                 )
-                for member in self.backbone.groups[name].members
+                for member in self.outputs[name].members
                 if member.modality in inputs.pixels
             }
-        return result
+            for name, part in zip(numbers, parts, strict=True)
+        }
+
+    def _predict(self, inputs: Inputs, masks: TokenMasks) -> Parts:
+        """Predict the patches of the tokens that are asked for."""
+        return self._read(self._decode(inputs, masks)[1], inputs, masks.predict, masks.asked)
+
+    def _output(
+        self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, predicted: Parts
+    ) -> tuple[Output, Tensor]:
+        """Return the loss of the predicted tokens, and how many count in each sample `[B]`."""
+        counted = self.counted(inputs, masks)
+        number = torch.cat(list(counted.values()), dim=1).sum(dim=1)
+        settings = self.config
+        grids = self.backbone.grids(inputs.pixels)
+        nominal = masking.counts(
+            grids, settings.mask, settings.mask_ratio, settings.decoder.predict
+        )
+        total = batch.weight.new_zeros(())
+        metrics: dict[str, Tensor] = {}
+        with torch.autocast(batch.weight.device.type, enabled=False):
+            for name, parts in predicted.items():
+                target, valid = self.targets(inputs, masks, name)
+                losses = token_loss(parts, target, valid)
+                if settings.spectral_angle and any(x.shape[2] > 1 for x in target.values()):
+                    losses = losses + settings.spectral_angle * token_angle(parts, target, valid)
+                losses = torch.where(counted[name], losses, 0.0) * batch.weight[:, None]
+                total = total + losses.sum()
+                if len(predicted) > 1:
+                    # scaled so that, over the whole weight, it is the mean of the group's tokens
+                    scale = sum(nominal.values()) / nominal[name]
+                    metrics[f"loss_{name}"] = losses.detach().sum() * scale
+        return Output(total, (number * batch.weight).sum(), metrics), number
 
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compute the loss of a batch.
@@ -215,58 +300,45 @@ class MAE(Objective):
             for each group among the metrics.
         """
         inputs = self.inputs(batch)
-        keep, predict = self.masks(batch.pixels, rng, self.config.decoder.predict)
-        predicted = self._predict(inputs, keep, predict)
-        total = batch.weight.new_zeros(())
-        metrics: dict[str, Tensor] = {}
-        with torch.autocast(batch.weight.device.type, enabled=False):
-            for name, parts in predicted.items():
-                target = self.backbone.embedding(name).patches(inputs, predict[name])
-                if self.config.target == "token":
-                    target = {m: normalise_target(t) for m, t in target.items()}
-                losses = token_loss(parts, target) * batch.weight[:, None]
-                total = total + losses.sum()
-                if len(predicted) > 1:
-                    share = self.weight(batch) / (batch.weight.sum() * losses.shape[1]).clamp(min=1)
-                    metrics[f"loss_{name}"] = losses.detach().sum() * share
-        return Output(loss_sum=total, weight=self.weight(batch), metrics=metrics)
+        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict)
+        return self._output(batch, inputs, masks, self._predict(inputs, masks))[0]
 
     @torch.no_grad()
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct every masked token and put the predictions into the image."""
         inputs = self.inputs(batch)
-        keep, predict = self.masks(batch.pixels, rng, 1.0)
-        predicted = self._predict(inputs, keep, predict)
+        masks = self.masks(inputs.pixels, rng, 1.0)
+        predicted = self._predict(inputs, masks)
+        kept, counted = masks.kept(), masks.counted()
         samples: list[list[Panel]] = [[] for _ in range(len(batch.weight))]
-        for name, parts in predicted.items():
-            grid = self.backbone.grids(batch.pixels)[name]
-            whole = self.backbone.embedding(name).patches(inputs, None)
-            rows = torch.arange(len(batch.weight), device=batch.weight.device)[:, None]
-            for modality, patches in parts.items():
-                truth = whole[modality]
-                made = patches.float()
-                if self.config.target == "token":
-                    made = _undo_normalisation(made, truth[rows, predict[name]])
+        for name, grid in self.backbone.grids(inputs.pixels).items():
+            for member in self.outputs[name].members:
+                if member.modality not in inputs.pixels:
+                    continue
+                truth = torch.nan_to_num(cut(member, inputs, None))
+                mean, deviation = moments(
+                    truth,
+                    cut_valid(member, inputs, None),
+                    self.config.target,
+                    unbiased=self.config.legacy_unbiased_variance,
+                )
+                shape = (*truth.shape[:2], -1, -1, -1)
+                mean, deviation = mean.expand(shape), deviation.expand(shape)
+                # normalised predictions take the mean and spread of the true token: for eyes only
+                made = predicted[name][member.modality].float()
+                where = masks.predict[name]
+                made = made * take(deviation, where) + take(mean, where)
                 filled, shown = truth.clone(), torch.zeros_like(truth[:, :, :1])
-                filled[rows, predict[name]] = made
-                shown[rows, keep[name]] = 1.0
-                images = [_assemble(x, grid).cpu().numpy() for x in (truth, shown, filled)]
+                row, place = counted[name].nonzero(as_tuple=True)
+                filled[row, where[row, place]] = made[row, place]
+                row, place = kept[name].nonzero(as_tuple=True)
+                shown[row, masks.keep[name][row, place]] = 1.0
+                images = [unpatchify(x, grid).cpu().numpy() for x in (truth, shown, filled)]
+                whole = member.bands == self.backbone.bands[member.modality]
+                label = member.modality if whole else f"{name} of {member.modality}"
                 for i, panels in enumerate(samples):
-                    panels.append(Panel(modality, images[0][i], images[1][i, 0] > 0, images[2][i]))
+                    panels.append(Panel(label, images[0][i], images[1][i, 0] > 0, images[2][i]))
         return samples
-
-
-def _undo_normalisation(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Give normalised predictions the mean and spread of the true token (for pictures only)."""
-    values = truth.flatten(2)
-    mean = values.mean(dim=-1)[..., None, None, None]
-    spread = (values.var(dim=-1, correction=0) + TARGET_EPSILON).sqrt()[..., None, None, None]
-    return predicted * spread + mean
-
-
-def _assemble(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Put all tokens `[B, R*Q, C, p, p]` back into images `[B, C, H, W]`."""
-    return rearrange(patches, "b (r q) c p w -> b c (r p) (q w)", r=grid[0], q=grid[1])
 
 
 def _xavier(module: nn.Module) -> None:

@@ -255,6 +255,20 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
     ),
     "mae-groups-angle": ObjectiveCase(
         BACKBONES["vit-groups"],
-        {"kind": "mae", "mask": "consistent", "spectral_angle": 0.5, "decoder": _DECODER},
+        {
+            "kind": "mae",
+            "mask": "consistent",
+            "target": "pixel",
+            "spectral_angle": 0.5,
+            "decoder": _DECODER,
+        },
+    ),
+    "hyper_mae-rope": ObjectiveCase(
+        BACKBONES["less-rope"],
+        {"kind": "hyper_mae", "decoder": _DECODER, "channel_sampling": (0.2, 0.4)},
+        pixel_targets=True,
+    ),
+    "hyper_mae-sum": ObjectiveCase(
+        BACKBONES["less-sum"], {"kind": "hyper_mae", "decoder": _DECODER}, pixel_targets=True
     ),
 }

@@ -150,15 +150,14 @@ def test_a_perfect_prediction_has_no_loss(name: str, monkeypatch: pytest.MonkeyP
     objective = OBJECTIVES[name].build()
     assert isinstance(objective, MAE)
 
-    def perfect(inputs: Inputs, keep: dict, predict: dict) -> dict:
+    def perfect(inputs: Inputs, masks: TokenMasks) -> dict:
         made = {}
-        for group, index in predict.items():
+        for group, index in masks.predict.items():
             truth = objective.backbone.embedding(group).patches(inputs, None)
             rows = torch.arange(len(index))[:, None]
             cut = {m: x[rows, index] for m, x in truth.items()}
-            if objective.config.target == "token":
-                cut = {m: normalise_target(x) for m, x in cut.items()}
-            made[group] = cut
+            kind = objective.config.target
+            made[group] = {m: normalise_target(x, kind=kind) for m, x in cut.items()}
         return made
 
     monkeypatch.setattr(objective, "_predict", perfect)

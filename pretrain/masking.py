@@ -1,0 +1,163 @@
+"""Which tokens a masked autoencoder sees and which it predicts.
+
+A draw depends on the seed, the epoch and the sample's place in the stream only, so masks do not
+change with ranks, micro-batches or a resume.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fm.errors import UsageError
+from fm.rng import CounterRng
+
+Kind = Literal["group", "flat", "consistent"]
+
+
+@dataclass(frozen=True)
+class TokenMasks:
+    """Tokens by group. A row of numbers may hold spare ones, where groups share one budget.
+
+    Attributes:
+        keep: group to `[B, K]` numbers of tokens to embed.
+        predict: group to `[B, M]` numbers of tokens to predict, none of them seen.
+        seen: `[B, S]` which of the kept ones, groups one after another, the encoder sees; None
+            for all of them.
+        asked: `[B, P]` which of the predicted ones are decoded and count; None for all of them.
+    """
+
+    keep: dict[str, Tensor]
+    predict: dict[str, Tensor]
+    seen: Tensor | None = None
+    asked: Tensor | None = None
+
+    def kept(self) -> dict[str, Tensor]:
+        """Say which numbers in `keep` the encoder sees: group to `[B, K]` bool."""
+        return _counted(self.keep, self.seen)
+
+    def counted(self) -> dict[str, Tensor]:
+        """Say which numbers in `predict` count: group to `[B, M]` bool."""
+        return _counted(self.predict, self.asked)
+
+
+def take(tokens: Tensor, index: Tensor | None) -> Tensor:
+    """Take `[B, S]` of the tokens `[B, N, ...]`; all of them when the index is None."""
+    if index is None:
+        return tokens
+    return tokens[torch.arange(len(tokens), device=tokens.device)[:, None], index]
+
+
+def spread(tokens: Tensor, index: Tensor | None, count: int) -> Tensor:
+    """Undo `take`: put `[B, S, D]` at their places among `count`, zeros elsewhere."""
+    if index is None:
+        return tokens
+    result = tokens.new_zeros(len(tokens), count, tokens.shape[-1])
+    return result.scatter(1, index[..., None].expand(-1, -1, tokens.shape[-1]), tokens)
+
+
+def kept_count(tokens: int, mask_ratio: float) -> int:
+    """Return how many of `tokens` the encoder sees: at least 1, at most all but one."""
+    return min(max(int(tokens * (1 - mask_ratio) + 0.5), 1), max(tokens - 1, 1))
+
+
+def predicted_count(tokens: int, mask_ratio: float, share: float) -> int:
+    """Return how many of the hidden tokens are predicted, at least 1.
+
+    Raises:
+        UsageError: there is one token only.
+    """
+    if tokens < 2:
+        raise UsageError("a sample of one token has nothing to predict; make token_m smaller")
+    return max(int((tokens - kept_count(tokens, mask_ratio)) * share + 0.5), 1)
+
+
+def counts(
+    grids: Mapping[str, tuple[int, int]], kind: Kind, mask_ratio: float, share: float
+) -> dict[str, float]:
+    """Return how many tokens of each group a sample predicts, under `flat` on average."""
+    sizes = {name: rows * columns for name, (rows, columns) in grids.items()}
+    if kind != "flat":
+        return {name: predicted_count(size, mask_ratio, share) for name, size in sizes.items()}
+    total = sum(sizes.values())
+    predicted = predicted_count(total, mask_ratio, share)
+    return {name: predicted * size / total for name, size in sizes.items()}
+
+
+def draw(
+    grids: Mapping[str, tuple[int, int]],
+    rng: CounterRng,
+    kind: Kind,
+    mask_ratio: float,
+    share: float,
+) -> TokenMasks:
+    """Choose tokens to see and tokens to predict.
+
+    Args:
+        grids: group to its token grid.
+        rng: of the samples.
+        kind: `group`, each group on its own with the ratio in each; `consistent`, groups of equal
+            grid alike (SatMAE, arXiv 2207.08051, section 3.3, consistent masking); `flat`, one
+            draw over all tokens of all groups, so that a group's share differs from sample to
+            sample (its independent masking).
+        mask_ratio: share of the tokens that are hidden.
+        share: share of the hidden tokens that are predicted.
+    """
+    if kind == "flat" and len(grids) > 1:
+        return _flat(grids, rng, mask_ratio, share)
+    keep, predict = {}, {}
+    for name, (rows, columns) in grids.items():
+        tokens = rows * columns
+        purpose = f"mask:{rows}x{columns}" if kind == "consistent" else f"mask:{name}"
+        order = rng.permutation(purpose, tokens)
+        kept = kept_count(tokens, mask_ratio)
+        keep[name] = order[:, :kept]
+        predict[name] = order[:, kept : kept + predicted_count(tokens, mask_ratio, share)]
+    return TokenMasks(keep, predict)
+
+
+def _flat(
+    grids: Mapping[str, tuple[int, int]], rng: CounterRng, mask_ratio: float, share: float
+) -> TokenMasks:
+    sizes = {name: rows * columns for name, (rows, columns) in grids.items()}
+    total = sum(sizes.values())
+    order = rng.permutation("mask:flat", total)
+    kept = kept_count(total, mask_ratio)
+    last = kept + predicted_count(total, mask_ratio, share)
+    keep, seen = _by_group(order[:, :kept], sizes)
+    predict, asked = _by_group(order[:, kept:last], sizes)
+    return TokenMasks(keep, predict, seen, asked)
+
+
+def _by_group(chosen: Tensor, sizes: Mapping[str, int]) -> tuple[dict[str, Tensor], Tensor]:
+    """Sort numbers among all tokens `[B, S]` by group.
+
+    Widths depend on shapes only: no number is read back from the device.
+
+    Returns:
+        group to `[B, min(S, tokens)]` numbers within the group, spare ones (0) behind the chosen;
+        and `[B, S]` where the chosen ones lie when the groups are put one after another.
+    """
+    numbers: dict[str, Tensor] = {}
+    real, start = [], 0
+    for name, size in sizes.items():
+        inside = (chosen >= start) & (chosen < start + size)
+        width = min(chosen.shape[1], size)
+        first = (~inside).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+        here = inside.gather(1, first)
+        numbers[name] = torch.where(here, chosen.gather(1, first) - start, 0)
+        real.append(here)
+        start += size
+    spare = (~torch.cat(real, dim=1)).to(torch.uint8)
+    return numbers, spare.argsort(dim=1, stable=True)[:, : chosen.shape[1]]
+
+
+def _counted(numbers: Mapping[str, Tensor], chosen: Tensor | None) -> dict[str, Tensor]:
+    if chosen is None:
+        return {name: torch.ones_like(x, dtype=torch.bool) for name, x in numbers.items()}
+    widths = [x.shape[1] for x in numbers.values()]
+    flags = torch.zeros(len(chosen), sum(widths), dtype=torch.bool, device=chosen.device)
+    flags = flags.scatter(1, chosen, True)
+    return dict(zip(numbers, flags.split(widths, dim=1), strict=True))
