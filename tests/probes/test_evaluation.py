@@ -294,6 +294,21 @@ def test_overlap_in_words(blocks, pairs):
     assert (far["shared_samples"], far["transductive"]) == (0, False)
 
 
+def test_overlap_of_a_mixture_looks_at_every_part(blocks):
+    data = get_benchmark("indian-pines").load(blocks)
+    here = {"manifest_hash": data.manifest_hash, "where": None}
+    train = {**here, "where": "split == 'train'"}
+    other = {"manifest_hash": "f" * 64, "name": "elsewhere"}
+    seen = overlap.describe(_card(parts={"s2": other, "hsi": here}), data)
+    assert (seen["shared_samples"], seen["transductive"]) == (len(data.of("test")), True)
+    assert "hsi: transductive" in seen["statement"]
+    assert "s2: pretrained on another dataset (elsewhere)" in seen["statement"]
+    clean = overlap.describe(_card(parts={"hsi": train}), data)
+    assert (clean["shared_samples"], clean["transductive"]) == (0, False)
+    unsure = overlap.describe(_card(parts={"hsi": train, "s2": other}), data)
+    assert (unsure["shared_samples"], unsure["transductive"]) == (None, False)
+
+
 def test_grids_that_are_no_whole_tokens_are_extended_by_invalid_pixels(checkpoint):
     model = fm.load(checkpoint)
     x = np.random.default_rng(0).integers(1000, 4000, (2, 200, 7, 9)).astype(np.uint16)
