@@ -101,6 +101,7 @@ class ObjectiveCase:
         heads: group/modality, modality, group or any name to the last linear layer of each
             prediction.
         head_bands: such a name to the bands that the head predicts, where it is any name.
+        factor: how many times larger images are than what the encoder takes of them.
     """
 
     backbone: Case
@@ -115,11 +116,12 @@ class ObjectiveCase:
         for modality, head in heads.named_children()
     }
     head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
+    factor: int = 1
 
     @property
     def case(self) -> Case:
         """The backbone on images of 4 x 4 tokens."""
-        return replace(self.backbone, rows=4, columns=4)
+        return replace(self.backbone, rows=4 * self.factor, columns=4 * self.factor)
 
     def build(self) -> Objective:
         """Build it with the weights of seed 0."""
@@ -216,7 +218,9 @@ BACKBONES: dict[str, Case] = {
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
     "croma": Case("croma_base", {"width": 32, "depth": 2, "heads": 2}),
-    "less-rope": Case("less_nano", flexible=True, metric=True),
+    "less-rope": Case(
+        "less_nano", {**SMALL, "finer_frequencies": True}, flexible=True, metric=True
+    ),
     "less-sum": Case(
         "less_nano",
         {**SMALL, "codes": "sum", "aggregation": "sum", "rank": 2, "perception_m": 130},
@@ -225,13 +229,21 @@ BACKBONES: dict[str, Case] = {
     ),
     "less-pooled": Case(
         "less_nano",
-        {**SMALL, "mlp": "pooled", "pool": "full", "finer_frequencies": True, "pooling": "cls"},
+        {**SMALL, "mlp": "pooled", "pool": "full", "pooling": "cls"},
         flexible=True,
         metric=True,
     ),
 }
 
 _DECODER = {"width": 32, "depth": 1, "heads": 2}
+
+_HYPER = ObjectiveCase(
+    BACKBONES["less-sum"],
+    {"kind": "hyper_mae", "decoder": _DECODER},
+    pixel_targets=True,
+    shared_heads=True,
+    heads=lambda objective: dict(objective.get_submodule("heads").named_children()),
+)
 
 OBJECTIVES: dict[str, ObjectiveCase] = {
     "mae-cross": ObjectiveCase(BACKBONES["vit-linear"], {"kind": "mae", "decoder": _DECODER}),
@@ -263,12 +275,30 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
             "decoder": _DECODER,
         },
     ),
-    "hyper_mae-rope": ObjectiveCase(
-        BACKBONES["less-rope"],
-        {"kind": "hyper_mae", "decoder": _DECODER, "channel_sampling": (0.2, 0.4)},
+    "multiscale-masked": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {"kind": "multiscale", "scales": 1, "decoder": {**_DECODER, "predict": 0.5}},
+        hidden_only=False,  # what is seen goes into the head as it is
+        complete=False,
         pixel_targets=True,
+        shared_heads=True,
+        factor=2,
     ),
-    "hyper_mae-sum": ObjectiveCase(
-        BACKBONES["less-sum"], {"kind": "hyper_mae", "decoder": _DECODER}, pixel_targets=True
+    "multiscale-all": ObjectiveCase(
+        BACKBONES["vit-groups"],
+        {
+            "kind": "multiscale",
+            "scales": 1,
+            "scale_loss": "all",
+            "decoder": {**_DECODER, "kind": "joint"},
+        },
+        hidden_only=False,
+        pixel_targets=True,
+        shared_heads=True,
+        factor=2,
     ),
+    "hyper_mae-rope": replace(  # rotations alone do not tell bands apart within 60 steps
+        _HYPER, backbone=BACKBONES["less-rope"], pixel_targets=False
+    ),
+    "hyper_mae-sum": _HYPER,
 }

@@ -72,7 +72,7 @@ class Context:
 
     Attributes:
         channel_angle: `[B or 1, 1, h or 1, C, c / 2]` rotations by wavelength, None without.
-        spatial_angle: `[B or 1, 1, 1, N, s / 2]` rotations by place.
+        spatial_angle: `[B or 1, 1, h or 1, N, s / 2]` rotations by place.
         near: `[B or 1, N, N]` bool, which positions see each other.
         cells: `[B, C, N]` bool, False for cells without any valid pixel. The class cell of a
             channel or position is True where any cell of it is; the first of all is True.

@@ -59,7 +59,7 @@ class Codes:
     Attributes:
         position: `[B or 1, N, D]` to be added, None when nothing is.
         channel: `[B or 1, C, D]` to be added.
-        spatial_angle: `[B or 1, N, s / 2]`.
+        spatial_angle: `[B or 1, h or 1, N, s / 2]`.
         channel_angle: `[B or 1, h or 1, C, c / 2]`.
         near: `[B or 1, 1 + N, 1 + N]` bool, the class index first.
     """
@@ -78,7 +78,7 @@ class Codes:
         return Codes(
             position=None if position is None else position[0, positions],
             channel=None if channel is None else channel[0, channels],
-            spatial_angle=None if spatial is None else spatial[0, positions],
+            spatial_angle=None if spatial is None else spatial[0, :, positions].transpose(0, 1),
             channel_angle=None if spectral is None else spectral[0, :, channels].transpose(0, 1),
             near=None if near is None else near[0, kept[:, :, None], kept[:, None]],
         )
@@ -99,7 +99,7 @@ class Codes:
         """Return what the attentions take; the class index is not rotated."""
         spatial, spectral = self.spatial_angle, self.channel_angle
         if spatial is not None:
-            spatial = functional.pad(spatial, (0, 0, 1, 0))[:, None, None]
+            spatial = functional.pad(spatial, (0, 0, 1, 0))[:, None]
         if spectral is not None:
             spectral = functional.pad(spectral, (0, 0, 1, 0))[:, None]
         return Context(spectral, spatial, self.near, cells)
@@ -187,7 +187,9 @@ class PositionChannelCode(nn.Module):
         )
         return Codes(
             channel=None if learned is None else learned[None],
-            spatial_angle=spatial_angles(places, self.spatial_dim)[None],
+            spatial_angle=spatial_angles(places, self.spatial_dim, self.heads, settings.finer)[
+                None
+            ],
             channel_angle=(spectral * optical[:, None])[None],
             near=near,
         )

@@ -55,6 +55,19 @@ def cut(inputs: Inputs, axis: Axis, positions: Tensor | None = None) -> list[Pat
     return result
 
 
+def valid_cells(pieces: list[Patches]) -> Tensor | None:
+    """Say which cells have a valid pixel: `[B, C, K]` bool, None when no mask was given."""
+    if all(piece.valid is None for piece in pieces):
+        return None
+    found = [
+        torch.ones(piece.values.shape[:3], dtype=torch.bool, device=piece.values.device)
+        if piece.valid is None
+        else piece.valid.flatten(3).any(dim=3)
+        for piece in pieces
+    ]
+    return torch.cat(found, dim=2).transpose(1, 2)
+
+
 class ChannelEmbed(nn.ModuleDict):
     """The tied embeddings: one for each patch size of each kind of band.
 
@@ -87,15 +100,7 @@ class ChannelEmbed(nn.ModuleDict):
             valid pixel (None when no mask was given).
         """
         pieces = cut(inputs, axis, positions)
-        valid = None
-        if any(piece.valid is not None for piece in pieces):
-            seen = [
-                piece.values.new_ones(piece.values.shape[:3], dtype=torch.bool)
-                if piece.valid is None
-                else piece.valid.flatten(3).any(dim=3)
-                for piece in pieces
-            ]
-            valid = torch.cat(seen, dim=2).transpose(1, 2)
+        valid = valid_cells(pieces)
         rows = torch.arange(inputs.size, device=pieces[0].values.device)[:, None]
         if valid is not None and channels is not None:
             valid = valid[rows, channels]

@@ -12,7 +12,7 @@ from fm.models.backbone import Backbone
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group
-from fm.models.less.attention import AttentionShape, norm
+from fm.models.less.attention import AttentionShape, Context, norm
 from fm.models.less.axis import Axis, axis_of, kind_of
 from fm.models.less.block import LessBlock
 from fm.models.less.codes import CodeSettings, PositionChannelCode
@@ -47,7 +47,7 @@ class LessViT(Backbone):
         layer_scale: initial value of LayerScale; None leaves it out.
         codes: `rope` (v2) or `sum` (v1), see `CodeSettings`.
         wavelength_axis: `linear` or `log`, from 300 to 2600 nm for every sensor.
-        finer_frequencies: spread rotations by wavelength over the heads down to 11.5 nm.
+        finer_frequencies: of `rope`: other periods in each head, down to 11.5 nm.
         legacy_range: ends in nanometres of another axis, such as one dataset's.
         legacy_positions: of `sum`, see `CodeSettings`.
         radar_wavelengths: see `CodeSettings`; published are VV 5500 and VH 5700.
@@ -166,7 +166,7 @@ class LessViT(Backbone):
         axis: Axis,
         channels: Tensor | None = None,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, Context]:
         """Make coded cells with the class row and column in front.
 
         Args:
@@ -198,22 +198,32 @@ class LessViT(Backbone):
             valid[:, 0, 0] = True
         return x, codes.context(valid)
 
-    def _encode(self, inputs: Inputs, hidden: bool) -> Features:
-        axis = self.axis(inputs)
-        x, context = self.embed(inputs, axis)
+    def trunk(
+        self, x: Tensor, context: Context, hidden: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the blocks and the final norm on cells `[B, C, N, D]` with class row and column.
+
+        Returns:
+            `[B, C, N, D]`, and the class row `[B, N - 1, D]` after each block if `hidden`.
+        """
         outputs = []
         for block in self.blocks:
             x = block(x, context)
             if hidden:
                 outputs.append(x[:, 0, 1:])
-        x = self.norm(x)
+        return self.norm(x), tuple(outputs)
+
+    def _encode(self, inputs: Inputs, hidden: bool) -> Features:
+        axis = self.axis(inputs)
+        x, context = self.embed(inputs, axis)
+        x, outputs = self.trunk(x, context, hidden)
         tokens = x[:, 0, 1:]
         mask = None if context.cells is None else context.cells[:, 0, 1:]
         return Features(
             tokens=tokens,
             pooled=pool(tokens, mask) if self.pooling == "mean" else x[:, 0, 0].float(),
             grid={"+".join(self.grids(inputs.pixels)): axis.grid},
-            hidden=tuple(outputs),
+            hidden=outputs,
             mask=mask,
         )
 

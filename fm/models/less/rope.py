@@ -21,9 +21,9 @@ infrared. Wavelengths outside (thermal bands) continue the axis."""
 BASE = 100.0
 """Ratio that the periods of a head would reach after the last pair."""
 
-FINEST, COARSEST = 0.01, 4.0
-"""Periods of the finer frequencies, in half axes: 11.5 nm, an imaging spectrometer's band, up to
-two axis lengths, within which no two wavelengths alias."""
+FINEST_SPECTRAL, FINEST_SPATIAL, COARSEST = 0.01, 0.125, 4.0
+"""Ends of the finer frequencies' periods, in half axes: from 11.5 nm, an imaging spectrometer's
+band, or from two tokens of a grid of 32, up to two axis lengths, within which nothing aliases."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,30 @@ def grid_coordinates(rows: int, columns: int, device: torch.device | None = None
     return torch.stack([u.repeat_interleave(columns), v.repeat(rows)], dim=1)
 
 
-def spatial_angles(places: Tensor, width: int) -> Tensor:
+def _periods(pairs: int, ratio_width: float, heads: int, finest: float | None) -> Tensor:
+    """Return `[1 or heads, pairs]` float64 periods; see `spectral_angles`."""
+    if finest is None:
+        return (BASE ** (2 * torch.arange(pairs, dtype=torch.float64) / ratio_width))[None]
+    steps = torch.linspace(0, 1, heads * pairs, dtype=torch.float64)
+    return (finest * (COARSEST / finest) ** steps).reshape(pairs, heads).T
+
+
+def spatial_angles(places: Tensor, width: int, heads: int, finer: bool) -> Tensor:
     """Return the angles of the spatial branch.
 
     Args:
         places: `[N, 2]` float64, see `grid_coordinates`.
         width: s, channels of a head, a multiple of 4.
+        heads: attention heads.
+        finer: as in `spectral_angles`.
 
     Returns:
-        `[N, s / 2]`: s / 4 periods 100^(2k / (s / 2)) for the row, as many for the column.
+        `[1 or heads, N, s / 2]`: s / 4 periods 100^(2k / (s / 2)) for the row, as many for the
+        column.
     """
-    pairs = torch.arange(width // 4, dtype=torch.float64, device=places.device)
-    period = BASE ** (2 * pairs / (width / 2))
-    return (2 * math.pi * places[:, :, None] / period).flatten(1)
+    period = _periods(width // 4, width / 2, heads, FINEST_SPATIAL if finer else None)
+    period = period.to(places.device)[:, None, None]
+    return (2 * math.pi * places[None, :, :, None] / period).flatten(2)
 
 
 def spectral_angles(at: Tensor, width: int, heads: int, finer: bool) -> Tensor:
@@ -89,20 +100,15 @@ def spectral_angles(at: Tensor, width: int, heads: int, finer: bool) -> Tensor:
         width: c, channels of a head, even.
         heads: attention heads.
         finer: False gives every head the paper's c / 2 periods 100^(2k / c): 1 and 10 half axes
-            for c = 4, so that points one half axis apart look alike. True spreads heads * c / 2
-            periods evenly in the logarithm from `FINEST` to `COARSEST` over the heads.
+            for c = 4, so that points one half axis apart look nearly alike. True spreads as many
+            periods for each head evenly in the logarithm from the finest to `COARSEST` over the
+            heads.
 
     Returns:
         `[1 or heads, C, c / 2]`.
     """
-    if finer:
-        count = heads * width // 2
-        steps = torch.linspace(0, 1, count, dtype=torch.float64, device=at.device)
-        period = (FINEST * (COARSEST / FINEST) ** steps).reshape(width // 2, heads).T
-    else:
-        pairs = torch.arange(width // 2, dtype=torch.float64, device=at.device)
-        period = (BASE ** (2 * pairs / width))[None]
-    return 2 * math.pi * at[None, :, None] / period[:, None]
+    period = _periods(width // 2, width, heads, FINEST_SPECTRAL if finer else None)
+    return 2 * math.pi * at[None, :, None] / period.to(at.device)[:, None]
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
