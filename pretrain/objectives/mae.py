@@ -1,6 +1,7 @@
 """Masked autoencoding on native-grid tokens (He et al., arXiv 2111.06377)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -12,6 +13,7 @@ from fm.config import Config
 from fm.errors import UsageError
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
+from fm.models.layout import Member
 from fm.rng import CounterRng
 from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
@@ -71,6 +73,11 @@ class MaskedConfig(Config):
         legacy_channel_order: outputs of released SatMAE and SatMAE++ decoders: the groups' outputs
             one after another stand for the bands of the image in their order, so a group's head
             predicts bands of another group.
+        visible: weight of the mean loss of the tokens that the encoder sees, beside that of the
+            masked ones (weight 1); 0 predicts masked tokens alone, as published.
+        spectral_views: number of simulated sensors for modalities under a spectral basis
+            (`fm.models.embed.spectral_views`): three samples of four are seen through one of them
+            and predict the whole spectrum; 0 shows every sample as it is.
         decoder: see `DecoderConfig`.
     """
 
@@ -80,6 +87,8 @@ class MaskedConfig(Config):
     legacy_unbiased_variance: bool = False
     spectral_angle: float = Field(0.0, ge=0)
     legacy_channel_order: bool = False
+    visible: float = Field(0.0, ge=0)
+    spectral_views: int = Field(0, ge=0, le=4096)
     decoder: DecoderConfig = DecoderConfig()
 
 
@@ -130,6 +139,18 @@ class MAE(Objective):
             raise UsageError("objective.spectral_angle needs a group of two bands on one grid")
         self.backbone, self.config = backbone, config
         self.outputs = output_groups(backbone.groups, legacy=config.legacy_channel_order)
+        mixed = {member.modality for member, _ in backbone.bases()}
+        if config.legacy_channel_order and mixed:
+            raise UsageError("objective.legacy_channel_order does not go with model.options.basis")
+        if config.spectral_views and not mixed:
+            raise UsageError("objective.spectral_views needs model.options.basis")
+        if mixed:  # components are predicted in place of bands
+            self.outputs = {
+                name: replace(
+                    group, members=tuple(map(backbone.embedding(name).seen, group.members))
+                )
+                for name, group in self.outputs.items()
+            }
         width = settings.width
         self.decoder_embed = nn.Linear(backbone.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -145,7 +166,7 @@ class MAE(Objective):
                 name: nn.ModuleDict(
                     {member.modality: nn.Linear(width, member.values) for member in group.members}
                 )
-                for name, group in backbone.groups.items()
+                for name, group in self.outputs.items()
             }
         )
         for part in (self.decoder_embed, self.decoder, self.heads):
@@ -183,10 +204,25 @@ class MAE(Objective):
     def _valid(self, inputs: Inputs, masks: TokenMasks, name: str) -> dict[str, Tensor]:
         found = {}
         for member in self.outputs[name].members:
-            mask = cut_valid(member, inputs, masks.predict[name])
-            if mask is not None and member.modality in inputs.pixels:
-                found[member.modality] = mask
+            if member.modality in inputs.pixels:
+                mask = self._cut_valid(name, member, inputs, masks.predict[name])
+                if mask is not None:
+                    found[member.modality] = mask
         return found
+
+    def _cut(self, name: str, member: Member, inputs: Inputs, index: Tensor | None) -> Tensor:
+        """Cut what a member's outputs are compared with."""
+        embedding = self.backbone.embedding(name)
+        if embedding.basis_of(member.modality) is None:
+            return cut(member, inputs, index)
+        return embedding.patches(inputs, index)[member.modality]
+
+    def _cut_valid(
+        self, name: str, member: Member, inputs: Inputs, index: Tensor | None
+    ) -> Tensor | None:
+        mixed = self.backbone.embedding(name).basis_of(member.modality) is not None
+        mask = cut_valid(member, inputs, index)
+        return mask.all(dim=2, keepdim=True) if mixed and mask is not None else mask
 
     def targets(
         self, inputs: Inputs, masks: TokenMasks, name: str
@@ -197,7 +233,7 @@ class MAE(Objective):
         for member in self.outputs[name].members:
             if member.modality in inputs.pixels:
                 target[member.modality] = normalise_target(
-                    cut(member, inputs, masks.predict[name]),
+                    self._cut(name, member, inputs, masks.predict[name]),
                     valid.get(member.modality),
                     self.config.target,
                     unbiased=self.config.legacy_unbiased_variance,
@@ -207,7 +243,11 @@ class MAE(Objective):
     def _decode(
         self, inputs: Inputs, masks: TokenMasks, *, everywhere: bool = False
     ) -> tuple[Tensor | None, Tensor]:
-        """Return decoded tokens `[B, S, D]` where the encoder saw and `[B, P, D]` where asked."""
+        """Return decoded tokens `[B, S, D]` where the encoder saw and `[B, P, D]` where asked.
+
+        A joint decoder decodes seen tokens from themselves, a cross decoder asks for them like for
+        the others.
+        """
         backbone, settings = self.backbone, self.config.decoder
         tokens, valid = backbone.embed(inputs, keep=masks.keep)
         tokens = take(tokens, masks.seen)
@@ -230,7 +270,11 @@ class MAE(Objective):
             valid = torch.cat([valid.new_ones(len(valid), front), valid], dim=1)
         if not everywhere:
             return None, self.decoder(context, queries, valid)
-        decoded = cast(JointDecoder, self.decoder).everywhere(context, queries, valid)
+        if not isinstance(self.decoder, JointDecoder):
+            again = (seen + self.mask_token).to(context.dtype)
+            decoded = self.decoder(context, torch.cat([again, queries], dim=1), valid)
+            return decoded[:, : again.shape[1]], decoded[:, again.shape[1] :]
+        decoded = self.decoder.everywhere(context, queries, valid)
         return decoded[:, front : context.shape[1]], decoded[:, context.shape[1] :]
 
     def _read(
@@ -261,32 +305,67 @@ class MAE(Objective):
         """Predict the patches of the tokens that are asked for."""
         return self._read(self._decode(inputs, masks)[1], inputs, masks.predict, masks.asked)
 
-    def _output(
+    def _losses(
         self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, predicted: Parts
-    ) -> tuple[Output, Tensor]:
-        """Return the loss of the predicted tokens, and how many count in each sample `[B]`."""
+    ) -> dict[str, Tensor]:
+        """Return weighted losses of the predicted tokens, 0 where one does not count, by group."""
         counted = self.counted(inputs, masks)
-        number = torch.cat(list(counted.values()), dim=1).sum(dim=1)
         settings = self.config
-        grids = self.backbone.grids(inputs.pixels)
-        nominal = masking.counts(
-            grids, settings.mask, settings.mask_ratio, settings.decoder.predict
-        )
-        total = batch.weight.new_zeros(())
-        metrics: dict[str, Tensor] = {}
+        found = {}
         with torch.autocast(batch.weight.device.type, enabled=False):
             for name, parts in predicted.items():
                 target, valid = self.targets(inputs, masks, name)
                 losses = token_loss(parts, target, valid)
                 if settings.spectral_angle and any(x.shape[2] > 1 for x in target.values()):
                     losses = losses + settings.spectral_angle * token_angle(parts, target, valid)
-                losses = torch.where(counted[name], losses, 0.0) * batch.weight[:, None]
-                total = total + losses.sum()
-                if len(predicted) > 1:
-                    # scaled so that, over the whole weight, it is the mean of the group's tokens
-                    scale = sum(nominal.values()) / nominal[name]
-                    metrics[f"loss_{name}"] = losses.detach().sum() * scale
+                found[name] = torch.where(counted[name], losses, 0.0) * batch.weight[:, None]
+        return found
+
+    def _output(
+        self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, predicted: Parts
+    ) -> tuple[Output, Tensor]:
+        """Return the loss of the predicted tokens, and how many count in each sample `[B]`."""
+        number = self._number(inputs, masks)
+        settings = self.config
+        grids = self.backbone.grids(inputs.pixels)
+        nominal = masking.counts(
+            grids, settings.mask, settings.mask_ratio, settings.decoder.predict
+        )
+        losses = self._losses(batch, inputs, masks, predicted)
+        total = torch.stack([loss.sum() for loss in losses.values()]).sum()
+        metrics: dict[str, Tensor] = {}
+        if len(losses) > 1:
+            # scaled so that, over the whole weight, it is the mean of the group's tokens
+            share = sum(nominal.values())
+            for name, loss in losses.items():
+                metrics[f"loss_{name}"] = loss.detach().sum() * (share / nominal[name])
         return Output(total, (number * batch.weight).sum(), metrics), number
+
+    def _number(self, inputs: Inputs, masks: TokenMasks) -> Tensor:
+        """Return how many predicted tokens of each sample count: `[B]`."""
+        return torch.cat(list(self.counted(inputs, masks).values()), dim=1).sum(dim=1)
+
+    def _seen_loss(
+        self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, decoded: Tensor
+    ) -> Tensor:
+        """Return the mean loss of each sample's seen tokens, times its predicted ones, summed."""
+        swapped = TokenMasks(masks.predict, masks.keep, masks.asked, masks.seen)
+        predicted = self._read(decoded, inputs, swapped.predict, swapped.asked)
+        losses = torch.cat(list(self._losses(batch, inputs, swapped, predicted).values()), dim=1)
+        scale = self._number(inputs, masks) / self._number(inputs, swapped).clamp(min=1)
+        return (losses.sum(dim=1) * scale).sum()
+
+    def through_views(self, inputs: Inputs, rng: CounterRng) -> Inputs:
+        """Return what the encoder sees: three samples of four through a simulated sensor."""
+        count = self.config.spectral_views
+        if not count:
+            return inputs
+        views = {}
+        for member, _ in self.backbone.bases():
+            if member.modality in inputs.pixels:
+                draw = rng.integers(f"view:{member.modality}", 1, below=4 * count)[:, 0]
+                views[member.modality] = torch.where(draw < 3 * count, draw % count, -1)
+        return replace(inputs, views=views, view_count=count)
 
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compute the loss of a batch.
@@ -297,11 +376,21 @@ class MAE(Objective):
 
         Returns:
             the sum over samples and predicted tokens of weight times `token_loss`, and the same
-            for each group among the metrics.
+            for each group among the metrics; with `visible`, that of seen tokens among both.
         """
         inputs = self.inputs(batch)
         masks = self.masks(inputs.pixels, rng, self.config.decoder.predict)
-        return self._output(batch, inputs, masks, self._predict(inputs, masks))[0]
+        shown = self.through_views(inputs, rng)
+        if not self.config.visible:
+            return self._output(batch, inputs, masks, self._predict(shown, masks))[0]
+        seen, asked = self._decode(shown, masks, everywhere=True)
+        assert seen is not None
+        predicted = self._read(asked, inputs, masks.predict, masks.asked)
+        output, _ = self._output(batch, inputs, masks, predicted)
+        loss = self._seen_loss(batch, inputs, masks, seen)
+        output.metrics["loss_seen"] = loss.detach()
+        output.loss_sum = output.loss_sum + self.config.visible * loss
+        return output
 
     @torch.no_grad()
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
@@ -315,10 +404,10 @@ class MAE(Objective):
             for member in self.outputs[name].members:
                 if member.modality not in inputs.pixels:
                     continue
-                truth = torch.nan_to_num(cut(member, inputs, None))
+                truth = torch.nan_to_num(self._cut(name, member, inputs, None))
                 mean, deviation = moments(
                     truth,
-                    cut_valid(member, inputs, None),
+                    self._cut_valid(name, member, inputs, None),
                     self.config.target,
                     unbiased=self.config.legacy_unbiased_variance,
                 )
