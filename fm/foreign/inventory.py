@@ -31,15 +31,17 @@ class Inventory:
     """One layout.
 
     Attributes:
+        name: of the layout; a family may have several.
         family: see `fm.foreign.recognise`.
         title: what it is, in words.
         source: where the names were read.
         counts: loop variable of the keys to the symbol that counts it.
-        keys: rows `key`, `shape` (symbols) and `part` (`encoder`, `decoder`, `head`, `optional`).
+        keys: rows `key`, `shape` (symbols) and `part` (`encoder`, `decoder`, `head`, `alias`).
         released: the symbols of a released file.
         tiny: symbols of a small one with the same names.
     """
 
+    name: str
     family: str
     title: str
     source: str
@@ -67,40 +69,41 @@ class Inventory:
 
     def known(self, key: str) -> bool:
         """Say whether a key has a name of this layout."""
-        return bool(_names(self.family).fullmatch(key))
+        return bool(_names(self.name).fullmatch(key))
 
     def part(self, key: str) -> str:
         """Return the part that a key belongs to."""
         for row in self.keys:
             if _pattern(row["key"]).fullmatch(key):
                 return str(row["part"])
-        raise UsageError(f"{key} is no key of {self.family}")
+        raise UsageError(f"{key} is no key of {self.name}")
 
 
-def families() -> list[str]:
+def layouts() -> list[str]:
     """List the layouts that have an inventory."""
     folder = resources.files("fm.foreign") / "inventories"
     return sorted(f.name.removesuffix(".json") for f in folder.iterdir() if f.name[-5:] == ".json")
 
 
 @cache
-def inventory(family: str) -> Inventory:
+def inventory(name: str) -> Inventory:
     """Read one inventory.
 
     Raises:
         UsageError: there is none of that name.
     """
-    if family not in families():
-        raise UsageError(f"no inventory {family!r}; {suggest(family, families())}")
+    if name not in layouts():
+        raise UsageError(f"no inventory {name!r}; {suggest(name, layouts())}")
     folder = resources.files("fm.foreign") / "inventories"
-    values = json.loads((folder / f"{family}.json").read_text(encoding="utf-8"))
+    values = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     rows = [
         {"key": key, "shape": shape, "part": part}
         for part, keys in values["keys"].items()
         for key, shape in keys.items()
     ]
     return Inventory(
-        family,
+        name,
+        values["family"],
         values["title"],
         values["source"],
         values.get("counts", {}),
@@ -116,8 +119,8 @@ def _pattern(key: str) -> re.Pattern[str]:
 
 
 @cache
-def _names(family: str) -> re.Pattern[str]:
-    return re.compile("|".join(_pattern(row["key"]).pattern for row in inventory(family).keys))
+def _names(name: str) -> re.Pattern[str]:
+    return re.compile("|".join(_pattern(row["key"]).pattern for row in inventory(name).keys))
 
 
 def _number(item: int | str, symbols: Mapping[str, int]) -> int:

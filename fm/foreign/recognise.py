@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fm.errors import FMError
-from fm.foreign.inventory import families, inventory
+from fm.foreign.inventory import inventory, layouts
 
 State = Mapping[str, Tensor]
 
@@ -71,7 +71,10 @@ def recognise(state: State, where: str = "the state") -> Recognised:
         shares = ", ".join(f"{n} ({_share(state, n)} of {len(state)} keys)" for n in found)
         raise FMError(f"{where}: the keys fit several families: {shares}; save one model alone")
     if not found:
-        best = max(families(), key=lambda name: _share(state, name))
+        best = max(
+            layouts(),
+            key=lambda name: (_share(state, name), FAMILIES[inventory(name).family].convertible),
+        )
         shown = ", ".join(list(state)[:3]) + (", ..." if len(state) > 3 else "")
         raise FMError(
             f"{where}: no known family ({len(state)} keys: {shown}); nearest is {best}, which "
@@ -87,10 +90,11 @@ def recognise(state: State, where: str = "the state") -> Recognised:
     )
 
 
-def _share(state: State, family: str) -> int:
-    if family not in families():
+def _share(state: State, name: str) -> int:
+    """Count the keys that a layout knows; layouts of LESS and Copernicus-FM are not kept."""
+    if name not in layouts():
         return 0
-    layout = inventory(family)
+    layout = inventory(name)
     return sum(layout.known(key) for key in state)
 
 
