@@ -9,6 +9,7 @@ from fm.models.less.axis import Axis, Part
 from fm.models.less.block import LessBlock
 from fm.models.less.codes import Codes, CodeSettings, PositionChannelCode
 from fm.models.less.model import LessViT
+from fm.models.less.rope import WavelengthAxis
 
 __all__ = [
     "AttentionShape",
@@ -20,4 +21,5 @@ __all__ = [
     "LessViT",
     "Part",
     "PositionChannelCode",
+    "WavelengthAxis",
 ]
