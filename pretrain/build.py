@@ -57,9 +57,7 @@ def token_grids(layout: Layout, objective: Objective) -> dict[str, dict[str, tup
         FMError: sizes that do not fit the tokens.
         UsageError: a group of one token, which leaves nothing to predict.
     """
-    found = {
-        part: objective.backbone.grids(images(shapes)) for part, shapes in layout.shapes.items()
-    }
+    found = {part: objective.grids(images(shapes)) for part, shapes in layout.shapes.items()}
     for grids in found.values():
         for group, (rows, columns) in grids.items():
             if rows * columns < 2:

@@ -8,11 +8,18 @@ from fm.models import Backbone
 from pretrain.objective import Objective
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
 from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 
-ObjectiveConfig = Annotated[MAEConfig | HyperMAEConfig, Field(discriminator="kind")]
+ObjectiveConfig = Annotated[
+    MAEConfig | MultiScaleConfig | HyperMAEConfig, Field(discriminator="kind")
+]
 """The union of all objective configs, told apart by `kind`."""
 
-OBJECTIVES: dict[type, type] = {MAEConfig: MAE, HyperMAEConfig: HyperMAE}
+OBJECTIVES: dict[type, type] = {
+    MAEConfig: MAE,
+    MultiScaleConfig: MultiScaleMAE,
+    HyperMAEConfig: HyperMAE,
+}
 """Config to the objective it describes, built as `kind(backbone, config)`."""
 
 
