@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -175,11 +175,12 @@ def _full(mask: Tensor | None, tokens: Tensor) -> Tensor:
 class _Attention(nn.Module):
     def __init__(self, width: int, heads: int, cross: bool = False) -> None:
         super().__init__()
-        self.heads, self.cross = heads, cross
-        names = ("to_q", "to_k", "to_v") if cross else ()
-        for name in names:
-            self.add_module(name, nn.Linear(width, width, bias=False))
-        if not cross:
+        self.heads = heads
+        if cross:
+            self.to_q = nn.Linear(width, width, bias=False)
+            self.to_k = nn.Linear(width, width, bias=False)
+            self.to_v = nn.Linear(width, width, bias=False)
+        else:
             self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width)
         self.input_norm = nn.LayerNorm(width)
@@ -219,7 +220,8 @@ class _Blocks(nn.Module):
         self.layers = nn.ModuleList()
         for _ in range(depth):
             parts: list[nn.Module] = [_Attention(width, heads)]
-            parts += [_Attention(width, heads, cross=True)] if cross else []
+            if cross:
+                parts.append(_Attention(width, heads, cross=True))
             self.layers.append(nn.ModuleList([*parts, _MLP(width, ratio)]))
         self.norm_out = nn.LayerNorm(width)
 
@@ -232,7 +234,7 @@ class _Blocks(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         outputs = []
         for layer in self.layers:
-            attention, *cross, mlp = layer
+            attention, *cross, mlp = cast(nn.ModuleList, layer)
             x = x + attention(x, bias)
             for part in cross:
                 x = x + part(x, context_bias, context)

@@ -1,31 +1,66 @@
-"""`fm models`: what backbones there are and what a checkpoint says of itself."""
+"""`fm models`: what backbones there are, what a checkpoint says, and weights of others."""
 
 import argparse
 import json
+from pathlib import Path
 
 from fm.command import Command
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", metavar="list|show", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="list|show|convert", required=True)
     listing = verbs.add_parser("list", help="the backbones fm.create_model knows")
     listing.set_defaults(run=_list)
-    show = verbs.add_parser("show", help="the card of a checkpoint")
-    show.add_argument("model", help="checkpoint folder")
-    show.add_argument("--json", action="store_true", help="the card as JSON")
+    show = verbs.add_parser("show", help="the card of a checkpoint, or what a foreign file is")
+    show.add_argument("model", help="checkpoint folder, or a weight file of others")
+    show.add_argument("--part", help="entry of the file with the weights, such as teacher")
+    show.add_argument("--json", action="store_true", help="as JSON")
     show.set_defaults(run=_show)
+    convert = verbs.add_parser("convert", help="turn a foreign weight file into a checkpoint")
+    convert.add_argument("file", help="safetensors or torch file")
+    convert.add_argument("--out", required=True, help="checkpoint folder to write")
+    convert.add_argument(
+        "--bands",
+        required=True,
+        action="append",
+        metavar="SENSOR[:BAND,...][@METRES]",
+        help="bands of the file's channels in its order, on the grid it takes; once a sensor",
+    )
+    convert.add_argument(
+        "--normalisation",
+        required=True,
+        metavar="identity|FILE",
+        help="identity for pixels that come normalised, or JSON: kind, shift, scale",
+    )
+    convert.add_argument("--family", help="where families look alike, such as scale_mae")
+    convert.add_argument("--heads", type=int, help="attention heads")
+    convert.add_argument("--pooling", choices=("mean", "cls"))
+    convert.add_argument("--groups", metavar="NAME=BAND,...;...", help="of grouped channels")
+    convert.add_argument("--channel-order", choices=("rgb", "bgr", "reversed"))
+    convert.add_argument("--reference-gsd", type=float, metavar="METRES", help="of Scale-MAE")
+    convert.add_argument("--layer", choices=("v1", "v2"), help="of DOFA's generator")
+    convert.add_argument("--part", help="entry of the file with the weights, such as teacher")
+    convert.add_argument("--licence", default="unknown", help="SPDX name for the card")
+    convert.add_argument("--max-bytes", type=int, metavar="N", help="largest file to read")
+    convert.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
+    convert.add_argument("--json", action="store_true", help="the report as JSON")
+    convert.set_defaults(run=_convert)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     del arguments
-    from fm.models.registry import SIZES
+    from fm.models.registry import FAMILIES
 
-    for name, size in SIZES.items():
-        print(f"{name:<10} " + "  ".join(f"{key} {value}" for key, value in size.items()))
+    for family, item in FAMILIES.items():
+        for name, size in item.sizes.items():
+            numbers = "  ".join(f"{key} {value}" for key, value in size.items())
+            print(f"{family + '_' + name:<20} {numbers}  ({item.help})")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    if Path(arguments.model).is_file():
+        return _show_foreign(arguments)
     from fm.checkpoint import read_card
 
     card = read_card(arguments.model)
@@ -33,9 +68,62 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _show_foreign(arguments: argparse.Namespace) -> int:
+    from fm import foreign
+
+    reading, found = foreign.inspect(arguments.model, part=arguments.part)
+    if arguments.json:
+        values = {
+            "family": found.family,
+            "numbers": dict(found.numbers),
+            "unsaid": list(found.unsaid),
+            "convertible": found.convertible,
+            "keys": len(reading.state),
+            "sha256": reading.sha256,
+        }
+        print(json.dumps(values, indent=2))
+    else:
+        print(f"{reading.where}: {len(reading.state)} tensors, sha256 {reading.sha256}")
+        print(found.text())
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from fm import checkpoint, foreign
+    from fm.foreign.bands import parse, parse_groups, parse_normalisation
+    from fm.foreign.reading import MAX_BYTES
+
+    bands = {modality: b for text in arguments.bands for modality, b in parse(text).items()}
+    counts = {modality: len(items) for modality, items in bands.items()}
+    model, report = foreign.load(
+        arguments.file,
+        bands=bands,
+        normalisation=parse_normalisation(arguments.normalisation, counts),
+        family=arguments.family,
+        heads=arguments.heads,
+        pooling=arguments.pooling,
+        token_groups=parse_groups(arguments.groups) if arguments.groups else None,
+        channel_order=arguments.channel_order,
+        reference_gsd_m=arguments.reference_gsd,
+        layer=arguments.layer,
+        licence=arguments.licence,
+        part=arguments.part,
+        max_bytes=arguments.max_bytes or MAX_BYTES,
+    )
+    checkpoint.save(arguments.out, model, overwrite=arguments.overwrite)
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else report.text())
+    if not arguments.json:
+        print(f"written to {arguments.out}")
+    return 0
+
+
 command = Command(
-    help="list backbones, show a checkpoint's card",
-    example="fm models show runs/mae_s2_tiny/export",
+    help="list backbones, show a checkpoint, convert weights of others",
+    example=(
+        "fm models show runs/mae_s2_tiny/export\n"
+        "fm models convert mae.pth --out mae_rgb --bands sentinel2-l1c:B04,B03,B02@10 "
+        "--normalisation identity --heads 16"
+    ),
     configure=_configure,
     run=_list,
 )
