@@ -380,10 +380,10 @@ def test_pooling_is_of_the_class_row_or_the_class_cell() -> None:
 
 
 def flops(bands: int, **options: object) -> int:
-    """Count the work of a base trunk on 8 x 8 positions."""
+    """Count the work of a block of the base size on 8 x 8 positions."""
     with torch.device("meta"):
         given = {"enmap_30": optical(500, gsd_m=30.0, modality="enmap_30")}
-        model = create_model("less_base", bands=given, token_m=120, **options)
+        model = create_model("less_base", bands=given, token_m=120, depth=1, **options)
         with FlopCounterMode(display=False) as counter:
             model.trunk(torch.empty(1, 1 + bands, 65, 768), Context())
     return counter.get_total_flops()
