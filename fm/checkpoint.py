@@ -1,6 +1,7 @@
 """Checkpoints people take away: `model.safetensors`, `card.json`, `README.md` in one folder."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
 from fm.models import Backbone, rebuild
+from fm.models.embed import SpectralBasis
 
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
 
@@ -73,7 +75,7 @@ def load(
     Args:
         folder: a folder that `save` wrote (a run's `export/`).
         weights: `"pretrained"`, or `"random"` for the same architecture, bands and normalisation
-            with fresh weights.
+            with fresh weights. What was fitted to pixels and not trained (spectral bases) stays.
         seed: of the fresh weights.
         verify: compare the weights' hash with the card's.
 
@@ -90,6 +92,8 @@ def load(
         torch.manual_seed(seed)
         model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
     if weights == "random":
+        if model.bases():
+            keep_fitted(model, _weights(folder, card, verify))
         model.card = replace(
             card,
             name=f"{card.name} (random weights, seed {seed})",
@@ -100,18 +104,32 @@ def load(
             weights_sha256="",
         )
         return model.eval()
+    load_strict(model, _weights(folder, card, verify), str(folder / WEIGHTS))
+    model.card = card
+    return model.eval()
+
+
+def _weights(folder: Path, card: Card, verify: bool) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise FMError(f"{folder}: {WEIGHTS} is missing; the checkpoint is damaged")
     if verify and card.weights_sha256 != sha256_file(path):
         raise FMError(f"{path}: the hash is not the one in {CARD}; the file is damaged or replaced")
     try:
-        state = load_file(str(path))
+        return load_file(str(path))
     except SafetensorError as error:
         raise FMError(f"{path}: not a safetensors file ({error})") from None
-    load_strict(model, state, str(path))
-    model.card = card
-    return model.eval()
+
+
+def keep_fitted(model: Backbone, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a model with fresh weights what another's spectral bases were fitted to.
+
+    A random floor differs from the pretrained model in what was trained, in nothing else.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, SpectralBasis):
+            own = module.state_dict()
+            module.load_state_dict({key: state[f"{name}.{key}"] for key in own})
 
 
 def read_card(folder: str | os.PathLike[str]) -> Card:

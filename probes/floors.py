@@ -87,9 +87,11 @@ def random_init(model: Any, folder: Path | None, seed: int) -> Any:
             "this model does not know its architecture, so it has no random-initialised floor; "
             "give a checkpoint folder, or floors=False"
         )
+    from fm.checkpoint import keep_fitted
     from fm.models import rebuild
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = rebuild(model.architecture, model.bands, model.normalisation, model.scaling)
+    keep_fitted(fresh, model.state_dict())
     return fresh.eval()

@@ -155,6 +155,15 @@ def test_a_model_with_a_basis_takes_other_bands_and_keeps_it_in_its_checkpoint(t
         model.encode({"aviris_20": x[:, :2]}, bands={"aviris_20": ["B001", "B999"]})
 
 
+def test_a_random_floor_keeps_the_basis_and_nothing_else(tmp_path) -> None:
+    model = model_with_basis()
+    save(tmp_path / "m", model)
+    fresh = load(tmp_path / "m", weights="random", seed=5)
+    ((_, own),), ((_, basis),) = model.bases(), fresh.bases()
+    assert torch.equal(own.matrix, basis.matrix)
+    assert not torch.equal(model.blocks[0].attn.qkv.weight, fresh.blocks[0].attn.qkv.weight)
+
+
 def test_an_unfitted_basis_and_wrong_options_are_refused() -> None:
     with pytest.raises(FMError, match="not fitted"):
         model_with_basis(fit=False).encode({"aviris_20": torch.randn(1, 200, 6, 6)})
