@@ -8,11 +8,13 @@ import torch
 
 from fm.errors import UsageError
 from fm.models import create_model
+from fm.models.positions import sincos_1d, sincos_2d
 from fm.rng import CounterRng
 from fm.sensors import sensor
 from pretrain.masking import TokenMasks
 from pretrain.objectives.mae import MAE, MAEConfig
 from tests.pretrain.batches import backbone, mae, s2_batch
+from tests.pretrain.satmae import DECODER, MODALITY, batch, grouped, satmae
 
 
 def test_masks_are_disjoint_exact_in_number_and_per_sample() -> None:
@@ -150,3 +152,106 @@ def test_adapter_reads_only_kept_pixels() -> None:
 
     objective(MicroBatch(pixels, torch.ones(2), {}, rng), rng)
     assert rows == [2 * 16]
+
+
+def test_joint_decoder_equals_decoding_all_tokens_in_image_order() -> None:
+    """The paper puts mask tokens in place and decodes the whole sequence; ours, in any order."""
+    objective = satmae(decoder={"kind": "joint", "width": 32, "depth": 2, "heads": 2}).eval()
+    given = batch(24)
+    inputs = objective.inputs(given)
+    masks = objective.masks(inputs.pixels, given.rng, 1.0)
+    backbone = objective.backbone
+    tokens, _ = backbone.embed(inputs, keep=masks.keep)
+    encoded = objective.decoder_embed(backbone.trunk(backbone.prefix(inputs), tokens)[0])
+    codes = torch.cat(list(backbone.position_codes(inputs, 32).values()))
+    for b in range(2):
+        place = torch.cat([masks.keep[f"g{g}"][b] + 9 * g for g in range(3)])
+        whole = objective.mask_token[0].expand(27, -1).clone()
+        whole[place] = encoded[b, 1:]
+        first = encoded[b, :1] + backbone.prefix_code(torch.device("cpu"), 32)
+        x = torch.cat([first, whole + codes])[None]
+        for block in objective.decoder.blocks:
+            x = block(x)
+        want = objective.decoder.norm(x)[0, 1:]
+        ours = objective._predict(inputs, masks)
+        for g in range(3):
+            index = masks.predict[f"g{g}"][b] + 9 * g
+            made = objective.heads[f"g{g}"][MODALITY](want[index])
+            assert torch.allclose(ours[f"g{g}"][MODALITY][b].flatten(1), made, atol=1e-5)
+
+
+def test_satmae_decoder_codes_are_concatenated_and_cls_has_a_row_of_its_own() -> None:
+    """arXiv 2207.08051: 384 channels tell the place, 128 the group; cls has zeros and row G."""
+    backbone = grouped("vit_large", width=1024, depth=1, heads=16, group_code_width=256)
+    inputs = backbone.inputs(batch(24).pixels)
+    assert [c.shape for c in backbone.position_codes(inputs).values()] == [(9, 1024)] * 3
+    place = sincos_2d(384, 3, 3)
+    for number, code in enumerate(backbone.position_codes(inputs, 512).values()):
+        row = sincos_1d(128, torch.tensor([float(number)]))
+        assert torch.equal(code, torch.cat([place, row.expand(9, -1)], dim=1))
+    alone = backbone.prefix_code(torch.device("cpu"), 512)
+    assert torch.equal(alone[:384], torch.zeros(384))
+    assert torch.equal(alone[384:], sincos_1d(128, torch.tensor([3.0]))[0])
+    base = grouped("vit_base", width=768, depth=1, heads=12, group_code_width=256)
+    wide = base.position_codes(base.inputs(batch(24).pixels), 512, 128)["g1"]
+    assert torch.equal(wide, list(backbone.position_codes(inputs, 512).values())[1])
+
+
+def test_tokens_without_valid_values_weigh_nothing() -> None:
+    """The left column of tokens has no data in any band, single values lack elsewhere."""
+    objective = satmae(mask="flat")
+    given = batch(24, count=3)
+    valid = torch.rand(3, 10, 24, 24, generator=torch.Generator().manual_seed(5)) > 0.2
+    valid[..., :8] = False
+    told = replace(given, valid={MODALITY: valid})
+    told.weight[2] = 0.5
+    out = objective(told, told.rng)
+    assert out.weight.item() == objective.weight(told).item()
+    masks = objective.masks(given.pixels, given.rng, 1.0)
+    counted = masks.counted()
+    number = [
+        sum((masks.predict[g][b][counted[g][b]] % 3 > 0).sum().item() for g in counted)
+        for b in range(3)
+    ]
+    assert out.weight.item() == number[0] + number[1] + 0.5 * number[2]
+    assert out.weight.item() < objective.weight(replace(told, valid=None)).item()
+    holed = torch.where(valid, given.pixels[MODALITY], float("nan"))
+    again = objective(replace(told, pixels={MODALITY: holed}), told.rng)
+    assert torch.equal(again.loss_sum, out.loss_sum)
+    again.loss_sum.backward()
+    assert all(torch.isfinite(p.grad).all() for p in objective.parameters())
+
+
+@pytest.mark.parametrize("kind", ["joint", "cross"])
+def test_decoder_does_not_see_visible_tokens_without_data(kind: str) -> None:
+    objective = satmae(decoder={**DECODER, "kind": kind}).eval()
+    given = batch(24, count=1)
+    masks = objective.masks(given.pixels, given.rng, 1.0)
+    row, column = divmod(masks.keep["g0"][0, 0].item(), 3)
+    valid = torch.ones(1, 10, 24, 24, dtype=torch.bool)
+    valid[:, [0, 1, 2, 6], row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = False
+    inputs = objective.inputs(replace(given, valid={MODALITY: valid}))
+    base = objective._predict(inputs, masks)["g1"][MODALITY]
+    # what stands in for such a token comes from the first weights; other groups do not change
+    with torch.no_grad():
+        objective.backbone.embedding("g0").member_tokenizer(MODALITY).proj.bias += 1.0
+    alone = TokenMasks({**masks.keep, "g0": masks.keep["g0"][:, :1]}, masks.predict)
+    first = objective._predict(inputs, alone)["g1"][MODALITY]
+    with torch.no_grad():
+        objective.backbone.embedding("g0").member_tokenizer(MODALITY).proj.bias += 1.0
+    assert torch.equal(objective._predict(inputs, alone)["g1"][MODALITY], first)
+    assert not torch.equal(objective._predict(inputs, masks)["g1"][MODALITY], base)
+
+
+@pytest.mark.parametrize("mask", ["group", "flat", "consistent"])
+def test_panels_of_groups_show_what_was_seen(mask: str) -> None:
+    objective = satmae(mask=mask).eval()
+    given = batch(24)
+    for panels in objective.panels(given, given.rng):
+        assert [p.image.shape[0] for p in panels] == [4, 4, 2]
+        assert sum(p.shown.mean() for p in panels) == pytest.approx(
+            7 / 9 if mask == "flat" else 6 / 9
+        )
+        for panel in panels:
+            assert np.array_equal(panel.image[:, panel.shown], panel.predicted[:, panel.shown])
+            assert (panel.image[:, ~panel.shown] != panel.predicted[:, ~panel.shown]).all()
