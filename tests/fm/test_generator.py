@@ -158,6 +158,15 @@ def test_shifted_reading_has_zeros_outside_and_leaves_targets_alone() -> None:
     assert seen.all()
     target = embed.patches(inputs, index)["enmap_30"]
     assert torch.equal(target[0, 1], image[0, :, 4:, 4:])
+    # an invalid pixel is hidden where it is read: this one by token 3 alone, though it lies in 0
+    valid["enmap_30"][0, 3, 3] = False
+    changed = image.clone()
+    changed[0, :, 3, 3] = 9.0
+    hidden, _ = embed(model.inputs({"enmap_30": image}, valid=valid), index)
+    again, _ = embed(model.inputs({"enmap_30": changed}, valid=valid), index)
+    assert torch.equal(hidden, again)
+    assert torch.equal(hidden[:, 0], got[:, 0])
+    assert not torch.allclose(hidden[:, 1], got[:, 1], atol=1e-5)
 
 
 def test_chosen_bands_keep_the_weights() -> None:
