@@ -91,9 +91,10 @@ class MetadataTokens(nn.Module):
             if value is None:
                 tokens.append(absent)
                 continue
-            value = value.double()  # seconds since 1970 do not fit float32
+            # seconds since 1970 do not fit float32
+            value = value.to(device=absent.device, dtype=torch.float64)
             known = torch.isfinite(value).reshape(batch, -1).all(dim=1)
             zeroed = torch.where(known.reshape(-1, *[1] * (value.ndim - 1)), value, 0.0)
-            features = KINDS[kind][0](zeroed).to(absent.device)
+            features = KINDS[kind][0](zeroed)
             tokens.append(torch.where(known[:, None], self.proj[kind](features), absent))
         return torch.stack(tokens, dim=1)

@@ -240,15 +240,15 @@ class VisionTransformer(Backbone):
     def _step(self, group: str, inputs: Inputs) -> float:
         if self.positions != "metres":
             return 1.0
-        steps = set()
+        steps = []
         for member in self.groups[group].members:
             if member.modality in inputs.pixels:
                 own = member.bands[0].gsd_m
                 metres = (inputs.gsd or {}).get(member.modality, own)
-                steps.add(self.groups[group].token_m * metres / own / self.reference_m)
-        if len(steps) > 1:
+                steps.append(self.groups[group].token_m * metres / own / self.reference_m)
+        if max(steps) - min(steps) > 1e-6 * max(steps):
             raise UsageError(f"{group}: the given gsd of its modalities disagree; scale all alike")
-        return steps.pop()
+        return steps[0]
 
     def embed(
         self, inputs: Inputs, keep: Mapping[str, Tensor] | None = None

@@ -82,6 +82,7 @@ def test_grids_of_one_group_must_agree_on_the_ground() -> None:
     pixels = {m: torch.rand(1, len(b), sizes[m], sizes[m]) for m, b in bands.items()}
     twice = {m: 2 * b[0].gsd_m for m, b in bands.items()}
     model.encode(pixels, gsd=twice)
+    model.encode(pixels, gsd={m: b[0].gsd_m * 0.11 for m, b in bands.items()})  # up to rounding
     with pytest.raises(UsageError, match="disagree"):
         model.encode(pixels, gsd={**twice, "s2l1c_60": 60.0})
 
