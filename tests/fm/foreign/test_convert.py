@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from fm import checkpoint, foreign
+from fm import adapt, checkpoint, foreign
 from fm.errors import FMError, UsageError
 from fm.foreign.inventory import inventory
 from fm.normalize import Normalisation
@@ -189,3 +189,23 @@ def test_the_report_counts() -> None:
     assert counts["dropped"] == sum(
         e.source[:7] in ("decoder", "mask_to", "proj_up", "up_bloc") for e in report.entries
     )
+
+
+def test_a_converted_model_is_adapted_to_fewer_bands() -> None:
+    model, _ = foreign.load(
+        {**state_of("timm_vit"), "patch_embed.proj.weight": torch.randn(24, 13, 4, 4) * 0.1},
+        bands=ALL,
+        normalisation=identity(ALL),
+        heads=3,
+    )
+    chosen = {"s2l1c_10": [b for b in ALL["s2l1c_10"] if b.name in ("B02", "B04", "B8A")]}
+    smaller, report = adapt.to_bands(model, chosen)
+    names = [band.name for band in ALL["s2l1c_10"]]
+    kept = [names.index(band.name) for band in chosen["s2l1c_10"]]
+    x = torch.zeros(2, 13, 12, 12)
+    x[:, kept] = torch.randn(2, 3, 12, 12)
+    with torch.no_grad():
+        whole = model.encode({"s2l1c_10": x}).tokens
+        part = smaller.encode({"s2l1c_10": x[:, kept]}).tokens
+    torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-5)
+    assert len(report["dropped"]["s2l1c_10"]) == 10

@@ -96,7 +96,9 @@ def test_dinov2_layer_scale() -> None:
 
 def test_ssl4eo_vit() -> None:
     # the module behind torchgeo's ViTSmall16_Weights, 13 bands
-    theirs = randomised(torchgeo.vit_small_patch16_224(in_chans=13, num_classes=0, img_size=32))
+    theirs = randomised(
+        torchgeo.vit_small_patch16_224(in_chans=13, num_classes=0, img_size=32, depth=3)
+    )
     ours, _ = foreign.load(
         theirs.state_dict(), bands=ALL, normalisation=identity(ALL), heads=6, pooling="cls"
     )

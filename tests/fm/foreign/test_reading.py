@@ -132,3 +132,23 @@ def test_aliases_are_compared() -> None:
     )
     with pytest.raises(FMError, match=f"{key} should repeat encoder.vit.spec_vit.vit_core.blocks"):
         converted("spectral_lightning", {**state, key: state[key] + 1})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_storage_that_claims_more_than_the_file_holds(tmp_path: Path, zipped: bool) -> None:
+    saved = io.BytesIO()
+    torch.save({"a": torch.arange(1000.0)}, saved, _use_new_zipfile_serialization=zipped)
+    thousand, claim = b"M\xe8\x03", b"J\x00e\xcd\x1d"  # pickled 1000 and 500,000,000
+    path = tmp_path / "w.pth"
+    if zipped:
+        with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, "w") as new:
+            for item in old.infolist():
+                data = old.read(item.filename)
+                if item.filename.endswith("data.pkl"):
+                    assert thousand in data
+                    data = data.replace(thousand, claim)
+                new.writestr(item.filename, data)
+    else:
+        path.write_bytes(saved.getvalue().replace(thousand, claim))
+    with pytest.raises(FMError, match="not a weight file that can be read"):
+        read(path)
