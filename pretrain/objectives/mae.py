@@ -157,7 +157,7 @@ class MAE(Objective):
         nn.init.normal_(self.mask_token, std=0.02)
         self.decoder = DECODERS[settings.kind](width, settings.depth, settings.heads)
         self.group_code = nn.ParameterDict()
-        if not coded:
+        if not coded and len(backbone.groups) > 1:
             self.group_code.update(
                 {name: nn.Parameter(torch.randn(1, 1, width) * 0.02) for name in backbone.groups}
             )
