@@ -65,7 +65,6 @@ def load(
     channel_order: str | None = None,
     reference_gsd_m: float | None = None,
     layer: str | None = None,
-    grid: int | None = None,
     licence: str = "unknown",
     part: str | None = None,
     max_bytes: int = MAX_BYTES,
@@ -91,7 +90,6 @@ def load(
             blue), or `reversed`.
         reference_gsd_m: sampling distance that Scale-MAE's positions count as 1.
         layer: `v2` or `v1` of DOFA's generator.
-        grid: tokens along a side that CROMA's position bias was trained for.
         licence: SPDX name for the card.
         part: entry of the file that holds the weights, where there are several.
         max_bytes: see `reading.read`.
@@ -120,7 +118,6 @@ def load(
         channel_order=channel_order,
         reference_gsd_m=reference_gsd_m,
         layer=layer,
-        grid=grid,
     )
     model, report = convert(
         reading, found.family, PLANS[found.family](reading, found, choice), choice

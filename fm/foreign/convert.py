@@ -32,7 +32,6 @@ class Choice:
     channel_order: str | None = None
     reference_gsd_m: float | None = None
     layer: str | None = None
-    grid: int | None = None
 
     def need(self, name: str, where: str, hint: str) -> Any:
         """Return an argument that the file cannot say.

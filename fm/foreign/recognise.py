@@ -376,7 +376,7 @@ FAMILIES: dict[str, Signature] = {
         "CROMA",
         lambda s: _has(s, "s2_encoder.transformer.layers.") or _has(s, "s1_encoder.transformer."),
         _read_croma,
-        ("bands", "normalisation", "heads", "grid"),
+        _VIT,
     ),
     "copernicus_fm": Signature(
         "Copernicus-FM",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError
-from fm.foreign.convert import Choice, Plan, Rule
+from fm.foreign.convert import Choice, Rule
 from fm.foreign.reading import Reading
 from fm.foreign.recognise import Recognised
 from fm.models.layout import group_of
@@ -116,6 +116,3 @@ def place(found: Recognised, choice: Choice, where: str, channels: int | None) -
     """Return the modality and the token group of a file with one grid."""
     modality = choice.modality(where, channels)
     return modality, group_of(modality)
-
-
-__all__ = ["BLOCKS", "LEFT_OVER", "Plan", "Rule"]
