@@ -20,9 +20,6 @@ from probes.protocols import Finetune, Protocol, get_protocol
 from probes.result import Result, environment
 from probes.statistics import LEVEL, RESAMPLES, ClassAnswers, LabelAnswers, intervals, paired
 
-FLOORS = ("image-statistics", "raw-pixel")
-"""Protocols that look at pixels alone; every table carries them."""
-
 
 def evaluate(
     model: Any,
@@ -109,7 +106,12 @@ def evaluate_many(
     ]
     extra = _floor_rows(session, subject, rows, adapt) if with_floors and subject else []
     for row in rows:
-        against = [e for e in extra if e.subject is None or e.protocol == row.protocol]
+        beside = row.protocol.floors
+        against = [
+            e
+            for e in extra
+            if (e.protocol == row.protocol if e.subject else e.protocol.name in beside)
+        ]
         row.result.versus = [v for e in against if row.subject and (v := _versus(row, e, seed))]
     results = [row.result for row in (*rows, *extra)]
     if out is not None:
@@ -177,7 +179,8 @@ def _floor_rows(
 ) -> list[_Row]:
     """Judge the random-initialised backbone by the model's protocols, and the pixel floors."""
     done = {row.protocol.name for row in rows if row.subject is None}
-    floor_rows = [session.row(get_protocol(name), None) for name in FLOORS if name not in done]
+    wanted = dict.fromkeys(name for row in rows if row.subject for name in row.protocol.floors)
+    floor_rows = [session.row(get_protocol(name), None) for name in wanted if name not in done]
     floor_rows += [row for row in rows if row.subject is None]
     source = subject.model if subject.folder is None else None
     fresh = floors.random_init(source, subject.folder, session.seed)

@@ -14,6 +14,7 @@ from probes.benchmarks.base import Benchmark, Data
 from probes.features import extract
 from probes.finetune import finetune
 from probes.floors import floor_features
+from probes.labels import subset
 from probes.metrics import class_metrics, confusion, multilabel_metrics
 from probes.protocols import Finetune, Knn, Linear, Protocol
 from probes.statistics import ClassAnswers, LabelAnswers, Scored
@@ -86,7 +87,7 @@ def judge(
     else:
         features = _features(settings, benchmark, data, model, cache)
         if isinstance(settings, Linear):
-            scores, selection, notes = _linear(settings, benchmark, data, features, score)
+            scores, selection, notes = _linear(settings, benchmark, data, features, score, seed)
         else:
             scores, selection, notes = _knn(settings, data, features, score)
     answers = _answers(benchmark, data, scores)
@@ -109,9 +110,15 @@ def _features(
 
 
 def _linear(
-    settings: Linear, benchmark: Benchmark, data: Data, features: np.ndarray, score: Score
+    settings: Linear,
+    benchmark: Benchmark,
+    data: Data,
+    features: np.ndarray,
+    score: Score,
+    seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any] | None, list[str]]:
     train, val, test = (data.of(name) for name in ("train", "val", "test"))
+    train = subset(data, train, settings.per_class, seed)
     x = standardise(features, train)
     classes = len(data.classes)
     notes = []

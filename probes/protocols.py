@@ -30,12 +30,14 @@ class Linear(Config):
 
     `input` says which features: the model's (those that `readout` names), or a floor. C is chosen
     on val by the benchmark's primary metric, the smallest C of equal ones; the model fitted on
-    train alone (not on train and val) is scored on test once.
+    train alone (not on train and val) is scored on test once. `per_class` bounds the training
+    samples of each class, drawn by the seed, the same for every model; val and test are whole.
     """
 
     family: Literal["linear"]
     input: Literal["model", "raw-pixel", "image-statistics"] = "model"
     readout: Parts = ("pooled",)
+    per_class: int | None = Field(None, ge=1)
     c: Grid
     search_tol: float = 1e-4
     tol: float = 1e-7
@@ -86,12 +88,16 @@ Settings = Annotated[Linear | Knn | Finetune, Field(discriminator="family")]
 
 
 class Protocol(Config):
-    """A recipe: `NAME@VERSION`, what it follows, and its settings."""
+    """A recipe: `NAME@VERSION`, what it follows, and its settings.
+
+    `floors` names the protocols on pixels alone that every table carries beside it.
+    """
 
     name: str
     version: int = Field(ge=1)
     help: str
     reference: str
+    floors: tuple[str, ...] = ("image-statistics", "raw-pixel")
     settings: Settings
 
     @property

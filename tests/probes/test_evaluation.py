@@ -221,7 +221,8 @@ def test_checkerboard_takes_raw_pixels_alone(blocks, checkpoint):
 
 
 def test_finetuning_learns_and_leaves_the_model_alone(checkpoint, blocks):
-    from probes.finetune import finetune, subset
+    from probes.finetune import finetune
+    from probes.labels import subset
 
     data = get_benchmark("indian-pines").load(blocks)
     model = fm.load(checkpoint)
