@@ -90,6 +90,8 @@ class DataConfig(Samples):
         max_bad: share of a dataset that a rank may quarantine before the run stops.
         shuffle: false reads in stored order.
         window: positions that are shuffled among each other; null is the loader's own.
+        statistics: what pixels are normalised by: the whole `dataset`'s numbers, as stored with
+            it, or those of the `samples` that `where` and `split` leave, read before the run.
     """
 
     parts: Annotated[dict[PartName, PartConfig], Field(min_length=1)] | None = None
@@ -98,6 +100,7 @@ class DataConfig(Samples):
     max_bad: float = Field(0.05, ge=0, le=1)
     shuffle: bool = True
     window: Positive | None = None
+    statistics: Literal["dataset", "samples"] = "dataset"
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
@@ -119,8 +122,9 @@ class DataConfig(Samples):
         """Return what decides which samples come, in which order."""
         exclude = set(Samples.model_fields) | {"parts", "threads"}
         values = self.model_dump(mode="json", exclude=exclude)
-        if self.window is None:
-            del values["window"]
+        for key, usual in (("window", None), ("statistics", "dataset")):
+            if values[key] == usual:  # as if absent: older runs go on
+                del values[key]
         if self.parts is None:
             return values | super().identity()
         return values | {"parts": {name: part.identity() for name, part in self.datasets.items()}}

@@ -11,7 +11,7 @@ import shards
 from fm.errors import UsageError, suggest
 from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor_of_modality
-from pretrain import collective
+from pretrain import collective, pixels
 from pretrain.config import DataConfig, RunConfig, Samples
 
 Shape = tuple[int, ...]
@@ -115,11 +115,16 @@ class RunData:
                     )
                 scaling.setdefault(name, (info.scale, info.offset))
                 shapes[part][name] = (*sizes[name][:-3], len(own), *sizes[name][-2:])
-                places = [info.bands.index(n) for n in taken]
-                found = {k: [v[i] for i in places] for k, v in ds.statistics(name).items()}
+                found = self._statistics(ds, name, taken)
                 seen.setdefault(name, []).append((self.weights[part], found))
         statistics = {name: _pooled(several) for name, several in seen.items()}
         return Layout(bands, scaling, shapes, statistics)
+
+    def _statistics(self, ds: shards.Dataset, name: str, bands: Sequence[str]) -> Statistics:
+        if self.config.statistics == "samples":
+            return pixels.statistics(ds, name, bands)
+        places = [ds.modalities[name].bands.index(n) for n in bands]
+        return {k: [v[i] for i in places] for k, v in ds.statistics(name).items()}
 
 
 def open_data(config: RunConfig) -> RunData:
