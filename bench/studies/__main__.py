@@ -1,0 +1,48 @@
+"""Run a study: `python -m bench.studies NAME`; `--split val` while its settings are open."""
+
+import argparse
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from bench import machine
+from fm.files import write_json
+
+NAMES = ("joint", "learns")
+
+
+def main() -> int:
+    """Run one command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.studies", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/studies"), help="folder to work in"
+    )
+    parser.add_argument("--cache", type=Path, default=Path(os.environ.get("EOFM_CACHE", ".cache")))
+    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", help="some of the study's methods")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    study = import_module(f"bench.studies.{arguments.name}")
+    found = study.run(
+        arguments.work / arguments.name,
+        arguments.cache,
+        split=arguments.split,
+        seeds=arguments.seeds,
+        methods=arguments.methods or list(study.METHODS),
+    )
+    found = {"study": arguments.name, "machine": machine.describe(), **found}
+    name = f"study_{arguments.name}" + ("" if arguments.split == "test" else "_val")
+    path = Path(__file__).parents[1] / "results" / f"{name}.json"
+    write_json(path, found)
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
