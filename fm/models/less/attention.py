@@ -188,9 +188,12 @@ class Branch(nn.Module):
         """Attend over `[B, T, w]`: `[B, r, h, T, d]`; `seen` `[B or 1, 1 or T, T]` bool."""
         query, key, value = self.parts(x, angle)
         # ranks and heads are one axis: fused kernels take four dimensions
-        flat = [part.flatten(1, 2) for part in (query, key, value)]
-        mask = None if seen is None else seen[:, None]
-        made = functional.scaled_dot_product_attention(*flat, attn_mask=mask)
+        made = functional.scaled_dot_product_attention(
+            query.flatten(1, 2),
+            key.flatten(1, 2),
+            value.flatten(1, 2),
+            attn_mask=None if seen is None else seen[:, None],
+        )
         return made.unflatten(1, (self.rank, self.heads))
 
 

@@ -168,7 +168,7 @@ class PositionChannelCode(nn.Module):
             zero = torch.zeros(self.width, device=device)
             learned = torch.stack(
                 [
-                    self.polarisation[band.polarisation] if nm is None else zero
+                    self.polarisation[str(band.polarisation)] if nm is None else zero
                     for band, nm in zip(axis.bands, known, strict=True)
                 ]
             )

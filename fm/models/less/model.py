@@ -129,11 +129,12 @@ class LessViT(Backbone):
     @property
     def weight_names(self) -> list[str]:
         """The kinds of band and patch sizes with weights of their own, such as `optical_16`."""
-        found = {}
-        for group in self.groups.values():
-            for member in group.members:
-                found[f"{kind_of(member.modality, member.bands)}_{member.patch}"] = None
-        return list(found)
+        names = [
+            f"{kind_of(member.modality, member.bands)}_{member.patch}"
+            for group in self.groups.values()
+            for member in group.members
+        ]
+        return list(dict.fromkeys(names))
 
     def takes_other_bands(self, modality: str) -> bool:
         """Any band list does, unless a token group names its bands."""
