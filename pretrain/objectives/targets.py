@@ -154,7 +154,8 @@ def token_angle(
         angle = 2 * torch.atan2(apart, torch.linalg.vector_norm(u + v, dim=2))
         mask = (valid or {}).get(modality)
         if mask is None:
-            error, present = angle.mean(dim=(-2, -1)) * count, count
+            error = angle.mean(dim=(-2, -1)) * count
+            present: Tensor | int = count
         else:
             whole = mask.all(dim=2)
             number = whole.sum(dim=(-2, -1))
