@@ -47,7 +47,8 @@ def make_views(basis: SpectralBasis, count: int, seed: int = 0) -> Views:
         seed: of the draws.
     """
     generator = np.random.default_rng(seed)
-    matrices, offsets = [], []
+    matrices: list[np.ndarray] = []
+    offsets: list[np.ndarray] = []
     while len(matrices) < count:
         made = (
             _subset(basis, generator) if generator.integers(3) == 0 else _sensor(basis, generator)
