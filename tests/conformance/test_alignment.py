@@ -139,7 +139,14 @@ def test_t1_an_output_is_trained_towards_one_band_of_its_own_head(name: str) -> 
         assert len(taken) == sum(len(value) for value in base.values())
 
 
-@pytest.mark.parametrize("name", [n for n, c in OBJECTIVES.items() if c.pixel_targets])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if c.config["kind"] == "mae" else pytest.mark.slow)
+        for n, c in OBJECTIVES.items()
+        if c.pixel_targets
+    ],
+)
 def test_t1_predictions_of_a_channel_ramp_find_their_channel(name: str) -> None:
     """T1. Defect: slot k is trained on, or shown as, another band (SatMAE, SatMAE++)."""
     case = OBJECTIVES[name]
