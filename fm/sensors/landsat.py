@@ -82,9 +82,19 @@ def _pair(name: str, platform: str, family: str, table: tuple[_Row, ...], surfac
     ]
 
 
+_GLS = tuple(
+    Band(band, centre, width, 28.5, "dn", None, "l7gls_28")
+    for band, centre, width, _ in _ETM
+    if band in ("B1", "B2", "B3", "B4", "B5", "B7")
+)
+"""The reflective bands of the older global orthorectified products, whose pixels are 28.5 m."""
+
 SENSORS: tuple[Sensor, ...] = (
     *_pair("landsat5-tm", "Landsat 5", "l5", _TM, "B1 B2 B3 B4 B5 B7"),
     *_pair("landsat7-etm", "Landsat 7", "l7", _ETM, "B1 B2 B3 B4 B5 B7"),
+    Sensor(
+        "landsat7-etm-gls", "Landsat 7", "GeoCover/GLS orthorectified, 28.5 m", _GLS, 1.0, 0.0
+    ),
     *_pair("landsat8-oli", "Landsat 8", "l8", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
     *_pair("landsat9-oli", "Landsat 9", "l9", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
 )

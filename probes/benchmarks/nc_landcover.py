@@ -11,7 +11,7 @@ from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
 from probes.benchmarks.scene import SPLITS, read_scene, scene_data
 
-MODALITY = "l7l1_28"
+MODALITY = "l7gls_28"
 WINDOW = 15
 STRIDE = 4
 """Every fourth labelled pixel of every fourth row is a sample: neighbours say the same."""

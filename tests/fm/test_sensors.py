@@ -27,6 +27,7 @@ MODALITIES = {
     "enmap-l2a": {"enmap_30": 224},
     "landsat5-tm-l1": {"l5l1_30": 7},
     "landsat5-tm-l2": {"l5l2_30": 6},
+    "landsat7-etm-gls": {"l7gls_28": 6},
     "landsat7-etm-l1": {"l7l1_15": 1, "l7l1_30": 8},
     "landsat7-etm-l2": {"l7l2_30": 6},
     "landsat8-oli-l1": {"l8l1_15": 1, "l8l1_30": 10},

@@ -67,7 +67,7 @@ def test_nc_landcover_samples_have_data_and_stay_in_their_block(package_cache, t
     assert counts.sum() == 8446
     assert counts.min() > 0
     inputs = data.read(data.of("test")[::7])
-    valid, pixels = inputs.valid["l7l1_28"], inputs.pixels["l7l1_28"]
+    valid, pixels = inputs.valid["l7gls_28"], inputs.pixels["l7gls_28"]
     assert valid[:, 7, 7].all()
     assert not valid.all()
     assert ((pixels > 0).all(axis=1) == valid).all()

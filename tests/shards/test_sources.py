@@ -76,7 +76,7 @@ def test_nc_landcover_is_the_scene_again(package_cache: Path, tmp_path: Path) ->
     for i in range(len(ds)):
         sample = ds[i]
         row, column, height, width = sample.window
-        again[:, row : row + height, column : column + width] = sample.arrays["l7l1_28"]
+        again[:, row : row + height, column : column + width] = sample.arrays["l7gls_28"]
     assert np.array_equal(again, np.where(known, planes, 0))
     # Raleigh, at the upper left corner that the file states
     assert np.abs(ds.lonlat - [-78.69, 35.75]).max() < 0.07
