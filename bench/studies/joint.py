@@ -72,7 +72,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "adapter": Method(
-        "mae_basis_tiny",
+        "mae_indian_pines_tiny",
         (
             "model.options={tokenizer: spectral_adapter}",
             "objective.visible=0",
@@ -82,13 +82,13 @@ METHODS: dict[str, Method] = {
         modes=("calibrated",),
     ),
     "adapter-same-recipe": Method(
-        "mae_basis_tiny",
+        "mae_indian_pines_tiny",
         ("model.options={tokenizer: spectral_adapter}",),
         locked=True,
         modes=("calibrated",),
     ),
-    "basis-without-views": Method("mae_basis_tiny"),
-    "basis": Method("mae_basis_tiny", ("objective.spectral_views=96",)),
+    "basis-without-views": Method("mae_indian_pines_tiny"),
+    "basis": Method("mae_indian_pines_tiny", ("objective.spectral_views=96",)),
     "less": Method("less_tiny"),
 }
 

@@ -45,7 +45,7 @@ class Task:
 
 
 METHODS: dict[str, Task] = {
-    "indian-pines": Task("indian-pines", "mae_basis_tiny", (None, 50)),
+    "indian-pines": Task("indian-pines", "mae_indian_pines_tiny", (None, 50)),
     "nc-landcover": Task("nc-landcover", "mae_nc_landcover_tiny", (20, None)),
 }
 
