@@ -54,7 +54,7 @@ RUNS = (
         "indian-pines",
         "indian-pines",
         "indian-pines",
-        "linear,knn,finetune",
+        "linear-centre,knn,finetune",
     ),
     Run("mae_s1s2_tiny", "bigearthnet", "bigearthnet-s1s2", "bigearthnet", "linear,knn"),
 )
