@@ -12,6 +12,7 @@ wavelength from its own bands). The adapter is index-locked: it reads any 75 or 
 they were its own, in the order in which they come.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,50 +252,55 @@ def run(
     runs = []
     for method in methods:
         for seed in seeds:
-            settings = METHODS[method]
-            overrides = [
-                *SHARED,
-                *settings.overrides,
-                f"data.path={folder}",
-                f"data.bands={{{MODALITY}: [{', '.join(names)}]}}",
-                f"seed={seed}",
-            ]
-            export, told = pretrained(settings.recipe, overrides, work / f"{method}-{seed}")
-            model = fm.load(export)
-            inside = windows.features(
-                model, sets["vnir+"], rows, calibrated=True, label=f"{method} {seed} vnir+"
-            )
-            probe = Probe.of(inside, data.targets[rows], fitted, chosen, classes=len(data.classes))
-            runs.append(
-                {
+            kept = work / f"{method}-{seed}-{split}.npz"
+            if not kept.is_file():
+                overrides = [
+                    *SHARED,
+                    *METHODS[method].overrides,
+                    f"data.path={folder}",
+                    f"data.bands={{{MODALITY}: [{', '.join(names)}]}}",
+                    f"seed={seed}",
+                ]
+                out = work / f"{method}-{seed}"
+                export, told = pretrained(METHODS[method].recipe, overrides, out)
+                model = fm.load(export)
+                inside = windows.features(
+                    model, sets["vnir+"], rows, calibrated=True, label=f"{method} {seed} vnir+"
+                )
+                probe = Probe.of(
+                    inside, data.targets[rows], fitted, chosen, classes=len(data.classes)
+                )
+                about = {
                     "method": method,
                     "seed": seed,
                     "loss": [told["loss_start"], told["loss_end"]],
-                    "seconds": told["seconds"],
                     "c": probe.c,
                     "c_on_edge": probe.on_edge,
                     "val": probe.val,
                 }
-            )
-            for mode in settings.modes:
-                for name, bands in sets.items():
-                    found = (
-                        probe.predict(inside[scored])
-                        if name == "vnir+"
-                        else _through(windows, model, settings, bands, asked, probe, mode, name)
-                    )
-                    if found is None:
-                        continue
-                    given = ClassAnswers.of(
-                        data.targets[asked], found, data.unit[asked], len(data.classes)
-                    )
-                    answers.setdefault(f"{method}/{mode}/{name}", []).append(given)
-    return {
-        "split": split,
-        "runs": runs,
-        "bands": {n: len(s.bands) for n, s in sets.items()},
-        **compare(answers),
-    }
+                found = {}
+                for mode in METHODS[method].modes:
+                    for name, bands in sets.items():
+                        made = (
+                            probe.predict(inside[scored])
+                            if name == "vnir+"
+                            else _through(
+                                windows, model, METHODS[method], bands, asked, probe, mode, name
+                            )
+                        )
+                        if made is not None:
+                            found[f"{mode}/{name}"] = made
+                np.savez(kept, about=np.array(json.dumps(about)), **found)
+            with np.load(kept, allow_pickle=False) as stored:
+                runs.append(json.loads(str(stored["about"])))
+                for key in stored.files:
+                    if key != "about":
+                        given = ClassAnswers.of(
+                            data.targets[asked], stored[key], data.unit[asked], len(data.classes)
+                        )
+                        answers.setdefault(f"{method}/{key}", []).append(given)
+    sizes = {name: len(found.bands) for name, found in sets.items()}
+    return {"split": split, "runs": runs, "bands": sizes, **compare(answers)}
 
 
 def _through(
