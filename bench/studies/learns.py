@@ -24,7 +24,7 @@ from probes.floors import centre_pixel, image_statistics
 from probes.labels import subset
 from probes.statistics import ClassAnswers
 
-GRID = tuple(float(c) for c in np.geomspace(1e-7, 1e9, 33))
+GRID = tuple(float(c) for c in np.geomspace(1e-6, 1e6, 13))
 READOUT = ("centre", "mean")
 LISTS = (0, 1, 2)
 
