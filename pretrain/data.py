@@ -82,6 +82,14 @@ class RunData:
         made = self._choices[""] if self.config.parts is None else {"each": self._choices}
         return self.stream.loader(labels=(), **made, **options)
 
+    def reading(self, modality: str) -> list[tuple[shards.Dataset, float]]:
+        """Return the datasets that a modality is read from, and their shares of the steps."""
+        return [
+            (ds, self.weights[name])
+            for name, ds in self.parts.items()
+            if modality in self._choices[name]["modalities"]
+        ]
+
     def first(self, name: str, count: int, **options: Any) -> Any:
         """Read the first samples of a part in its stored order, as one batch."""
         choice = {**self._choices[name], "random_crop": False}
@@ -122,7 +130,7 @@ class RunData:
 
     def _statistics(self, ds: shards.Dataset, name: str, bands: Sequence[str]) -> Statistics:
         if self.config.statistics == "samples":
-            return pixels.statistics(ds, name, bands)
+            return pixels.statistics(ds, name, bands, max_bad=self.config.max_bad)
         places = [ds.modalities[name].bands.index(n) for n in bands]
         return {k: [v[i] for i in places] for k, v in ds.statistics(name).items()}
 

@@ -122,7 +122,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        code = name.endswith(("cls_token", "mask_token"))
+        code = name.endswith(("_token", "_tokens"))
         code = code or "group_code." in name or "group_embed." in name
         (plain if parameter.ndim < 2 or code else decayed).append(parameter)
     return [

@@ -8,14 +8,15 @@ from fm.models import Backbone
 from fm.models.embed import Moments, SpectralBasis
 from fm.models.layout import Member
 from pretrain.data import RunData
-from pretrain.pixels import ENOUGH, look
+from pretrain.pixels import look
 
 
 def fit_bases(backbone: Backbone, data: RunData) -> None:
     """Fit the spectral bases that are not fitted yet to the run's own samples.
 
     Only samples of the run's filter and split are read; pixels without data in a band are left
-    out. Every rank reads the same and finds the same.
+    out. The parts of a mixture count by their share of the steps. Every rank reads the same and
+    finds the same.
 
     Raises:
         FMError: no valid pixel, or fewer than the basis needs.
@@ -29,19 +30,23 @@ def fit_bases(backbone: Backbone, data: RunData) -> None:
 
 def _moments(member: Member, basis: SpectralBasis, data: RunData) -> Moments:
     count = len(member.bands)
-    mean, second, seen = np.zeros(count), np.zeros((count, count)), 0
-    datasets = [ds for ds in data.parts.values() if member.modality in ds.modalities]
+    mean, second, seen = np.zeros(count), np.zeros((count, count)), 0.0
+    taken = 0
     names = [band.name for band in member.bands]
-    for dataset in datasets:
-        share = ENOUGH // len(datasets)
-        for physical, known in look(dataset, member.modality, names, enough=share):
-            z = np.moveaxis(basis.normalisation(physical, band_axis=-3), -3, -1)
-            pixels = z[known.all(axis=-3)].astype(np.float64)
-            mean += pixels.sum(axis=0)
-            second += pixels.T @ pixels
-            seen += len(pixels)
+    for dataset, share in data.reading(member.modality):
+        own_mean, own_second, own = np.zeros(count), np.zeros((count, count)), 0
+        bad = data.config.max_bad
+        for physical, known in look(dataset, member.modality, names, max_bad=bad):
+            z = basis.normalisation(physical, band_axis=0)
+            pixels = z[:, known.all(axis=0)].T.astype(np.float64)
+            own_mean += pixels.sum(axis=0)
+            own_second += pixels.T @ pixels
+            own += len(pixels)
+        if own:
+            mean, second = mean + share * own_mean / own, second + share * own_second / own
+            seen, taken = seen + share, taken + own
     if not seen:
         raise FMError(
             f"{member.modality}: no pixel with data in all bands to fit the spectral basis"
         )
-    return Moments(mean / seen, second / seen, seen)
+    return Moments(mean / seen, second / seen, taken)

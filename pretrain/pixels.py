@@ -8,67 +8,83 @@ import shards
 from fm.errors import FMError
 from fm.normalize import Statistics
 
-ENOUGH = 400_000
-"""Pixels after which no more are read: a mean is then known to 0.2 % of a standard deviation."""
+SAMPLES = 2_000
+"""At most so many samples are looked at, spread over the dataset."""
+PIXELS = 400_000
+"""About so many pixels are taken from them, as many from each."""
 
 
 def look(
-    dataset: shards.Dataset, modality: str, bands: Sequence[str], *, enough: int = ENOUGH
+    dataset: shards.Dataset,
+    modality: str,
+    bands: Sequence[str],
+    *,
+    pixels: int = PIXELS,
+    max_bad: float = 0.0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read samples spread over a dataset until enough pixels were seen.
+    """Take some pixels from samples spread over a dataset.
 
-    The order depends on the number of samples alone, so every rank sees the same.
+    Neighbouring pixels say the same, so the samples count, not the pixels: up to `SAMPLES` are
+    read and an even share is taken from each. What is taken depends on the numbers alone, so every
+    rank sees the same.
 
     Args:
         dataset: filtered as the run filters it.
         modality: which array.
         bands: which of its bands, in this order.
-        enough: stop after so many pixels.
+        pixels: about how many to take.
+        max_bad: share of the samples that may be unreadable; they are left out.
 
     Yields:
-        physical values `[..., C, H, W]` float32, 0 where there is no data, and where there is,
-        bool of the same shape.
+        physical values `[C, P]` float32, 0 where there is no data, and where there is, bool.
+
+    Raises:
+        FMError: more samples than `max_bad` cannot be read; the last one's own error.
     """
     info = dataset.modalities[modality]
     places = [info.bands.index(band) for band in bands]
     codes = info.nodata or (None,) * len(info.bands)
-    seen = 0
-    for i in _spread(len(dataset)):
-        pixels = dataset.read(i, [modality])[modality][..., places, :, :]
-        if pixels.dtype.kind == "f":
-            known = np.isfinite(pixels)
-            physical = pixels.astype(np.float32)
+    chosen = _spread(len(dataset))[:SAMPLES]
+    share = max(pixels // max(len(chosen), 1), 1)
+    bad = 0
+    for turn, i in enumerate(chosen):
+        try:
+            read = dataset.read(i, [modality])[modality]
+        except FMError:
+            bad += 1
+            if bad > max_bad * len(chosen):
+                raise
+            continue
+        flat = np.moveaxis(read[..., places, :, :], -3, 0).reshape(len(places), -1)
+        step = max(flat.shape[1] // share, 1)
+        taken = flat[:, turn % step :: step]
+        if taken.dtype.kind == "f":
+            known = np.isfinite(taken)
+            physical = taken.astype(np.float32)
         else:
-            known = np.ones(pixels.shape, bool)
+            known = np.ones(taken.shape, bool)
             for band, place in enumerate(places):
                 if codes[place] is not None:
-                    known[..., band, :, :] = pixels[..., band, :, :] != codes[place]
-            physical = pixels.astype(np.float32) * np.float32(info.scale) + np.float32(info.offset)
+                    known[band] = taken[band] != codes[place]
+            physical = taken.astype(np.float32) * np.float32(info.scale) + np.float32(info.offset)
         yield np.where(known, physical, np.float32(0)), known
-        seen += known.size // len(places)
-        if seen >= enough:
-            return
 
 
 def statistics(
-    dataset: shards.Dataset, modality: str, bands: Sequence[str]
+    dataset: shards.Dataset, modality: str, bands: Sequence[str], *, max_bad: float = 0.0
 ) -> dict[str, list[float]]:
     """Return statistics of the samples that the dataset's filter leaves, as `ds.statistics`.
 
     Raises:
         FMError: a band without a valid pixel.
     """
-    found = Statistics(bands)
-    for physical, known in look(dataset, modality, bands):
-        found.update(_bands_first(physical).astype(np.float64), _bands_first(known))
     if not len(dataset):
         raise FMError(f"{dataset.place}: no samples to take statistics of")
+    found = Statistics(bands)
+    for physical, known in look(dataset, modality, bands, max_bad=max_bad):
+        found.update(physical.astype(np.float64), known)
     told = found.to_dict()
     return {key: values for key, values in told.items() if not key.startswith("histogram")}
-
-
-def _bands_first(x: np.ndarray) -> np.ndarray:
-    return np.moveaxis(x, -3, 0)
 
 
 def _spread(count: int) -> list[int]:

@@ -12,6 +12,7 @@ wavelength from its own bands). The adapter is index-locked: it reads any 75 or 
 they were its own, in the order in which they come.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ import fm
 from bench.studies.scoring import Probe, dataset, pretrained, with_interval
 from fm.console import note, progress
 from fm.errors import UsageError
-from fm.normalize import Normalisation
+from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor
 from fm.spectral import response, supported
 from probes.benchmarks import get_benchmark
@@ -35,7 +36,8 @@ from probes.statistics import ClassAnswers
 from probes.windows import Scene, cut
 
 VNIR_NM = 993.5
-SEEDS = (0, 1, 2)
+VERSION = 1
+"""Raised when the same settings would give other predictions."""
 STEPS = 400
 EVERY = 3
 """Every third labelled window of each split is used: neighbours say the same."""
@@ -74,16 +76,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "adapter": Method(
-        "mae_indian_pines_tiny",
-        (
-            "model.options={tokenizer: spectral_adapter}",
-            "objective.visible=0",
-            "objective.mask_ratio=0.67",
-        ),
-        locked=True,
-        modes=("calibrated",),
-    ),
+    "adapter": Method("spectralearth_mae_tiny", locked=True, modes=("calibrated",)),
     "adapter-same-recipe": Method(
         "mae_indian_pines_tiny",
         ("model.options={tokenizer: spectral_adapter}",),
@@ -167,11 +160,11 @@ class Windows:
         made: np.ndarray = np.tensordot(bands.rows, self.scene.pixels.astype(np.float64), 1)
         return made.astype(np.float32)
 
-    def normalisation(self, cube: np.ndarray) -> Normalisation:
-        """Return the statistics of the training blocks."""
+    def normalisation(self, cube: np.ndarray, kind: Kind) -> Normalisation:
+        """Return the model's kind of normalisation by the statistics of the training blocks."""
         pixels = cube[:, self.train_pixels].astype(np.float64)
         mean, std = pixels.mean(axis=1).tolist(), pixels.std(axis=1).tolist()
-        return Normalisation.fit("zscore", {"mean": mean, "std": std})
+        return Normalisation.fit(kind, {"mean": mean, "std": std})
 
     def features(
         self, model: Any, bands: BandSet, index: np.ndarray, *, calibrated: bool, label: str
@@ -181,7 +174,8 @@ class Windows:
         scene = Scene(cube, self.scene.label, self.scene.split, self.scene.block)
         options: dict[str, Any] = {"bands": {MODALITY: bands.bands}}
         if calibrated:
-            options["normalisation"] = {MODALITY: self.normalisation(cube)}
+            kind = model.normalisation[MODALITY].kind
+            options["normalisation"] = {MODALITY: self.normalisation(cube, kind)}
         parts = []
         with torch.inference_mode(), progress(label, len(index)) as bar:
             for start in range(0, len(index), 256):
@@ -209,12 +203,17 @@ def index_locked(model: Any, count: int) -> Any:
     other = fm.create_model(
         model.architecture["name"],
         bands={MODALITY: bands},
-        normalisation={MODALITY: Normalisation.identity(count)},
+        normalisation={MODALITY: _repeated(model.normalisation[MODALITY], count)},
         scaling=model.scaling,
         **options,
     )
     other.load_state_dict(model.state_dict())
     return other.eval()
+
+
+def _repeated(own: Normalisation, count: int) -> Normalisation:
+    """Return a normalisation of `count` bands of the same kind; its numbers are not used."""
+    return own.select([i % len(own) for i in range(count)])
 
 
 def adapter_through(model: Any, bands: BandSet) -> tuple[Any, BandSet]:
@@ -252,34 +251,42 @@ def run(
     runs = []
     for method in methods:
         for seed in seeds:
-            kept = work / f"{method}-{seed}-{split}.npz"
+            overrides = [
+                *SHARED,
+                *METHODS[method].overrides,
+                f"data.path={folder}",
+                f"data.bands={{{MODALITY}: [{', '.join(names)}]}}",
+                f"seed={seed}",
+            ]
+            settings = [METHODS[method].recipe, overrides, EVERY, split, data.manifest_hash]
+            digest = hashlib.sha256(json.dumps([*settings, VERSION]).encode()).hexdigest()[:12]
+            kept = work / f"{method}-{seed}-{split}-{digest}.npz"
             if not kept.is_file():
-                overrides = [
-                    *SHARED,
-                    *METHODS[method].overrides,
-                    f"data.path={folder}",
-                    f"data.bands={{{MODALITY}: [{', '.join(names)}]}}",
-                    f"seed={seed}",
-                ]
-                out = work / f"{method}-{seed}"
+                out = work / f"{method}-{seed}-{digest}"
                 export, told = pretrained(METHODS[method].recipe, overrides, out)
                 model = fm.load(export)
-                inside = windows.features(
-                    model, sets["vnir+"], rows, calibrated=True, label=f"{method} {seed} vnir+"
-                )
-                probe = Probe.of(
-                    inside, data.targets[rows], fitted, chosen, classes=len(data.classes)
-                )
                 about = {
                     "method": method,
                     "seed": seed,
                     "loss": [told["loss_start"], told["loss_end"]],
-                    "c": probe.c,
-                    "c_on_edge": probe.on_edge,
-                    "val": probe.val,
+                    "parameters": sum(p.numel() for p in model.parameters()),
+                    "probes": {},
                 }
                 found = {}
                 for mode in METHODS[method].modes:
+                    label = f"{method} {seed} vnir+ {mode}"
+                    calibrated = mode == "calibrated"
+                    inside = windows.features(
+                        model, sets["vnir+"], rows, calibrated=calibrated, label=label
+                    )
+                    probe = Probe.of(
+                        inside, data.targets[rows], fitted, chosen, classes=len(data.classes)
+                    )
+                    about["probes"][mode] = {
+                        "c": probe.c,
+                        "c_on_edge": probe.on_edge,
+                        "val": probe.val,
+                    }
                     for name, bands in sets.items():
                         made = (
                             probe.predict(inside[scored])

@@ -148,7 +148,7 @@ def scored(
         rows.append({"row": name, "fits": chosen})
     for row in rows:
         name = str(row["row"])
-        for metric in ("oa", "aa"):
+        for metric in ("oa", "aa"):  # a rare class leaves some resamples without AA: see `lost`
             both = {"p": answers["pretrained"], "r": answers[name]}
             row[metric] = with_interval(lambda s: s["r"], both, metric=metric)
             if name != "pretrained":

@@ -122,28 +122,37 @@ class Probe:
 Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
-def accuracy(answers: Sequence[ClassAnswers], counts: np.ndarray, metric: str = "oa") -> np.ndarray:
-    """Return the mean over runs of a metric when unit u enters `counts[..., u]` times."""
-    return np.mean([a.metrics(counts)[metric] for a in answers], axis=0)
-
-
 def with_interval(
     statistic: Statistic, answers: Mapping[str, Sequence[ClassAnswers]], *, metric: str = "oa"
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Return a statistic of several methods' scores with its paired bootstrap interval.
 
-    All methods are scored on the same draws of test units; a method's score is the mean over its
-    runs (seeds).
+    A method's score is the mean over its runs (pretraining seeds, label lists). A resample draws
+    test units and, beside them, runs, both with replacement: the same units for all methods and
+    the same runs for methods that have as many, so the interval holds what another seed would
+    change.
 
     Args:
         statistic: from method to scores `[...]` to a number `[...]`.
         answers: method to one set of answers a run.
         metric: a name of `ClassAnswers.metrics`.
+
+    Returns:
+        `value`, `low`, `high`; `runs`, by method the score of each run; and `lost`, resamples
+        without a value.
     """
     units = next(iter(answers.values()))[0].units
     counts = draws(units, 0)
-    spread = statistic({k: accuracy(v, counts, metric) for k, v in answers.items()})
     one = np.ones(units, np.int64)
-    value = statistic({k: accuracy(v, one, metric) for k, v in answers.items()})
-    low, high = percentile(spread)
-    return {"value": float(value), "low": low, "high": high}
+    point, spread, runs = {}, {}, {}
+    for name, given in answers.items():
+        own = np.array([float(a.metrics(one)[metric]) for a in given])
+        resampled = np.stack([a.metrics(counts)[metric] for a in given])
+        drawn = draws(len(given), 1, len(counts)) / len(given)
+        point[name], runs[name] = own.mean(), own.tolist()
+        spread[name] = (resampled * drawn.T).sum(axis=0)
+    found = np.asarray(statistic(spread))
+    low, high = percentile(found)
+    lost = int((~np.isfinite(found)).sum())
+    value = float(statistic({k: np.asarray(v) for k, v in point.items()}))
+    return {"value": value, "low": low, "high": high, "runs": runs, "lost": lost}

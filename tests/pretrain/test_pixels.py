@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import shards
+from fm.errors import FMError
 from pretrain import pixels
 from pretrain.trainer import load_config
 from shards.building.declare import Declared
@@ -48,15 +49,33 @@ def test_statistics_of_samples_are_those_of_the_filter(folder: Path) -> None:
     assert found["max"][0] < 1000 < shards.open(folder).statistics("l7l1_30")["max"][2]
 
 
-def test_the_look_is_spread_and_ends(folder: Path) -> None:
+def test_the_look_takes_as_much_from_every_sample(folder: Path) -> None:
     ds = shards.open(folder)
     assert pixels._spread(5) == [0, 4, 2, 1, 3]
     assert sorted(pixels._spread(12)) == list(range(12))
-    seen = list(pixels.look(ds, "l7l1_30", ["B3"], enough=130))
-    assert len(seen) == 3  # of 64 pixels each
+    seen = list(pixels.look(ds, "l7l1_30", ["B3"], pixels=12 * 16))
+    assert [physical.shape for physical, _ in seen] == [(1, 16)] * 12
     physical, known = seen[0]
-    assert not known[0, :4].any()
-    assert (physical[0, :4] == 0).all()
+    assert not known[0, :8].any()  # the upper half has no data
+    assert known[0, 8:].all()
+    assert (physical[~known] == 0).all()
+
+
+def test_unreadable_samples_are_left_out_up_to_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = shards.open(folder)
+    read = ds.read
+
+    def broken(i: int, members: list[str]) -> dict[str, np.ndarray]:
+        if i == 4:
+            raise FMError("sample s4 is damaged")
+        return read(i, members)
+
+    monkeypatch.setattr(ds, "read", broken)
+    assert len(list(pixels.look(ds, "l7l1_30", ["B1"], max_bad=0.1))) == 11
+    with pytest.raises(FMError, match="s4 is damaged"):
+        list(pixels.look(ds, "l7l1_30", ["B1"]))
 
 
 def test_older_runs_keep_their_identity() -> None:
