@@ -1,5 +1,7 @@
 """The spectral basis: whitening, the conditional mean of other bands, and simulated sensors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,10 @@ def test_views_are_what_other_sensors_would_have_left(
     assert np.array_equal(make_views(basis, 12).matrix, views.matrix)
 
 
+def zscore(bands: int) -> dict[str, Normalisation]:
+    return {"aviris_20": Normalisation("zscore", (0.5,) * bands, (0.3,) * bands)}
+
+
 def model_with_basis(fit: bool = True) -> torch.nn.Module:
     torch.manual_seed(0)
     model = create_model(
@@ -127,6 +133,7 @@ def model_with_basis(fit: bool = True) -> torch.nn.Module:
         bands=sensor("aviris-indian-pines"),
         token_m=60,
         depth=1,
+        normalisation=zscore(200),
         basis={"aviris": {"components": 40}},
     )
     if fit:
@@ -142,7 +149,8 @@ def test_a_model_with_a_basis_takes_other_bands_and_keeps_it_in_its_checkpoint(t
     save(tmp_path / "m", model)
     again = load(tmp_path / "m")
     assert torch.equal(again.encode({"aviris_20": x}).pooled, model.encode({"aviris_20": x}).pooled)
-    s2 = [b for b in sensor("sentinel2-l1c").bands if b.name in ("B02", "B04", "B8A", "B11")]
+    table = sensor("sentinel2-l1c").bands
+    s2 = [replace(b, gsd_m=20.0) for b in table if b.name in ("B02", "B04", "B8A", "B11")]
     pixels = {"aviris_20": torch.randn(2, 4, 6, 6)}
     made = model.encode(pixels, bands={"aviris_20": s2}).pooled
     assert made.shape == (2, 128)
@@ -186,3 +194,74 @@ def test_invalid_values_do_not_leak_through_the_mixing() -> None:
     masks = {"aviris_20": valid}
     a = model.encode({"aviris_20": x}, valid=masks).pooled
     assert torch.equal(a, model.encode({"aviris_20": changed}, valid=masks).pooled)
+
+
+def test_only_zscore_is_whitened_for_other_bands(fitted: tuple[SpectralBasis, np.ndarray]) -> None:
+    basis, z = fitted
+    for kind in ("divide", "clip_sigma", "percentile"):
+        own = Normalisation(kind, basis.normalisation.shift, basis.normalisation.scale)
+        other = SpectralBasis(basis.bands, own)
+        with pytest.raises(UsageError, match=f"normalised by zscore, the model has {kind}"):
+            other.fit(Moments.of(z))
+        other.load_state_dict(basis.state_dict())
+        with pytest.raises(UsageError, match="normalised by zscore"):
+            other.estimate(basis.bands[:20], True)
+    model = model_with_basis()
+    given = {"aviris_20": Normalisation.identity(200)}
+    with pytest.raises(UsageError, match="normalisation is divide"):
+        model.encode({"aviris_20": torch.randn(1, 200, 6, 6)}, normalisation=given)
+
+
+def test_dropping_a_band_of_many_changes_little(fitted: tuple[SpectralBasis, np.ndarray]) -> None:
+    basis, z = fitted
+    kept = np.delete(np.arange(len(CENTRES)), 7)
+    again = z[:, kept] @ basis.estimate(tuple(basis.bands[i] for i in kept), True).T
+    assert np.square(again - z).mean() < 0.01 * np.square(z).mean()
+
+
+def test_one_invalid_value_does_not_empty_its_tokens() -> None:
+    """A band without data in every pixel leaves the tokens valid and is estimated."""
+    model = model_with_basis()
+    x = torch.rand(2, 200, 6, 6)
+    valid = torch.ones(2, 200, 6, 6, dtype=torch.bool)
+    valid[0, 17] = False
+    made = model.encode({"aviris_20": x}, valid={"aviris_20": valid})
+    assert made.mask is not None
+    assert made.mask.all()
+    assert made.pooled.abs().sum() > 0
+    # as if the band had not been given, and the other sample is left alone
+    kept = [i for i in range(200) if i != 17]
+    bands = {"aviris_20": [model.bands["aviris_20"][i] for i in kept]}
+    want = model.encode({"aviris_20": x[:1, kept]}, bands=bands).pooled
+    assert torch.allclose(made.pooled[:1], want, atol=1e-5)
+    assert torch.allclose(made.pooled[1:], model.encode({"aviris_20": x[1:]}).pooled, atol=1e-5)
+    filled = x.clone()
+    filled[0, 17] = 0.5  # the mean
+    assert not torch.allclose(made.pooled, model.encode({"aviris_20": filled}).pooled, atol=1e-4)
+
+
+def test_a_pixel_of_few_valid_bands_is_not_read() -> None:
+    model = model_with_basis()
+    valid = torch.ones(1, 200, 6, 6, dtype=torch.bool)
+    valid[0, :101, :3, :3] = False
+    made = model.encode({"aviris_20": torch.rand(1, 200, 6, 6)}, valid={"aviris_20": valid})
+    assert made.mask is not None
+    assert made.mask[0].tolist() == [False, True, True, True]
+
+
+def test_views_follow_the_weights_that_are_loaded(fitted: tuple[SpectralBasis, np.ndarray]) -> None:
+    basis, z = fitted
+    other = SpectralBasis(basis.bands, basis.normalisation, floor=0.01)
+    other.fit(Moments.of(z[:, ::-1]))
+    stale = other.views(6)[0].clone()
+    assert not torch.equal(stale, basis.views(6)[0])
+    other.load_state_dict(basis.state_dict())
+    assert torch.equal(other.views(6)[0], basis.views(6)[0])
+
+
+def test_fitted_is_noticed_after_loading(fitted: tuple[SpectralBasis, np.ndarray]) -> None:
+    basis, _ = fitted
+    other = SpectralBasis(basis.bands, basis.normalisation)
+    assert not other.fitted
+    other.load_state_dict(basis.state_dict())
+    assert other.fitted

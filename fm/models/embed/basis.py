@@ -32,6 +32,8 @@ NOISE_NM = 10.0
 """Interpolation errors of bands this far apart are correlated by 1/e."""
 OUTSIDE = 4.0
 """Noise of a band outside the model's wavelengths, over the mean interpolation error."""
+KEPT = 256
+"""Matrices of other band lists that a basis remembers."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class SpectralBasis(nn.Module):
 
     Args:
         bands: the model's own, with wavelengths and widths when other bands are to come in.
-        normalisation: of those bands.
+        normalisation: of those bands; `fit` and other bands need `zscore`, whose values have mean 0
+            and spread 1 in every band list.
         components: how many are kept, largest variance first; None keeps all.
         floor: eps, added to the eigenvalues (which sum to C for `zscore`).
 
@@ -93,19 +96,25 @@ class SpectralBasis(nn.Module):
         self.register_buffer("mean", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("second", torch.zeros(count, count, dtype=torch.float64))
         self._known: dict[tuple[object, ...], Tensor] = {}
-        self._views: tuple[Tensor, Tensor] | None = None
+        self._views: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._fitted: tuple[tuple[object, ...], bool] | None = None
 
     @property
     def fitted(self) -> bool:
-        """Whether the moments have been set."""
-        return bool(self.second.any())
+        """Whether the moments have been set; looked up once for each content of the buffer."""
+        key = _content(self.second)
+        if self._fitted is None or self._fitted[0] != key:
+            self._fitted = key, bool(self.second.any())
+        return self._fitted[1]
 
     def fit(self, moments: Moments) -> None:
         """Set the moments and the whitening matrix.
 
         Raises:
             FMError: they are of another number of bands, or of fewer pixels than bands.
+            UsageError: the normalisation is not `zscore`.
         """
+        self._needs_zscore()
         count = len(self.bands)
         if moments.second.shape != (count, count):
             raise FMError(f"moments of {len(moments.mean)} bands, the basis has {count}")
@@ -123,24 +132,35 @@ class SpectralBasis(nn.Module):
             self.mean.copy_(torch.from_numpy(moments.mean))
             self.second.copy_(torch.from_numpy(moments.second))
         self._known.clear()
-        self._views = None
+
+    def _needs_zscore(self) -> None:
+        if self.normalisation.kind != "zscore":
+            raise UsageError(
+                f"a spectral basis needs bands normalised by zscore, the model has "
+                f"{self.normalisation.kind}; set model.normalisation=zscore or take "
+                f"model.options.basis out"
+            )
 
     def views(self, count: int) -> tuple[Tensor, Tensor]:
         """Return a bank of simulated sensors `[n, K, C]` and offsets `[n, K]`, made once.
 
         See `fm.models.embed.spectral_views`.
         """
-        if self._views is None or len(self._views[0]) != count:
+        key = (count, *_content(self.matrix))
+        if self._views is None or self._views[0] != key:
             from fm.models.embed.spectral_views import make_views
 
             made = make_views(self, count)
             whitening = self.matrix.double().cpu().numpy()
+            bank = (whitening @ made.matrix).astype(np.float32)
+            offsets = (made.offset @ whitening.T).astype(np.float32)
+            device = self.matrix.device
             self._views = (
-                torch.from_numpy((whitening @ made.matrix).astype(np.float32)),
-                torch.from_numpy((made.offset @ whitening.T).astype(np.float32)),
+                key,
+                torch.from_numpy(bank).to(device),
+                torch.from_numpy(offsets).to(device),
             )
-        device = self.matrix.device
-        return self._views[0].to(device), self._views[1].to(device)
+        return self._views[1:]
 
     def forward(
         self,
@@ -149,6 +169,7 @@ class SpectralBasis(nn.Module):
         calibrated: bool,
         view: Tensor | None = None,
         count: int = 0,
+        lost: Tensor | None = None,
     ) -> Tensor:
         """Turn normalised values into components.
 
@@ -160,15 +181,20 @@ class SpectralBasis(nn.Module):
             view: `[B]` int64, the simulated sensor of the bank that sees each sample of the
                 model's own bands; negative for none.
             count: size of the bank.
+            lost: `[B, C]` bool, bands that a sample does not have at all (their values are 0); the
+                sample is then taken through the bands that it has, as if the others were not given.
 
         Returns:
             `[B, K, components, p, p]` float32.
         """
         matrix = self.matrix_for(tuple(bands), calibrated).to(patches.device)
+        if lost is not None:
+            matrix = self._without(tuple(bands), calibrated, matrix, lost)
         with torch.autocast(patches.device.type, enabled=False):
             values = patches.float()
             if view is None:
-                return torch.einsum("kc,bncpq->bnkpq", matrix, values)
+                which = "kc" if matrix.ndim == 2 else "bkc"
+                return torch.einsum(f"{which},bncpq->bnkpq", matrix, values)
             bank, offsets = self.views(count)
             through = view.clamp(min=0)
             chosen = torch.where((view < 0)[:, None, None], matrix, bank[through])
@@ -190,12 +216,32 @@ class SpectralBasis(nn.Module):
                     "moments of unlabelled pixels"
                 )
             return self.matrix
-        key = (bands, calibrated, self.matrix.data_ptr(), self.matrix._version)
+        key = (bands, calibrated, *_content(self.matrix))
         if key not in self._known:
+            if len(self._known) >= KEPT:
+                self._known.clear()
             estimate = self.estimate(bands, calibrated)
             whitening = self.matrix.double().cpu().numpy()
-            self._known[key] = torch.from_numpy(whitening @ estimate).float()
+            made = torch.from_numpy(whitening @ estimate).float()
+            self._known[key] = made.to(self.matrix.device)
         return self._known[key]
+
+    def _without(
+        self, bands: tuple[Band, ...], calibrated: bool, matrix: Tensor, lost: Tensor
+    ) -> Tensor:
+        """Return a matrix a sample `[B, components, C]`, with columns of 0 for lost bands."""
+        patterns, which = torch.unique(lost, dim=0, return_inverse=True)
+        found = []
+        for pattern in patterns.tolist():
+            kept = [i for i, gone in enumerate(pattern) if not gone]
+            if not kept or len(kept) == len(pattern):  # nothing to see, or nothing lost
+                found.append(matrix)
+                continue
+            part = self.matrix_for(tuple(bands[i] for i in kept), calibrated)
+            made = torch.zeros_like(matrix)
+            made[:, kept] = part.to(matrix.device)
+            found.append(made)
+        return torch.stack(found)[which]
 
     def estimate(
         self,
@@ -216,8 +262,9 @@ class SpectralBasis(nn.Module):
 
         Raises:
             FMError: the basis was not fitted.
-            UsageError: a band without wavelength or width.
+            UsageError: a band without wavelength or width; a normalisation other than `zscore`.
         """
+        self._needs_zscore()
         if rows is None:
             rows = observation(self.bands, bands)
         if noise is None:
@@ -286,3 +333,8 @@ class SpectralBasis(nn.Module):
             offset = (shift - rows @ shift) / spread
         quadratic = np.einsum("ij,jk,ik->i", kernel, second, kernel)
         return np.asarray(quadratic + 2.0 * offset * (kernel @ mean) + offset**2)
+
+
+def _content(buffer: Tensor) -> tuple[object, ...]:
+    """What changes when a buffer is moved or written to (`load_state_dict` writes in place)."""
+    return buffer.data_ptr(), 0 if buffer.is_inference() else buffer._version

@@ -34,7 +34,8 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 def channels_of(member: Member, inputs: Inputs) -> list[int] | None:
     """Return which channels of the given array the member takes; None for all of them.
 
-    A member that takes some of its modality's bands finds them by name.
+    A member that takes some of its modality's bands finds them by name; the list is empty when
+    none of them is given.
     """
     if member.channels is None:
         return None
@@ -148,13 +149,19 @@ class PatchEmbed(nn.Module):
                 values = normalisation(physical, band_axis=2)
                 basis = self.basis_of(name)
                 if basis is not None:
+                    if normalisation.kind != basis.normalisation.kind:
+                        raise UsageError(
+                            f"{name}: normalisation is {normalisation.kind}, the model's spectral "
+                            f"basis was made for {basis.normalisation.kind}; give that kind"
+                        )
                     mask = self._cut_valid(member, inputs, index, shift)
                     if mask is not None:
                         values = fill_invalid(values, mask)
                     bands = self._bands(member, inputs)
+                    lost = _lost(member, inputs, bands)
                     view = (inputs.views or {}).get(name)
                     calibrated = name in inputs.calibrated
-                    values = basis(values, bands, calibrated, view, inputs.view_count)
+                    values = basis(values, bands, calibrated, view, inputs.view_count, lost)
                 result[name] = values
         return result
 
@@ -167,16 +174,19 @@ class PatchEmbed(nn.Module):
         """Cut validity masks like the pixels; arguments as `patches`.
 
         Returns:
-            modality to `[B, K, 1 or C, p, p]` bool; under a basis a pixel is valid where all its
-            bands are.
+            modality to `[B, K, 1 or C, p, p]` bool; under a basis, which mixes bands, a pixel is
+            valid as a target where all its bands are, and to be read where at least half are.
         """
         result = {}
         for member in self.group.members:
             shift = self.member_tokenizer(member.modality).shift if as_read else 0
             mask = self._cut_valid(member, inputs, index, shift)
             if mask is not None:
-                mixed = self.basis_of(member.modality) is not None
-                result[member.modality] = mask.all(dim=2, keepdim=True) if mixed else mask
+                if self.basis_of(member.modality) is not None:
+                    bands = mask.shape[2]
+                    least = (bands + 1) // 2 if as_read else bands
+                    mask = mask.sum(dim=2, keepdim=True) >= least
+                result[member.modality] = mask
         return result
 
     def _cut_valid(
@@ -198,7 +208,8 @@ class PatchEmbed(nn.Module):
 
         Args:
             inputs: the batch, with at least one modality of the group. An invalid value takes the
-                mean of its band's valid pixels in the token.
+                mean of its band's valid pixels in the token; under a basis, a band that a sample
+            lacks altogether is estimated from the others.
             index: `[B, K]` tokens to keep, None for all.
 
         Returns:
@@ -229,6 +240,21 @@ class PatchEmbed(nn.Module):
             total = embedded if total is None else total + embedded
         assert total is not None, "the caller asks only for groups that are present"
         return total, any_valid
+
+
+def _lost(member: Member, inputs: Inputs, bands: tuple[Band, ...]) -> Tensor | None:
+    """Say which bands each sample has no valid pixel of: `[B, C]` bool, None when it has all.
+
+    Bands without a wavelength or a width cannot be estimated from others; they stay filled.
+    """
+    mask = (inputs.valid or {}).get(member.modality)
+    if mask is None or mask.ndim == 3:
+        return None
+    if any(band.wavelength_nm is None or band.fwhm_nm is None for band in bands):
+        return None
+    channels = channels_of(member, inputs)
+    seen = (mask if channels is None else mask[:, channels]).flatten(2).any(dim=2)
+    return None if bool(seen.all()) else ~seen
 
 
 def _basis(
