@@ -109,6 +109,11 @@ class GeneratedEmbed(Tokenizer):
         self.band_codes(member.bands)
         return deepcopy(self)
 
+    @torch.no_grad()
+    def add_constant(self, vector: Tensor) -> None:
+        """Add `[D]` to every token, by way of the generated bias; see `Tokenizer`."""
+        self.weight_generator.fc_bias.bias.add_(vector / self.scale)
+
 
 HEADS = 4
 

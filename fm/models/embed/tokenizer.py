@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
@@ -46,3 +47,18 @@ class Tokenizer(nn.Module, ABC):
             f"{member.modality}: the tokenizer {type(self).__name__} cannot take {len(channels)} "
             f"chosen bands; it is tied to its own band list"
         )
+
+    @torch.no_grad()
+    def add_constant(self, vector: Tensor) -> None:
+        """Add `[D]` to every token from now on, by way of the bias of the last projection.
+
+        Raises:
+            UsageError: this kind has no such bias.
+        """
+        last = getattr(self, "proj", None)
+        if not isinstance(last, nn.Linear) or last.bias is None:
+            raise UsageError(
+                f"the tokenizer {type(self).__name__} has no bias that a group's code could join; "
+                f"keep two groups"
+            )
+        last.bias.add_(vector)
