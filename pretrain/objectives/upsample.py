@@ -2,8 +2,11 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pretrain.objectives.convolution import convolve
 
 
 class ChannelNorm(nn.Module):
@@ -40,9 +43,18 @@ class UpsampleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Turn features `[B, 4C, H, W]` into those of twice the size and their image."""
-        x = functional.leaky_relu(self.up_norm(self.up(x)))
-        x = self.norm(x + 0.5 * self.second(functional.relu(self.first(x))))
-        return x, self.image(x)
+        x = functional.leaky_relu(self.up_norm(self.up(x)), inplace=True)
+        inner = functional.relu(_convolved(self.first, x), inplace=True)
+        # the half belongs to the weights: a power of two, and no pass over the image
+        x = self.norm(x + _convolved(self.second, inner, 0.5))
+        return x, _convolved(self.image, x).contiguous()
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor, factor: float = 1.0) -> Tensor:
+    assert layer.bias is not None
+    if factor == 1.0:
+        return convolve(x, layer.weight, layer.bias)
+    return convolve(x, layer.weight * factor, layer.bias * factor)
 
 
 class MultiScaleHead(nn.Module):
@@ -61,6 +73,8 @@ class MultiScaleHead(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Turn `[B, C, H, W]` into `[B, C, 2H, 2W]`, `[B, C, 4H, 4W]` and so on."""
+        # channels last: the norms read what is contiguous, and so do a CPU's convolutions
+        image = image.contiguous(memory_format=torch.channels_last)
         x = self.norm(functional.gelu(self.enter(image)))
         made = []
         for block in self.blocks:
