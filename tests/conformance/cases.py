@@ -218,9 +218,7 @@ BACKBONES: dict[str, Case] = {
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
     "croma": Case("croma_base", {"width": 32, "depth": 2, "heads": 2}),
-    "less-rope": Case(
-        "less_nano", {**SMALL, "finer_frequencies": True}, flexible=True, metric=True
-    ),
+    "less-rope": Case("less_nano", {**SMALL, "finer_frequencies": True}, flexible=True),
     "less-sum": Case(
         "less_nano",
         {**SMALL, "codes": "sum", "aggregation": "sum", "rank": 2, "perception_m": 130},
@@ -231,7 +229,6 @@ BACKBONES: dict[str, Case] = {
         "less_nano",
         {**SMALL, "mlp": "pooled", "pool": "full", "pooling": "cls"},
         flexible=True,
-        metric=True,
     ),
 }
 

@@ -12,11 +12,11 @@ from fm.errors import UsageError
 from fm.models import create_model
 from fm.models.less import AttentionShape, Context, LessViT, WavelengthAxis
 from fm.models.less.attention import AttentionPool, Kronecker, LessAttention
-from fm.models.less.axis import Axis, Part
+from fm.models.less.axis import Axis, Part, axis_of
 from fm.models.less.codes import CodeSettings, PositionChannelCode
 from fm.models.less.mask import perception_field
 from fm.models.less.published import from_published, our_key, published_key
-from fm.models.less.rope import grid_coordinates, rotate, spatial_angles, spectral_angles
+from fm.models.less.rope import Turn, grid_coordinates, rotate, spatial_angles, spectral_angles
 from fm.sensors import Band, sensor
 
 S2_ON_10 = tuple(
@@ -93,11 +93,11 @@ def test_kronecker_attention_is_the_dense_operator(aggregation: str, rank: int, 
     cells[1, :, 3] = False
     cells[0, 1] = False
     context = Context(
-        channel_angle=values(1, 1, 1, count, 2, seed=2),
+        channel_turn=Turn.by(values(1, 1, 1, count, 2, seed=2)),
         near=perception_field(2, 2, 10.0, 10.0, torch.device("cpu"))[None],
         cells=cells,
     )
-    qc, kc, vc = module.channel_branch.parts(rows, context.channel_angle)
+    qc, kc, vc = module.channel_branch.parts(rows, context.channel_turn)
     qs, ks, vs = module.spatial_branch.parts(columns, None)
     a_c = attention(qc, kc, cells[:, None, None, None, :, 0])
     a_s = attention(qs, ks, (cells[:, None, 0] & context.near)[:, None, None])
@@ -165,7 +165,7 @@ def test_ssrope_is_a_product_with_rotation_matrices() -> None:
             turn = 2 * math.pi * float(at[token]) / 100 ** (2 * k / width)
             matrix[k, k] = matrix[k + width // 2, k + width // 2] = math.cos(turn)
             matrix[k, k + width // 2], matrix[k + width // 2, k] = -math.sin(turn), math.sin(turn)
-        assert torch.allclose(rotate(x, angle)[token], matrix @ x[token], atol=1e-12)
+        assert torch.allclose(rotate(x, Turn.by(angle))[token], matrix @ x[token], atol=1e-12)
 
 
 def test_spatial_rotations_of_a_rectangular_grid() -> None:
@@ -182,7 +182,7 @@ def test_finer_frequencies_resolve_neighbouring_bands_and_do_not_alias() -> None
 
     def apart(finer: bool, other: int) -> float:
         angle = spectral_angles(axis.coordinate(nm), 4, 12, finer)
-        turned = rotate(torch.ones(1, 3, 4, dtype=torch.float64), angle)
+        turned = rotate(torch.ones(1, 3, 4, dtype=torch.float64), Turn.by(angle))
         return float((turned[:, 0] - turned[:, other]).norm(dim=-1).max())
 
     assert apart(False, 1) < 0.1 < 1.0 < apart(True, 1)
@@ -295,6 +295,38 @@ def test_other_sampling_distances_move_the_tokens_in_metres() -> None:
     assert torch.equal(by_band, model.encode(x, gsd={"s2l1c_10": 20.0}).tokens)
 
 
+def test_rotations_alone_do_not_take_other_sampling_distances() -> None:
+    x = {"s2l1c_10": torch.rand(1, 13, 24, 36)}
+    assert less(codes="sum").metric
+    assert less(perception_m=130).metric
+    model = less()
+    assert not model.metric
+    with pytest.raises(UsageError, match="pixels of 20 m, the model takes 10 m"):
+        model.encode(x, gsd={"s2l1c_10": 20.0})
+
+
+def test_bands_of_one_modality_on_different_grids_are_refused() -> None:
+    model = less(codes="sum")
+    mixed = (*optical(490), *optical(560, gsd_m=20.0))
+    x = {"s2l1c_10": torch.rand(1, 2, 24, 24)}
+    normal = {"s2l1c_10": model.normalisation["s2l1c_10"].select([0, 1])}
+    with pytest.raises(UsageError, match=r"s2l1c_10: bands on different grids \[10.0, 20.0\] m"):
+        model.encode(x, bands={"s2l1c_10": mixed}, normalisation=normal)
+
+
+def test_a_group_without_any_of_its_bands_is_left_out() -> None:
+    groups = {"visible": ["B02", "B03", "B04"], "infrared": ["B08", "B8A"]}
+    torch.manual_seed(0)
+    bands = [b for b in S2_ON_10 if b.name in sum(groups.values(), [])]
+    model = create_model("less_nano", bands=bands, token_m=120, token_groups=groups, **SMALL)
+    inputs = model.inputs({"s2l1c_10": torch.rand(1, 5, 24, 24)})
+    grids = model.grids(inputs.pixels)
+    some = axis_of(model.groups, grids, inputs.select({"s2l1c_10": [3, 4]}))
+    assert [band.name for band in some.bands] == ["B08", "B8A"]
+    with pytest.raises(UsageError, match="none of the given bands is one of a token group"):
+        axis_of(model.groups, {"visible": (2, 2)}, inputs.select({"s2l1c_10": [3]}))
+
+
 def test_native_grids_stack_as_channels_with_patches_of_their_own() -> None:
     model = less(dict(sensor("sentinel2-l1c").modalities))
     assert set(model.patch_embed) == {"optical_12", "optical_6", "optical_2"}
@@ -308,7 +340,7 @@ def test_native_grids_stack_as_channels_with_patches_of_their_own() -> None:
 
 
 def test_sensors_whose_grids_agree_share_positions_and_others_are_refused() -> None:
-    model = less({"s2l1c_10": S2_ON_10, "s1grd_10": S1})
+    model = less({"s2l1c_10": S2_ON_10, "s1grd_10": S1}, perception_m=130)
     optical_part = {"s2l1c_10": torch.rand(1, 13, 24, 24)}
     both = model.encode({**optical_part, "s1grd_10": torch.rand(1, 2, 24, 24)})
     assert both.tokens.shape == model.encode(optical_part).tokens.shape == (1, 4, 32)

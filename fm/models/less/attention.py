@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fm.errors import UsageError
-from fm.models.less.rope import rotate
+from fm.models.less.rope import Turn, rotate
 
 norm = partial(nn.LayerNorm, eps=1e-6)
 
@@ -71,15 +71,15 @@ class Context:
     """What the attentions of all blocks are told about the grid; T counts the class index.
 
     Attributes:
-        channel_angle: `[B or 1, 1, h or 1, C, c / 2]` rotations by wavelength, None without.
-        spatial_angle: `[B or 1, 1, h or 1, N, s / 2]` rotations by place.
+        channel_turn: `[B or 1, 1, h or 1, C, c / 2]` rotations by wavelength, None without.
+        spatial_turn: `[B or 1, 1, h or 1, N, s / 2]` rotations by place.
         near: `[B or 1, N, N]` bool, which positions see each other.
         cells: `[B, C, N]` bool, False for cells without any valid pixel. The class cell of a
             channel or position is True where any cell of it is; the first of all is True.
     """
 
-    channel_angle: Tensor | None = None
-    spatial_angle: Tensor | None = None
+    channel_turn: Turn | None = None
+    spatial_turn: Turn | None = None
     near: Tensor | None = None
     cells: Tensor | None = None
 
@@ -175,18 +175,18 @@ class Branch(nn.Module):
         self.qk = nn.Linear(width, 2 * rank * width)
         self.v = nn.Linear(width, width if shared_value else rank * width)
 
-    def parts(self, x: Tensor, angle: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, x: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values: each `[B, r, h, T, d]`."""
         qk = self.qk(x).unflatten(-1, (2, self.heads, self.rank, -1))
         query, key = qk.permute(2, 0, 4, 3, 1, 5)
-        if angle is not None:
-            query, key = rotate(query, angle), rotate(key, angle)
+        if turn is not None:
+            query, key = rotate(query, turn), rotate(key, turn)
         value = self.v(x).unflatten(-1, (self.heads, -1, query.shape[-1])).permute(0, 3, 2, 1, 4)
         return query, key, value.expand(-1, self.rank, -1, -1, -1)
 
-    def forward(self, x: Tensor, angle: Tensor | None, seen: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn | None, seen: Tensor | None) -> Tensor:
         """Attend over `[B, T, w]`: `[B, r, h, T, d]`; `seen` `[B or 1, 1 or T, T]` bool."""
-        query, key, value = self.parts(x, angle)
+        query, key, value = self.parts(x, turn)
         # ranks and heads are one axis: fused kernels take four dimensions
         made = functional.scaled_dot_product_attention(
             query.flatten(1, 2),
@@ -211,8 +211,8 @@ class Kronecker(nn.Module):
 
     def forward(self, rows: Tensor, columns: Tensor, context: Context) -> Tensor:
         """Fuse `[B, C, c h]` and `[B, N, s h]` to `[B, C, N, D]`."""
-        channel = self.channel_branch(rows, context.channel_angle, context.channel_mask)
-        spatial = self.spatial_branch(columns, context.spatial_angle, context.spatial_mask)
+        channel = self.channel_branch(rows, context.channel_turn, context.channel_mask)
+        spatial = self.spatial_branch(columns, context.spatial_turn, context.spatial_mask)
         if self.shape.aggregation == "mean":
             channel = channel / self.shape.rank
         return self.fuse(channel, spatial)

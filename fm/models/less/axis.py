@@ -96,7 +96,8 @@ def axis_of(
         inputs: the batch.
 
     Raises:
-        UsageError: the groups do not cover the same ground in the same tokens.
+        UsageError: the groups do not cover the same ground in the same tokens, bands of one
+            modality have several sampling distances, or no band is left.
     """
     parts, ground, pixel = [], {}, []
     for name in grids:
@@ -105,13 +106,19 @@ def axis_of(
             if modality not in inputs.pixels:
                 continue
             given = inputs.bands[modality]
-            channels = channels_of(member, inputs) or list(range(len(given)))
+            channels = channels_of(member, inputs)
+            if channels is None:
+                channels = list(range(len(given)))
+            if not channels:
+                continue
             bands = tuple(given[i] for i in channels)
             kind = kind_of(modality, bands)
-            gsd = (inputs.gsd or {}).get(modality, bands[0].gsd_m)
+            gsd = _sampling(modality, bands, inputs)
             ground[modality] = member.patch * gsd
             pixel.append(gsd)
             parts.append(Part(modality, kind, member.patch, bands, tuple(channels)))
+    if not parts:
+        raise UsageError(f"none of the given bands is one of a token group: {', '.join(groups)}")
     smallest = min(ground.values())
     if len(set(grids.values())) > 1 or max(ground.values()) - smallest > 1e-6 * smallest:
         shown = ", ".join(f"{name} {rows}x{columns}" for name, (rows, columns) in grids.items())
@@ -121,3 +128,13 @@ def axis_of(
             f"{shown}, of {sizes}; give one sensor at a time or the same ground of each"
         )
     return Axis(tuple(parts), next(iter(grids.values())), smallest, min(pixel))
+
+
+def _sampling(modality: str, bands: Sequence[Band], inputs: Inputs) -> float:
+    """Return the sampling distance of an image: what was said of it, or that of its bands."""
+    if inputs.gsd is not None and modality in inputs.gsd:
+        return inputs.gsd[modality]
+    distances = {band.gsd_m for band in bands}
+    if len(distances) > 1:
+        raise UsageError(f"{modality}: bands on different grids {sorted(distances)} m; split them")
+    return distances.pop()

@@ -13,6 +13,7 @@ from fm.models.less.axis import Axis
 from fm.models.less.mask import perception_field
 from fm.models.less.positions import place_code, wavelength_code
 from fm.models.less.rope import (
+    Turn,
     WavelengthAxis,
     grid_coordinates,
     spatial_angles,
@@ -97,12 +98,11 @@ class Codes:
 
     def context(self, cells: Tensor | None = None) -> Context:
         """Return what the attentions take; the class index is not rotated."""
-        spatial, spectral = self.spatial_angle, self.channel_angle
-        if spatial is not None:
-            spatial = functional.pad(spatial, (0, 0, 1, 0))[:, None]
-        if spectral is not None:
-            spectral = functional.pad(spectral, (0, 0, 1, 0))[:, None]
-        return Context(spectral, spatial, self.near, cells)
+        turns = [
+            None if angle is None else Turn.by(functional.pad(angle, (0, 0, 1, 0))[:, None])
+            for angle in (self.channel_angle, self.spatial_angle)
+        ]
+        return Context(turns[0], turns[1], self.near, cells)
 
 
 class PositionChannelCode(nn.Module):

@@ -23,11 +23,13 @@ from fm.sensors import Band
 
 
 class LessViT(Backbone):
-    """LESS ViT (arXiv 2503.12843, v1; 2605.18541, v2), any bands at any sampling distance.
+    """LESS ViT (arXiv 2503.12843, v1; 2605.18541, v2), any bands.
 
     All given bands are channels over one grid of positions; those of other native grids have
     patches of their own. A class row, a class column and a class cell are put in front. The tokens
-    of the features are the class row, one a position. Nothing is dropped at random.
+    of the features are the class row, one a position. Nothing is dropped at random. Where codes
+    are `sum` or there is a perception field, positions count metres, and images of any sampling
+    distance may come in; rotations alone know places only as shares of the image.
 
     Args:
         groups: the token groups, see `fm.models.layout`; their grids must agree.
@@ -55,8 +57,6 @@ class LessViT(Backbone):
         pooling: `mean` of the class row over valid positions, or the class cell (`cls`).
         architecture: see `Backbone`.
     """
-
-    metric = True
 
     def __init__(
         self,
@@ -107,6 +107,7 @@ class LessViT(Backbone):
             radar_wavelengths=radar_wavelengths,
             perception_m=perception_m,
         )
+        self.metric = codes == "sum" or perception_m is not None
         self.polarisations = sorted(
             {b.polarisation for items in bands.values() for b in items if b.polarisation}
         )

@@ -8,6 +8,7 @@ different things for different sensors; here there is one axis for all.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -111,13 +112,25 @@ def spectral_angles(at: Tensor, width: int, heads: int, finer: bool) -> Tensor:
     return 2 * math.pi * at[None, :, None] / period.to(at.device)[:, None]
 
 
-def rotate(x: Tensor, angle: Tensor) -> Tensor:
+class Turn(NamedTuple):
+    """Cosines and sines of angles `[..., T, w / 2]`, made once for all blocks."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def by(cls, angle: Tensor) -> "Turn":
+        """Make the turn by some angles."""
+        return cls(angle.cos(), angle.sin())
+
+
+def rotate(x: Tensor, turn: Turn) -> Tensor:
     """Turn the pairs (k, k + w / 2) of each vector.
 
     Args:
         x: `[..., T, w]`.
-        angle: `[..., T, w / 2]`, broadcast against x.
+        turn: of `[..., T, w / 2]`, broadcast against x.
     """
     first, second = x.chunk(2, dim=-1)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    cos, sin = (part.to(x.dtype) for part in turn)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
