@@ -40,8 +40,15 @@ def _run(arguments: argparse.Namespace) -> int:
         print(dump_yaml(config), end="")
         return 0
     if arguments.dry_run:
+        from pretrain.data import is_here
         from pretrain.dryrun import describe, text
 
+        # a recipe's own path stands for the user's data; one that the user typed must be there
+        if any(word.startswith("data.") and ".path=" in word for word in arguments.overrides):
+            for name, part in config.data.datasets.items():
+                if not is_here(part):
+                    where = f"data.parts.{name}.path" if name else "data.path"
+                    raise UsageError(f"{where}: there is no {part.path}; give a dataset folder")
         found = describe(config)
         print(json.dumps(found) if arguments.json else text(found))
         return 0

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from fm.errors import UsageError
 from fm.rng import CounterRng
 from pretrain import collective
 from pretrain.build import build, images, token_grids
@@ -32,10 +33,17 @@ def describe(config: RunConfig) -> dict[str, Any]:
         `accumulate`, `steps`, `samples`, `passes` (over all samples; None without data).
 
     Raises:
-        FMError: anything `fm pretrain` would refuse before it starts, but the run folder.
+        FMError: anything `fm pretrain` would refuse before it starts, but the run folder; some
+            parts are there and others are not.
     """
-    here = [is_here(part) for part in config.data.datasets.values()]
-    data = open_data(config) if all(here) else None
+    here = {name: is_here(part) for name, part in config.data.datasets.items()}
+    if any(here.values()) and not all(here.values()):
+        lost = next(name for name, found in here.items() if not found)
+        raise UsageError(
+            f"data.parts.{lost}.path: there is no {config.data.datasets[lost].path}, while other "
+            f"parts are there; give its folder"
+        )
+    data = open_data(config) if all(here.values()) else None
     layout = declared(config.data) if data is None else data.layout
     micro, accumulate = check_batch(config, collective.world_size())
     read_fragment(config.engine)

@@ -34,7 +34,8 @@ def make_card(
     parent = None
     if config.init_from is not None:
         parent = f"{read_card(config.init_from).name} ({config.init_from})"
-    seen = {name: _part(config.data.datasets[name], ds) for name, ds in data.parts.items()}
+    told = config.data.statistics
+    seen = {name: _part(config.data.datasets[name], ds, told) for name, ds in data.parts.items()}
     if config.data.parts is not None:
         for name, share in data.weights.items():
             seen[name]["share"] = share
@@ -57,8 +58,9 @@ def make_card(
     )
 
 
-def _part(samples: Samples, dataset: Any) -> dict[str, Any]:
+def _part(samples: Samples, dataset: Any, statistics: str) -> dict[str, Any]:
     return {
+        "statistics": statistics,
         "name": dataset.info.name,
         "manifest_hash": dataset.manifest_hash,
         "where": samples.where,

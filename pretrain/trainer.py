@@ -95,13 +95,14 @@ def run(
         data = open_data(settings)
         objective = build(settings, data.layout)
         token_grids(data.layout, objective)
-        fit_bases(objective.backbone, data)
         read_fragment(settings.engine)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
             finished = collective.on_first(lambda: _prepare(folder, settings, data, force))
             if finished is not None:
                 return finished
+            if collective.on_first(folder.latest) is None:  # else the checkpoint holds them
+                fit_bases(objective.backbone, data)
             return _train(settings, folder, data, objective, device, stop)
 
 

@@ -84,3 +84,16 @@ def test_what_it_cannot_know_is_one_line(tmp_path: Path, tiny_dataset: Path) -> 
         assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="has no s1grd_10"):  # data that is there is looked at
         describe(load_config(path, [f"data.path={tiny_dataset}", "data.modalities=[s1grd_10]"]))
+
+
+def test_a_path_that_was_typed_must_be_there(tmp_path: Path) -> None:
+    from fm.cli import main
+
+    assert main(["pretrain", "mae_s2_tiny", "--dry-run", "--json"]) == 0
+    assert main(["pretrain", "mae_s2_tiny", f"data.path={tmp_path / 'no'}", "--dry-run"]) == 2
+    here = tmp_path / "s2"
+    here.mkdir()
+    words = [f"data.parts.s2.path={here}"]
+    config = load_config("mae_multisensor_tiny", words)
+    with pytest.raises(UsageError, match="while other parts are there"):
+        describe(config)
