@@ -94,6 +94,7 @@ class Backbone(nn.Module, ABC):
             lonlat: `[B, 2]` degrees, NaN where unknown; used by models with location metadata.
             time: `[B]` seconds since 1970 UTC, NaN where unknown; used likewise.
             gsd: modality to metres; must be the model's own unless its positions are in metres.
+                That of `Band`s that the model has never seen when None.
             scaling: modality to (scale, offset) of integer pixels, where it is not the model's.
             normalisation: modality to the normalisation of the given bands, where it is not the
                 model's (interpolated in wavelength for bands it does not know).
@@ -145,16 +146,20 @@ class Backbone(nn.Module, ABC):
                     f"{what} names {', '.join(extra)}, which the model does not take; "
                     f"{suggest(extra[0], self.bands)}"
                 )
-        self._check_gsd(gsd)
         self._check_metadata(len(next(iter(pixels.values()))), lonlat, time)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         chosen: dict[str, tuple[Band, ...]] = {}
         used: dict[str, Normalisation] = {}
         calibrated = set(pixels)
+        distances = dict(gsd or {})
         for modality in pixels:
             given = (bands or {}).get(modality)
             own = self.bands[modality]
             chosen[modality], order = self._match(modality, given, pixels[modality])
+            if modality not in distances and chosen[modality] != own:
+                metres = _distance(modality, chosen[modality])
+                if {metres} != {band.gsd_m for band in own}:
+                    distances[modality] = metres
             if order is not None:
                 arrays[modality] = arrays[modality][:, order]
                 if masks is not None and modality in masks and masks[modality].ndim == 4:
@@ -176,6 +181,7 @@ class Backbone(nn.Module, ABC):
                 if not exact:
                     calibrated.discard(modality)
             self._check_shape(modality, arrays[modality], chosen[modality], masks)
+        self._check_gsd(distances)
         return Inputs(
             pixels=arrays,
             bands=chosen,
@@ -183,7 +189,7 @@ class Backbone(nn.Module, ABC):
             normalisation=used,
             calibrated=frozenset(calibrated),
             valid=masks,
-            gsd=gsd,
+            gsd=distances or None,
             lonlat=lonlat,
             time=time,
         )
@@ -228,8 +234,8 @@ class Backbone(nn.Module, ABC):
                     f"{name}: expected {shape} for {count} samples, got {list(value.shape)}"
                 )
 
-    def _check_gsd(self, gsd: Mapping[str, float] | None) -> None:
-        for modality, metres in (gsd or {}).items():
+    def _check_gsd(self, gsd: Mapping[str, float]) -> None:
+        for modality, metres in gsd.items():
             own = {band.gsd_m for band in self.bands.get(modality, ())}
             if own and own != {metres} and not self.metric:
                 raise UsageError(
@@ -256,6 +262,7 @@ class Backbone(nn.Module, ABC):
             listed = tuple(band for band in given if isinstance(band, Band))
             if set(listed) != set(own):
                 return listed, None
+        _check_places(modality, given, {band.name: band for band in own})
         if set(have) == set(want):
             return own, None if have == want else [have.index(name) for name in want]
         missing = [name for name in want if name not in have]
@@ -273,3 +280,42 @@ class Backbone(nn.Module, ABC):
             f"missing {', '.join(missing) or 'none'}; "
             f"not known {', '.join(extra) or 'none'}; {hint}"
         )
+
+
+NEAR_NM = 20.0
+"""Centres of bands of one name may differ this far: Sentinel-2A and 2B, recalibrated sensors."""
+
+
+def _check_places(modality: str, given: Sequence[Band | str], table: Mapping[str, Band]) -> None:
+    """Refuse `Band`s that have the name of one of the model's and lie elsewhere.
+
+    Raises:
+        UsageError: the centres are further apart than `NEAR_NM` and than half the wider band.
+    """
+    for band in given:
+        own = None if isinstance(band, str) else table.get(band.name)
+        if isinstance(band, str) or own is None:
+            continue
+        if band.wavelength_nm is None or own.wavelength_nm is None:
+            continue
+        allowed = max(NEAR_NM, (band.fwhm_nm or 0.0) / 2, (own.fwhm_nm or 0.0) / 2)
+        if abs(band.wavelength_nm - own.wavelength_nm) > allowed:
+            raise UsageError(
+                f"{modality}: band {band.name} is given at {band.wavelength_nm:g} nm, the model's "
+                f"lies at {own.wavelength_nm:g} nm; check the band list"
+            )
+
+
+def _distance(modality: str, bands: Sequence[Band]) -> float:
+    """Return the sampling distance that bands share.
+
+    Raises:
+        UsageError: they lie on several grids.
+    """
+    found = sorted({band.gsd_m for band in bands})
+    if len(found) > 1:
+        raise UsageError(
+            f"{modality}: bands on different grids {found} m; the channels of one array share one: "
+            f"split them, or resample them and give Bands that say so"
+        )
+    return found[0]

@@ -40,16 +40,28 @@ class Family:
         kind: the class, built as `kind(groups, bands=, normalisation=, scaling=, **options)`.
         sizes: name of each size to the options it stands for.
         help: one line.
+        token_px: side of a token in pixels of the finest grid where `token_m` is not given.
     """
 
     kind: type[Backbone]
     sizes: Mapping[str, Mapping[str, Any]]
     help: str
+    token_px: int = 12
 
     @property
     def options(self) -> list[str]:
         """The arguments that are this family's own."""
         return [name for name in inspect.signature(self.kind).parameters if name not in _GIVEN]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The values that its arguments have when not given."""
+        parameters = inspect.signature(self.kind).parameters
+        return {
+            name: parameters[name].default
+            for name in self.options
+            if parameters[name].default is not inspect.Parameter.empty
+        }
 
 
 FAMILIES: dict[str, Family] = {
@@ -60,7 +72,10 @@ FAMILIES: dict[str, Family] = {
         "LESS ViT: a cell for each band of each position",
     ),
     "spectral_resnet": Family(
-        SpectralResNet, {"50": {"blocks": (3, 4, 6, 3)}}, "SpectralEarth's adapter and ResNet"
+        SpectralResNet,
+        {"50": {"blocks": (3, 4, 6, 3)}},
+        "SpectralEarth's adapter and ResNet",
+        token_px=16,
     ),
     "resnet": Family(
         PlainResNet,
@@ -70,6 +85,7 @@ FAMILIES: dict[str, Family] = {
             "152": {"blocks": (3, 8, 36, 3), "bottleneck": True},
         },
         "ResNet with its stem, any bands of one grid",
+        token_px=32,
     ),
     "croma": Family(
         Croma,
@@ -114,21 +130,35 @@ def create_model(
     Args:
         name: one of `list_models()`.
         bands: what the model takes: modality to bands, or the bands of one sensor.
-        token_m: ground size of a token in metres, one for all groups or one a group; 12 pixels of
-            the finest grid when None.
+        token_m: ground size of a token in metres, one for all groups or one a group; when None,
+            the family's `token_px` (12; ResNets 16 or 32) pixels of the finest grid.
         token_groups: group to band names, where a group is not one sensor and level.
         normalisation: modality to its normalisation in physical units; the identity when None.
         scaling: modality to (scale, offset) of stored integers; the sensor table's when None.
         options: arguments of the family's class, such as `tokenizer=` of `VisionTransformer`; None
-            is as if not given.
+            is as if not given (`layer_scale` of 0 leaves LayerScale out where a family has it).
 
     Raises:
         UsageError: an unknown name, band, group, tokenizer or option, or sizes that do not fit.
     """
+    given = {key: value for key, value in options.items() if value is not None}
+    return _build(name, bands, token_m, token_groups, normalisation, scaling, given)
+
+
+def _build(
+    name: str,
+    bands: Sensor | Sequence[Band] | Mapping[str, Sequence[Band]],
+    token_m: float | Mapping[str, float] | None,
+    token_groups: Mapping[str, Sequence[str]] | None,
+    normalisation: Mapping[str, Normalisation] | None,
+    scaling: Scaling | None,
+    options: Mapping[str, Any],
+) -> Backbone:
     family, size = family_of(name)
     by_modality = _by_modality(bands)
     finest = min((b.gsd_m for items in by_modality.values() for b in items), default=0.0)
-    made = groups(by_modality, token_m if token_m is not None else 12 * finest, token_groups)
+    token_m = family.token_px * finest if token_m is None else token_m
+    made = groups(by_modality, token_m, token_groups)
     for what, given in (("normalisation", normalisation), ("scaling", scaling)):
         if given is not None and set(given) != set(by_modality):
             raise UsageError(f"{what} names {sorted(given)}; the modalities: {sorted(by_modality)}")
@@ -139,7 +169,8 @@ def create_model(
         normalisation = {m: Normalisation.identity(len(b)) for m, b in by_modality.items()}
     if wrong := sorted(set(options) - set(family.options)):
         raise UsageError(f"{name} has no option {wrong[0]!r}; {suggest(wrong[0], family.options)}")
-    chosen = {**size, **{key: value for key, value in options.items() if value is not None}}
+    # the card states every argument, so that another default in a later version changes no model
+    chosen = {**family.defaults, **size, **options}
     architecture: dict[str, Any] = {
         "name": name,
         "token_m": {group.name: group.token_m for group in made},
@@ -164,13 +195,9 @@ def rebuild(
 ) -> Backbone:
     """Build the backbone that a card describes, with fresh weights."""
     options = dict(architecture)
-    return create_model(
-        options.pop("name"),
-        bands=bands,
-        normalisation=normalisation,
-        scaling=scaling,
-        **options,
-    )
+    name, token_m = options.pop("name"), options.pop("token_m", None)
+    token_groups = options.pop("token_groups", None)
+    return _build(name, bands, token_m, token_groups, normalisation, scaling, options)
 
 
 def _plain(value: Any) -> Any:

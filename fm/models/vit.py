@@ -51,7 +51,7 @@ class VisionTransformer(Backbone):
         metadata: tokens for `lonlat`, `time`, seen by the others and left out of the features.
         pooling: `mean` of the valid tokens, or the class token.
         pre_pool_norm: True is timm's `fc_norm`: tokens are averaged first and normalised then.
-        layer_scale: initial value of LayerScale; None leaves it out.
+        layer_scale: initial value of LayerScale; None or 0 leaves it out.
         architecture: see `Backbone`.
     """
 
@@ -144,7 +144,14 @@ class VisionTransformer(Backbone):
         self.metadata = MetadataTokens(tuple(metadata), width) if metadata else None
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, qkv_bias=True, init_values=layer_scale, norm_layer=norm)
+            Block(
+                width,
+                heads,
+                mlp_ratio,
+                qkv_bias=True,
+                init_values=layer_scale or None,
+                norm_layer=norm,
+            )
             for _ in range(depth)
         )
         self.norm = norm(width)

@@ -1,6 +1,7 @@
 """What `Backbone.inputs` puts in order, and what it refuses, each in one line."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,3 +179,33 @@ def test_grids_need_a_present_modality(fixed: Backbone) -> None:
     assert fixed.grids(twenty()) == {"s2l1c": (2, 2)}
     with pytest.raises(UsageError, match="no pixels given"):
         fixed.grids({})
+
+
+def test_bands_of_the_models_names_must_lie_where_the_models_lie(fixed: Backbone) -> None:
+    own = fixed.bands[TWENTY]
+
+    def shifted(by: float) -> dict[str, list[Band]]:
+        return {TWENTY: [replace(b, wavelength_nm=(b.wavelength_nm or 0.0) + by) for b in own]}
+
+    near = fixed.encode(twenty(), bands=shifted(5.0)).pooled
+    assert torch.equal(near, fixed.encode(twenty()).pooled)
+    with pytest.raises(UsageError, match=r"band B05 is given at 1504.* check the band list"):
+        fixed.encode(twenty(), bands=shifted(800.0))
+    unknown = [replace(b, wavelength_nm=None) for b in own]
+    assert torch.equal(near, fixed.encode(twenty(), bands={TWENTY: unknown}).pooled)
+
+
+def test_the_sampling_distance_of_given_bands_counts(flexible: Backbone) -> None:
+    other = [replace(b, name=f"x{b.name}", gsd_m=10.0) for b in flexible.bands[TWENTY]]
+    with pytest.raises(UsageError, match="pixels of 10 m, the model takes 20 m"):
+        flexible.encode(twenty(), bands={TWENTY: other})
+    mixed = [*other[:3], *(replace(b, gsd_m=20.0) for b in other[3:])]
+    with pytest.raises(UsageError, match="bands on different grids"):
+        flexible.encode(twenty(), bands={TWENTY: mixed})
+    metric = model_of(tokenizer="tied", positions="metres").eval()
+    said = metric.inputs(twenty(), bands={TWENTY: other}).gsd
+    assert said == {TWENTY: 10.0}
+    same = [replace(b, gsd_m=20.0) for b in other]
+    stated = metric.encode(twenty(), bands={TWENTY: same}, gsd={TWENTY: 10.0}).pooled
+    assert torch.equal(metric.encode(twenty(), bands={TWENTY: other}).pooled, stated)
+    assert not torch.equal(metric.encode(twenty(), bands={TWENTY: same}).pooled, stated)

@@ -74,7 +74,40 @@ def test_an_option_of_none_is_as_if_not_given() -> None:
     plain = create_model("vit_nano", bands=S2, **SMALL)
     given = create_model("vit_nano", bands=S2, **SMALL, grid=None, tokenizer=None)
     assert given.architecture == plain.architecture
-    assert "grid" not in plain.architecture
+    assert plain.architecture["grid"] is None
+
+
+def test_a_card_states_defaults_and_one_without_them_still_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = create_model("vit_nano", bands=S2, **SMALL)
+    assert set(FAMILIES["vit"].options) <= set(model.architecture)
+    old = {key: model.architecture[key] for key in ("name", "token_m", "width", "depth", "heads")}
+    again = rebuild(old, model.bands, model.normalisation, model.scaling)
+    assert again.architecture == model.architecture
+    # a later version with other defaults builds what the card says
+    changed = {**VisionTransformer.__init__.__kwdefaults__, "mlp_ratio": 2.0, "layer_scale": 0.1}
+    monkeypatch.setattr(VisionTransformer.__init__, "__kwdefaults__", changed)
+    kept = rebuild(model.architecture, model.bands, model.normalisation, model.scaling)
+    assert [(k, v.shape) for k, v in kept.state_dict().items()] == [
+        (k, v.shape) for k, v in model.state_dict().items()
+    ]
+
+
+@pytest.mark.parametrize("name", ["vit_nano", "less_nano"])
+def test_layer_scale_of_zero_is_none(name: str) -> None:
+    model = create_model(name, bands=S2, **SMALL, layer_scale=0)
+    assert not [key for key in model.state_dict() if key.endswith("gamma")]
+    assert model.architecture["layer_scale"] == 0
+    again = rebuild(model.architecture, model.bands, model.normalisation, model.scaling)
+    assert set(again.state_dict()) == set(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet_18", "spectral_resnet_50"])
+def test_a_family_knows_its_own_token(name: str) -> None:
+    model = create_model(name, bands=sensor("aviris-indian-pines"), planes=4)
+    (group,) = model.groups.values()
+    assert group.token_m == FAMILIES[name.rpartition("_")[0]].token_px * 20
 
 
 def test_a_size_may_be_overridden_and_the_card_says_so() -> None:

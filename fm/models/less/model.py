@@ -46,7 +46,7 @@ class LessViT(Backbone):
         mlp: on all cells (`tokens`), or on means over positions and channels (`pooled`), whose
             cost does not grow with bands times positions.
         mlp_ratio: hidden width of the MLP over D.
-        layer_scale: initial value of LayerScale; None leaves it out.
+        layer_scale: initial value of LayerScale; None or 0 leaves it out.
         codes: `rope` (v2) or `sum` (v1), see `CodeSettings`.
         wavelength_axis: `linear` or `log`, from 300 to 2600 nm for every sensor.
         finer_frequencies: of `rope`: other periods in each head, down to 11.5 nm.
@@ -119,7 +119,7 @@ class LessViT(Backbone):
         self.spatial_cls_token = nn.Parameter(torch.zeros(1, 1, 1, width))
         self.channel_cls_token = nn.Parameter(torch.zeros(1, 1, 1, width))
         self.blocks = nn.ModuleList(
-            LessBlock(self.shape, mlp=mlp, mlp_ratio=mlp_ratio, layer_scale=layer_scale)
+            LessBlock(self.shape, mlp=mlp, mlp_ratio=mlp_ratio, layer_scale=layer_scale or None)
             for _ in range(depth)
         )
         self.norm = norm(width)
