@@ -65,6 +65,8 @@ def load(
     channel_order: str | None = None,
     reference_gsd_m: float | None = None,
     layer: str | None = None,
+    wavelength_range_nm: Sequence[float] | None = None,
+    perception_m: float | None = None,
     licence: str = "unknown",
     part: str | None = None,
     max_bytes: int = MAX_BYTES,
@@ -90,6 +92,9 @@ def load(
             blue), or `reversed`.
         reference_gsd_m: sampling distance that Scale-MAE's positions count as 1.
         layer: `v2` or `v1` of DOFA's generator.
+        wavelength_range_nm: smallest and largest wavelength of the data that LESS ViT's rotations
+            were trained on.
+        perception_m: radius of LESS ViT's perception field in metres, 0 for none.
         licence: SPDX name for the card.
         part: entry of the file that holds the weights, where there are several.
         max_bytes: see `reading.read`.
@@ -118,6 +123,8 @@ def load(
         channel_order=channel_order,
         reference_gsd_m=reference_gsd_m,
         layer=layer,
+        wavelength_range_nm=wavelength_range_nm,
+        perception_m=perception_m,
     )
     model, report = convert(
         reading, found.family, PLANS[found.family](reading, found, choice), choice

@@ -32,6 +32,8 @@ class Choice:
     channel_order: str | None = None
     reference_gsd_m: float | None = None
     layer: str | None = None
+    wavelength_range_nm: Sequence[float] | None = None
+    perception_m: float | None = None
 
     def need(self, name: str, where: str, hint: str) -> Any:
         """Return an argument that the file cannot say.
@@ -158,9 +160,17 @@ def convert(reading: Reading, family: str, plan: Plan, choice: Choice) -> tuple[
         aliases=reading.aliases,
         prefix=reading.prefix,
         beside=reading.beside,
-        notes=plan.notes,
+        notes=(*plan.notes, *_assumed(plan, choice)),
     )
     return model.eval(), report
+
+
+def _assumed(plan: Plan, choice: Choice) -> tuple[str, ...]:
+    """Say that the pooling was assumed where neither the file nor the caller named it."""
+    options = plan.options
+    if choice.pooling is not None or "pooling" not in options or options.get("pre_pool_norm"):
+        return ()
+    return (f"pooling: {options['pooling']} assumed, as none was given; the file cannot say",)
 
 
 def _apply(

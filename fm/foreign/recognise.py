@@ -91,7 +91,7 @@ def recognise(state: State, where: str = "the state") -> Recognised:
 
 
 def _share(state: State, name: str) -> int:
-    """Count the keys that a layout knows; layouts of LESS and Copernicus-FM are not kept."""
+    """Count the keys that a layout knows; Copernicus-FM's is not kept."""
     if name not in layouts():
         return 0
     layout = inventory(name)
@@ -233,10 +233,28 @@ def _read_spectral_resnet(state: State) -> dict[str, Any]:
 
 def _read_less(state: State) -> dict[str, Any]:
     lead = "encoder." if _has(state, "encoder.") else ""
+    width = state[f"{lead}optical_patch_embed.proj.2.weight"].shape[0]
+    inner = "attn." if _has(state, f"{lead}blocks.0.attn.low_dim_pool") else ""
+    block = f"{lead}blocks.0."
+    # c h and s h, where D = c s h: so the width of a head in either branch, and h, can be told
+    channel, spatial, ranks, hidden = (
+        (_shape(state, f"{block}{key}.weight") or (0,))[0]
+        for key in (
+            f"{inner}low_dim_pool.channel_linear",
+            f"{inner}low_dim_pool.spatial_linear",
+            f"{inner}attn.channel_branch.qk",
+            "mlp.fc1",
+        )
+    )
     return {
-        "width": state[f"{lead}optical_patch_embed.proj.2.weight"].shape[0],
+        "width": width,
         "patch": state[f"{lead}optical_patch_embed.proj.0.weight"].shape[-1],
         "depth": count(state, re.escape(lead) + r"blocks\.(\d+)\."),
+        "heads": channel * spatial // width,
+        "channel_dim": width // spatial if spatial else 0,
+        "rank": ranks // (2 * channel) if channel else 0,
+        "mlp_ratio": hidden / width,
+        "codes": "rope" if f"{lead}pos_chan_embed.periods_c" in state else "sum",
     }
 
 
@@ -353,16 +371,14 @@ FAMILIES: dict[str, Signature] = {
         "LESS ViT v1",
         lambda s: _less(s, inner=False),
         _read_less,
-        ("bands", "normalisation", "heads", "channel head width"),
-        convertible=False,
+        ("bands", "normalisation", "perception_m"),
         notes=("no weights of LESS ViT were ever released",),
     ),
     "less_v2": Signature(
         "LESS ViT v2",
         lambda s: _less(s, inner=True),
         _read_less,
-        ("bands", "normalisation", "heads", "channel head width", "wavelength range"),
-        convertible=False,
+        ("bands", "normalisation", "perception_m", "wavelength_range_nm (rotary codes)"),
         notes=("no weights of LESS ViT were ever released",),
     ),
     "dofa": Signature(

@@ -10,6 +10,7 @@ from fm.command import Command
 def _configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="list|show|convert", required=True)
     listing = verbs.add_parser("list", help="the backbones fm.create_model knows")
+    listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=_list)
     show = verbs.add_parser("show", help="the card of a checkpoint, or what a foreign file is")
     show.add_argument("model", help="checkpoint folder, or a weight file of others")
@@ -39,6 +40,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--channel-order", choices=("rgb", "bgr", "reversed"))
     convert.add_argument("--reference-gsd", type=float, metavar="METRES", help="of Scale-MAE")
     convert.add_argument("--layer", choices=("v1", "v2"), help="of DOFA's generator")
+    convert.add_argument(
+        "--wavelength-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of LESS ViT, nm"
+    )
+    convert.add_argument(
+        "--perception", type=float, metavar="METRES", help="of LESS ViT's field; 0 for none"
+    )
     convert.add_argument("--part", help="entry of the file with the weights, such as teacher")
     convert.add_argument("--licence", default="unknown", help="SPDX name for the card")
     convert.add_argument("--max-bytes", type=int, metavar="N", help="largest file to read")
@@ -48,9 +55,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    del arguments
     from fm.models.registry import FAMILIES
 
+    if arguments.json:
+        rows = [
+            {"name": f"{family}_{name}", "help": item.help, **size}
+            for family, item in FAMILIES.items()
+            for name, size in item.sizes.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
     for family, item in FAMILIES.items():
         for name, size in item.sizes.items():
             numbers = "  ".join(f"{key} {value}" for key, value in size.items())
@@ -90,10 +104,19 @@ def _show_foreign(arguments: argparse.Namespace) -> int:
 
 def _convert(arguments: argparse.Namespace) -> int:
     from fm import checkpoint, foreign
+    from fm.errors import UsageError
     from fm.foreign.bands import parse, parse_groups, parse_normalisation
     from fm.foreign.reading import MAX_BYTES
+    from fm.sensors import Band
 
-    bands = {modality: b for text in arguments.bands for modality, b in parse(text).items()}
+    bands: dict[str, tuple[Band, ...]] = {}
+    for text in arguments.bands:
+        for modality, items in parse(text).items():
+            if modality in bands:
+                raise UsageError(
+                    f"--bands {text}: {modality} was given before; list all its bands at once"
+                )
+            bands[modality] = items
     counts = {modality: len(items) for modality, items in bands.items()}
     model, report = foreign.load(
         arguments.file,
@@ -106,6 +129,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         channel_order=arguments.channel_order,
         reference_gsd_m=arguments.reference_gsd,
         layer=arguments.layer,
+        wavelength_range_nm=arguments.wavelength_range,
+        perception_m=arguments.perception,
         licence=arguments.licence,
         part=arguments.part,
         max_bytes=arguments.max_bytes or MAX_BYTES,

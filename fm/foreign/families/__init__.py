@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fm.foreign.convert import Choice, Plan
-from fm.foreign.families import croma, dofa, panopticon, resnet, satmae, spectral, vit
+from fm.foreign.families import croma, dofa, less, panopticon, resnet, satmae, spectral, vit
 from fm.foreign.reading import Reading
 from fm.foreign.recognise import Recognised
 
@@ -15,6 +15,8 @@ PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
     "satmaepp_group": satmae.plan,
     "spectral_vit": spectral.plan_vit,
     "spectral_resnet": resnet.plan_spectral,
+    "less_v1": less.plan,
+    "less_v2": less.plan,
     "dofa": dofa.plan,
     "croma": croma.plan,
     "panopticon": panopticon.plan,

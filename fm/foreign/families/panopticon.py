@@ -50,7 +50,9 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
             Rule(r"(norm\..*)", r"\1"),
             *trunk.LEFT_OVER,
         ),
-        notes=(f"channel attention with {CHANNEL_HEADS} heads, as published",),
+        notes=(
+            f"channel attention: {CHANNEL_HEADS} heads assumed, as published; the file cannot say",
+        ),
     )
 
 

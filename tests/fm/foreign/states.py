@@ -39,6 +39,8 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "spectral_vit": (HYPER, {"heads": 3}),
     "spectral_lightning": (HYPER, {"heads": 3}),
     "spectral_resnet": (HYPER, {}),
+    "less_v1": (S1S2, {"perception_m": 640}),
+    "less_v2": (S1S2, {"perception_m": 0, "wavelength_range_nm": (418.24, 2445.53)}),
     "dofa": (ALL, {"heads": 3, "layer": "v2"}),
     "croma": (S1S2, {"heads": 16}),
     "panopticon": (ALL, {"heads": 3}),

@@ -137,6 +137,8 @@ def test_bgr_reverses_the_columns() -> None:
         ("satmae_group", "token_groups"),
         ("dofa", "layer"),
         ("croma", "heads"),
+        ("less_v1", "perception_m"),
+        ("less_v2", "wavelength_range_nm"),
     ],
 )
 def test_what_the_file_cannot_say_is_asked_for(layout: str, name: str) -> None:
@@ -189,6 +191,18 @@ def test_the_report_counts() -> None:
     assert counts["dropped"] == sum(
         e.source[:7] in ("decoder", "mask_to", "proj_up", "up_bloc") for e in report.entries
     )
+
+
+@pytest.mark.parametrize("layout", ["vit", "panopticon", "spectral_vit", "less_v2"])
+def test_an_assumed_pooling_is_noted(layout: str) -> None:
+    _, report = converted(layout)
+    assert "note: pooling: mean assumed" in report.text()
+    _, report = converted(layout, pooling="mean")
+    assert not any("pooling" in note for note in report.notes)
+
+
+def test_what_panopticon_cannot_say_is_noted() -> None:
+    assert any("16 heads assumed" in note for note in converted("panopticon")[1].notes)
 
 
 def test_a_converted_model_is_adapted_to_fewer_bands() -> None:

@@ -38,7 +38,7 @@ def test_shapes_are_read() -> None:
     assert numbers["depth"] == {"s1_encoder": 1, "s2_encoder": 2, "joint_encoder": 1}
 
 
-def test_less_and_copernicus_are_recognised_and_not_converted() -> None:
+def test_less_by_its_levels_and_copernicus_which_is_not_converted() -> None:
     patch = {
         "encoder.optical_patch_embed.proj.0.weight": torch.zeros(48, 1, 1, 4, 4),
         "encoder.optical_patch_embed.proj.2.weight": torch.zeros(24, 48, 1, 1, 1),
@@ -48,10 +48,12 @@ def test_less_and_copernicus_are_recognised_and_not_converted() -> None:
     assert foreign.recognise({**patch, **inner}).family == "less_v2"
     v1 = foreign.recognise({**patch, **outer})
     assert v1.family == "less_v1"
-    assert v1.numbers == {"width": 24, "patch": 4, "depth": 1}
+    assert (v1.numbers["width"], v1.numbers["patch"], v1.numbers["depth"]) == (24, 4, 1)
+    with pytest.raises(FMError, match="not a whole less_v1"):
+        foreign.load({**patch, **outer}, bands=RGB, normalisation=identity(RGB), perception_m=0)
     model = torchgeo.CopernicusFM(img_size=32, embed_dim=48, depth=1, num_heads=3)
     assert foreign.recognise(model.state_dict()).family == "copernicus_fm"
-    for state in ({**patch, **inner}, model.state_dict(), state_of("satmae_temporal")):
+    for state in (model.state_dict(), state_of("satmae_temporal")):
         with pytest.raises(FMError, match="which eofm does not convert"):
             foreign.load(state, bands=RGB, normalisation=identity(RGB), heads=3)
 

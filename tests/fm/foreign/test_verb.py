@@ -8,6 +8,7 @@ import torch
 
 from fm import checkpoint, foreign
 from fm.cli import main
+from fm.models.registry import list_models
 from tests.fm.foreign.states import GROUPS, TEN, identity, state_of
 
 BANDS = ",".join(band.name for band in TEN["s2l1c_10"])
@@ -59,9 +60,17 @@ def test_errors_are_one_line(file: Path, tmp_path: Path, capsys) -> None:
         ([*bands, "--normalisation", str(tmp_path / "none.json")], "no such normalisation"),
         (["--bands", "sentinel2-l1c", "--normalisation", "identity"], "add the one the file takes"),
         ([*bands, "--normalisation", "identity", "--groups", "a"], "write NAME=BAND"),
+        ([*bands, *bands, "--normalisation", "identity"], "s2l1c_10 was given before"),
     ):
         assert main([*start, *words]) in (1, 2)
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_list_is_also_json(capsys) -> None:
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(list_models())
+    assert rows["vit_base"]["width"] == 768
