@@ -29,17 +29,21 @@ class PooledMlp(nn.Module):
         super().__init__()
         self.mlp = Mlp(width, int(width * ratio))
 
-    def forward(self, x: Tensor, cells: Tensor | None) -> Tensor:
-        """Return `[B, C, N, D]` of `[B, C, N, D]`; means are over valid `cells` `[B, C, N]`."""
+    def forward(self, x: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `[B, C, 1, D]` and `[B, 1, N, D]`, which a cell adds up, of `[B, C, N, D]`.
+
+        Means are over valid `cells` `[B, C, N]`.
+        """
         if cells is None:
-            rows, columns = x.mean(dim=2), x.mean(dim=1)
+            # the division belongs to the sums: one of the cells would pass over all gradients
+            rows, columns = x.sum(dim=2) / x.shape[2], x.sum(dim=1) / x.shape[1]
         else:
             kept = x * cells[..., None]
             rows = kept.sum(dim=2) / cells.sum(dim=2, keepdim=True).clamp(min=1)
             columns = kept.sum(dim=1) / cells.sum(dim=1)[..., None].clamp(min=1)
         made = self.mlp(torch.cat([rows, columns], dim=1))
         over, across = made.split([x.shape[1], x.shape[2]], dim=1)
-        return over[:, :, None] + across[:, None]
+        return over[:, :, None], across[:, None]
 
 
 class LessBlock(nn.Module):
@@ -80,5 +84,7 @@ class LessBlock(nn.Module):
         """Update cells `[B, C, N, D]`, class row and column first."""
         x = x + self.ls1(self.attn(self.norm1(x), context))
         y = self.norm2(x)
-        y = self.mlp(y, context.cells) if isinstance(self.mlp, PooledMlp) else self.mlp(y)
-        return x + self.ls2(y)
+        if isinstance(self.mlp, PooledMlp):
+            over, across = self.mlp(y, context.cells)
+            return x + (self.ls2(over) + self.ls2(across))
+        return x + self.ls2(self.mlp(y))
