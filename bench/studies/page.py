@@ -1,0 +1,87 @@
+"""Write the tables of `bench/results/study_*.json` into `docs/studies.md`, between its markers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bench.machine import ROOT
+from fm.files import read_json, write_atomic
+
+PAGE = ROOT / "docs" / "studies.md"
+RESULTS = ROOT / "bench" / "results"
+
+
+def number(found: Mapping[str, Any], *, percent: bool = False, sign: bool = False) -> str:
+    """Write a value with its interval."""
+    scale, digits = (100.0, 1) if percent else (1.0, 3)
+    form = f"{{:{'+' if sign else ''}.{digits}f}}"
+    words = [form.format(scale * found[key]) for key in ("value", "low", "high")]
+    return f"{words[0]} [{words[1]}, {words[2]}]"
+
+
+def learns(found: Mapping[str, Any]) -> str:
+    """Return one table a benchmark and label regime."""
+    parts = []
+    for table in found["tables"]:
+        labels = "all labels" if table["per_class"] is None else f"{table['per_class']} a class"
+        lines = [
+            f"**{table['benchmark']}, {labels}**",
+            "",
+            "| row | test OA | pretrained - row | single runs |",
+            "| --- | --- | --- | --- |",
+        ]
+        for row in table["rows"]:
+            against = row.get("pretrained - row, oa")
+            (runs,) = (
+                row["oa"]["runs"].values()
+                if len(row["oa"]["runs"]) == 1
+                else (row["oa"]["runs"]["r"],)
+            )
+            shown = f"{min(runs):.3f} to {max(runs):.3f}" if len(runs) > 1 else ""
+            difference = number(against, sign=True) if against else ""
+            lines.append(f"| {row['row']} | {number(row['oa'])} | {difference} | {shown} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def joint(found: Mapping[str, Any]) -> str:
+    """Return scores and drops, then the differences."""
+    names = list(found["bands"])
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in found["table"]:
+        rows.setdefault(f"{entry['method']}, {entry['mode']}", {})[entry["bands"]] = entry
+    heads = [f"{name} ({found['bands'][name]})" for name in names]
+    lines = ["| method, mode | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(names)]
+    for label, cells in rows.items():
+        shown = []
+        for name in names:
+            if name not in cells:
+                shown.append("refused")
+                continue
+            score = cells[name]["oa"]["value"]
+            drop = 100 * cells[name]["drop"]["value"]
+            shown.append(f"{score:.3f}" if name == names[0] else f"{score:.3f} ({-drop:+.0f} %)")
+        lines.append(f"| {label} | " + " | ".join(shown) + " |")
+    lines += ["", "| difference | value |", "| --- | --- |"]
+    for entry in found["differences"]:
+        lines.append(f"| {entry['what']} | {number(entry, percent=True, sign=True)} points |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Rewrite the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, made in (("learns", learns), ("joint", joint)):
+        path = RESULTS / f"study_{name}.json"
+        if path.is_file():
+            table = made(read_json(path, "study"))
+            block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
+            text = re.sub(
+                f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL
+            )
+    write_atomic(PAGE, text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
