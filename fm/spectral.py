@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fm.console import note
 from fm.errors import UsageError
 from fm.sensors import Band, wavelengths
 
@@ -16,6 +17,8 @@ SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 """FWHM over the standard deviation of a Gaussian, 2.3548."""
 SMALLEST = 1e-3
 """Weights below this share of the response's peak are zero."""
+ENOUGH = 3
+"""Fewer source bands than this under a response do not sample it; `response` says so."""
 
 
 def widths(bands: Sequence[Band]) -> np.ndarray:
@@ -30,12 +33,13 @@ def widths(bands: Sequence[Band]) -> np.ndarray:
     return np.array([float(band.fwhm_nm or 0.0) for band in bands])
 
 
-def response(source: Sequence[Band], target: Sequence[Band]) -> np.ndarray:
+def response(source: Sequence[Band], target: Sequence[Band], *, quiet: bool = False) -> np.ndarray:
     """Simulate bands as weighted means of narrower ones that sample the spectrum densely.
 
     Args:
         source: what was measured, with wavelengths.
         target: what to simulate, with wavelengths and widths.
+        quiet: do not say which bands fewer than `ENOUGH` source bands support.
 
     Returns:
         `[target, source]` float64, rows that sum to 1: Gaussian weights at the source's centres,
@@ -44,32 +48,37 @@ def response(source: Sequence[Band], target: Sequence[Band]) -> np.ndarray:
     Raises:
         UsageError: a target band that no source band supports, or a missing wavelength or width.
     """
-    centres = np.array(wavelengths(source))
-    wanted = np.array(wavelengths(target))
-    sigma = widths(target) / SIGMA
-    weights = np.exp(-0.5 * ((centres[None] - wanted[:, None]) / sigma[:, None]) ** 2)
-    weights[weights < SMALLEST] = 0.0
+    weights = _weights(source, target)
     total = weights.sum(axis=1, keepdims=True)
     if (lost := np.flatnonzero(total[:, 0] == 0)).size:
-        band = target[int(lost[0])]
+        band, centres = target[int(lost[0])], np.array(wavelengths(source))
         raise UsageError(
             f"band {band.name} at {band.wavelength_nm:g} nm has no support in the "
             f"{len(source)} measured bands ({centres.min():g} to {centres.max():g} nm); leave it "
             f"out"
+        )
+    few = [band.name for band, row in zip(target, weights, strict=True) if (row > 0).sum() < ENOUGH]
+    if few and not quiet:
+        note(
+            f"fewer than {ENOUGH} measured bands lie under {', '.join(few)}; "
+            f"what is simulated there is little more than the nearest band"
         )
     return np.asarray(weights / total)
 
 
 def supported(source: Sequence[Band], target: Sequence[Band]) -> list[int]:
     """Return the numbers of the target bands that `response` can make from the source."""
-    found = []
-    for i, band in enumerate(target):
-        try:
-            response(source, [band])
-        except UsageError:
-            continue
-        found.append(i)
-    return found
+    return [int(i) for i in np.flatnonzero(_weights(source, target).sum(axis=1))]
+
+
+def _weights(source: Sequence[Band], target: Sequence[Band]) -> np.ndarray:
+    """Gaussian responses of the targets at the source's centres, `[target, source]`."""
+    centres = np.array(wavelengths(source))
+    wanted = np.array(wavelengths(target))
+    sigma = widths(target) / SIGMA
+    weights = np.exp(-0.5 * ((centres[None] - wanted[:, None]) / sigma[:, None]) ** 2)
+    weights[weights < SMALLEST] = 0.0
+    return np.asarray(weights)
 
 
 def interpolation(at: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -56,3 +56,14 @@ def test_observation_of_itself_is_the_identity_and_widens_other_bands() -> None:
     # the width that is left beside the own 10 nm; interpolation adds a little
     assert spread == pytest.approx(np.sqrt(100.0**2 - 10.0**2) / SIGMA, rel=0.03)
     assert wide.sum() == pytest.approx(1.0)
+
+
+def test_a_response_that_is_hardly_sampled_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    source = bands(np.arange(400.0, 900.0, 10.0))
+    response(source, bands(np.array([500.0]), 30.0))
+    assert capsys.readouterr().err == ""
+    sparse = source[::4]
+    response(sparse, bands(np.array([520.0, 700.0]), 20.0), quiet=True)
+    assert capsys.readouterr().err == ""
+    response(sparse, bands(np.array([520.0, 700.0]), 20.0))
+    assert "fewer than 3 measured bands lie under b520" in capsys.readouterr().err

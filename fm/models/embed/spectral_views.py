@@ -90,7 +90,7 @@ def _sensor(
     if len(kept) < FEWEST:
         return None
     bands = tuple(bands[i] for i in kept)
-    return _through(basis, response(basis.bands, bands), bands, None, None)
+    return _through(basis, response(basis.bands, bands, quiet=True), bands, None, None)
 
 
 def _through(
