@@ -1,6 +1,6 @@
 """Decoders by what they teach: probe scores after equal samples and after equal wall time.
 
-The recipe `mae_indian_pines_tiny` with tokens of 2 x 2 pixels, pretrained without labels on the
+The recipe `mae_indian_pines_tiny`, pretrained without labels on the
 training blocks of Indian Pines, with the joint decoder, the cross-attention decoder, and the latter
 on a third of the hidden tokens, three seeds each. The score is the overall accuracy of a linear
 probe on the validation blocks; nothing here sees a test block. The equal-time runs take as many
@@ -29,6 +29,7 @@ from fm.console import note
 from fm.errors import FMError
 from pretrain.build import build
 from pretrain.data import open_data
+from pretrain.fit import fit_bases
 from pretrain.runfolder import RunFolder
 from probes import features, logistic
 from probes.benchmarks import get_benchmark
@@ -104,7 +105,6 @@ def _words(decoder: str, seed: int, steps: int, folder: Path, out: Path) -> list
         f"seed={seed}",
         f"schedule.steps={steps}",
         f"schedule.warmup={steps // 10}",
-        "model.token_m=40",
         f"objective.decoder.kind={kind}",
         f"objective.decoder.predict={predict}",
         "checkpoint.every=1000000",
@@ -126,7 +126,10 @@ def trained(decoder: str, seed: int, steps: int, folder: Path, every: int) -> Tr
 def _at_random(seed: int, folder: Path, every: int) -> float:
     words = _words("joint decoder", seed, 10, folder, Path("unused"))
     config = pretrain.load_config(RECIPE, words)
-    return score(build(config, open_data(config).layout).backbone, folder, every)
+    data = open_data(config)
+    backbone = build(config, data.layout).backbone
+    fit_bases(backbone, data)
+    return score(backbone, folder, every)
 
 
 def _facts_of(name: str, scores: Sequence[float]) -> list[Fact]:
@@ -153,9 +156,9 @@ def facts(quick: bool) -> list[Fact]:
         found += _facts_of(f"{decoder}, {steps} steps", [run.score for run in runs])
         found.append(Fact(f"{decoder}: step", paces[decoder] * 1e3, "ms"))
     joint = next(iter(DECODERS))
-    for decoder in list(DECODERS)[1:]:
-        # a quick run's steps are too few to tell a pace from noise
-        fitting = steps if quick else round(steps * paces[joint] / paces[decoder])
+    # a quick run's steps are too few to tell a pace from noise
+    for decoder in [] if quick else list(DECODERS)[1:]:
+        fitting = round(steps * paces[joint] / paces[decoder])
         runs = [trained(decoder, seed, fitting, folder, every) for seed in seeds]
         name = f"{decoder}, {joint}'s time ({fitting} steps)"
         found += _facts_of(name, [run.score for run in runs])
