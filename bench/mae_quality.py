@@ -105,6 +105,7 @@ def _words(decoder: str, seed: int, steps: int, folder: Path, out: Path) -> list
         f"seed={seed}",
         f"schedule.steps={steps}",
         f"schedule.warmup={steps // 10}",
+        "objective.visible=0",  # seen tokens would be decoded too, and all decoders cost alike
         f"objective.decoder.kind={kind}",
         f"objective.decoder.predict={predict}",
         "checkpoint.every=1000000",
