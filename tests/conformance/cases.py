@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from fm.models import Backbone, create_model
+from fm.models.embed import Moments
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import Band, sensor
@@ -59,15 +61,28 @@ class Case:
     embedding: Callable[[Backbone], nn.Module] = lambda model: model.get_submodule("patch_embed")
 
     def build(self, bands: Mapping[str, tuple[Band, ...]] | None = None) -> Backbone:
-        """Build it in `eval()` with the weights of seed 0, for `bands` or the sensor's."""
+        """Build it in `eval()` with the weights of seed 0, for `bands` or the sensor's.
+
+        A spectral basis is fitted to smooth random spectra.
+        """
         torch.manual_seed(0)
-        return create_model(
+        taken = dict(sensor(self.sensor).modalities) if bands is None else bands
+        zscore = {
+            m: Normalisation("zscore", (0.5,) * len(b), (0.3,) * len(b)) for m, b in taken.items()
+        }
+        model = create_model(
             self.name,
-            bands=sensor(self.sensor) if bands is None else bands,
+            bands=taken,
             token_m=self.token_m,
             token_groups=self.token_groups,
+            normalisation=zscore if "basis" in self.options else None,
             **self.options,
-        ).eval()
+        )
+        for number, (member, basis) in enumerate(model.bases()):
+            noise = np.random.default_rng(number).normal(size=(2000, len(member.bands)))
+            spectra = noise.cumsum(axis=1) + 3.0 * noise
+            basis.fit(Moments.of((spectra - spectra.mean(axis=0)) / spectra.std(axis=0)))
+        return model.eval()
 
     @property
     def modality(self) -> str:
@@ -201,6 +216,13 @@ BACKBONES: dict[str, Case] = {
     "vit-channel_attention": Case(
         "vit_nano",
         {**SMALL, "tokenizer": "channel_attention", "tokenizer_options": {"heads": 4}},
+        sensor="aviris-indian-pines",
+        token_m=40,
+        flexible=True,
+    ),
+    "vit-basis": Case(
+        "vit_nano",
+        {**SMALL, "basis": {"aviris": {}}},
         sensor="aviris-indian-pines",
         token_m=40,
         flexible=True,

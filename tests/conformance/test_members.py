@@ -24,6 +24,19 @@ def test_every_tokenizer_has_a_case() -> None:
     assert set(TOKENIZERS) - covered == set(), "add a line to tests/conformance/cases.py"
 
 
+SHAPE = {"width", "depth", "heads", "mlp_ratio", "reference_m", "grid", "pre_pool_norm"}
+"""Options of a ViT that are sizes, or go with another that is tried."""
+
+
+def test_every_option_of_a_vit_has_a_case() -> None:
+    covered = {
+        key for case in BACKBONES.values() if case.name == "vit_nano" for key in case.options
+    }
+    assert set(FAMILIES["vit"].options) - SHAPE - covered == set(), (
+        "add a line to tests/conformance/cases.py"
+    )
+
+
 def test_every_objective_has_a_case() -> None:
     kinds = {config.model_fields["kind"].default for config in objectives.OBJECTIVES}
     covered = {case.config["kind"] for case in OBJECTIVES.values()}
