@@ -92,9 +92,7 @@ _GLS = tuple(
 SENSORS: tuple[Sensor, ...] = (
     *_pair("landsat5-tm", "Landsat 5", "l5", _TM, "B1 B2 B3 B4 B5 B7"),
     *_pair("landsat7-etm", "Landsat 7", "l7", _ETM, "B1 B2 B3 B4 B5 B7"),
-    Sensor(
-        "landsat7-etm-gls", "Landsat 7", "GeoCover/GLS orthorectified, 28.5 m", _GLS, 1.0, 0.0
-    ),
+    Sensor("landsat7-etm-gls", "Landsat 7", "GeoCover/GLS orthorectified, 28.5 m", _GLS, 1.0, 0.0),
     *_pair("landsat8-oli", "Landsat 8", "l8", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
     *_pair("landsat9-oli", "Landsat 9", "l9", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
 )
