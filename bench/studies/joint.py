@@ -133,7 +133,8 @@ def band_sets(own: Sequence[Band]) -> dict[str, BandSet]:
         "s2-like": tuple(b for b in sensor("sentinel2-l1c").bands if b.wavelength_nm),
     }
     for name, bands in like.items():
-        bands = tuple(bands[i] for i in supported(own, bands))
+        # simulated from this scene's pixels, so on its grid
+        bands = tuple(replace(bands[i], gsd_m=own[0].gsd_m) for i in supported(own, bands))
         found[name] = BandSet(bands, response(own, bands))
     return found
 
