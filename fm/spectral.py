@@ -59,9 +59,10 @@ def response(source: Sequence[Band], target: Sequence[Band], *, quiet: bool = Fa
         )
     few = [band.name for band, row in zip(target, weights, strict=True) if (row > 0).sum() < ENOUGH]
     if few and not quiet:
+        shown = ", ".join(few[:4]) + (f" and {len(few) - 4} more" if len(few) > 4 else "")
         note(
-            f"fewer than {ENOUGH} measured bands lie under {', '.join(few)}; "
-            f"what is simulated there is little more than the nearest band"
+            f"fewer than {ENOUGH} measured bands lie under {shown}; what is simulated there is "
+            f"little more than the nearest band"
         )
     return np.asarray(weights / total)
 
