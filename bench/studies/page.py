@@ -20,26 +20,24 @@ def number(found: Mapping[str, Any], *, percent: bool = False, sign: bool = Fals
 
 
 def learns(found: Mapping[str, Any]) -> str:
-    """Return one table a benchmark and label regime."""
+    """Return one table a benchmark and label regime; also of the study `multisensor`."""
     parts = []
     for table in found["tables"]:
         labels = "all labels" if table["per_class"] is None else f"{table['per_class']} a class"
+        metric = "oa" if "oa" in table["rows"][0] else "map"
         lines = [
             f"**{table['benchmark']}, {labels}**",
             "",
-            "| row | test OA | pretrained - row | single runs |",
+            f"| row | test {'OA' if metric == 'oa' else 'mAP'} | pretrained - row | single runs |",
             "| --- | --- | --- | --- |",
         ]
         for row in table["rows"]:
-            against = row.get("pretrained - row, oa")
-            (runs,) = (
-                row["oa"]["runs"].values()
-                if len(row["oa"]["runs"]) == 1
-                else (row["oa"]["runs"]["r"],)
-            )
+            against = row.get(f"pretrained - row, {metric}")
+            found_runs = row[metric]["runs"]
+            (runs,) = found_runs.values() if len(found_runs) == 1 else (found_runs["r"],)
             shown = f"{min(runs):.3f} to {max(runs):.3f}" if len(runs) > 1 else ""
             difference = number(against, sign=True) if against else ""
-            lines.append(f"| {row['row']} | {number(row['oa'])} | {difference} | {shown} |")
+            lines.append(f"| {row['row']} | {number(row[metric])} | {difference} | {shown} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -71,7 +69,7 @@ def joint(found: Mapping[str, Any]) -> str:
 def main() -> int:
     """Rewrite the page."""
     text = PAGE.read_text(encoding="utf-8")
-    for name, made in (("learns", learns), ("joint", joint)):
+    for name, made in (("learns", learns), ("joint", joint), ("multisensor", learns)):
         path = RESULTS / f"study_{name}.json"
         if path.is_file():
             table = made(read_json(path, "study"))

@@ -15,7 +15,7 @@ from fm.errors import FMError
 from fm.files import read_json
 from probes import logistic
 from probes.judge import best_of, standardise
-from probes.statistics import ClassAnswers, draws, percentile
+from probes.statistics import Scored, draws, percentile
 from shards.sources import get_source
 
 GRID = tuple(float(c) for c in np.geomspace(1e-5, 1e5, 21))
@@ -123,7 +123,7 @@ Statistic = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
 def with_interval(
-    statistic: Statistic, answers: Mapping[str, Sequence[ClassAnswers]], *, metric: str = "oa"
+    statistic: Statistic, answers: Mapping[str, Sequence[Scored]], *, metric: str = "oa"
 ) -> dict[str, Any]:
     """Return a statistic of several methods' scores with its paired bootstrap interval.
 
@@ -135,7 +135,7 @@ def with_interval(
     Args:
         statistic: from method to scores `[...]` to a number `[...]`.
         answers: method to one set of answers a run.
-        metric: a name of `ClassAnswers.metrics`.
+        metric: a name that their `metrics` give.
 
     Returns:
         `value`, `low`, `high`; `runs`, by method the score of each run; and `lost`, resamples
