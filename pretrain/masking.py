@@ -15,6 +15,34 @@ from fm.errors import UsageError
 from fm.rng import CounterRng
 
 Kind = Literal["group", "flat", "consistent"]
+Where = Literal["anywhere", "window"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of each sample's token grid, the same of all groups.
+
+    Attributes:
+        start: `[B, 2]` its first row and column.
+        size: rows and columns.
+        grid: rows and columns of the whole.
+    """
+
+    start: Tensor
+    size: tuple[int, int]
+    grid: tuple[int, int]
+
+    def inside(self) -> Tensor:
+        """Say which tokens of the grid lie in it: `[B, rows * columns]` bool."""
+        rows, columns = (
+            (torch.arange(whole, device=self.start.device) - first[:, None])
+            for whole, first in zip(self.grid, self.start.unbind(1), strict=True)
+        )
+        rows, columns = (
+            (rows >= 0) & (rows < self.size[0]),
+            (columns >= 0) & (columns < self.size[1]),
+        )
+        return (rows[:, :, None] & columns[:, None, :]).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -27,12 +55,14 @@ class TokenMasks:
         seen: `[B, S]` which of the kept ones, groups one after another, the encoder sees; None
             for all of them.
         asked: `[B, P]` which of the predicted ones are decoded and count; None for all of them.
+        window: what the predicted ones lie in; None where they lie anywhere.
     """
 
     keep: dict[str, Tensor]
     predict: dict[str, Tensor]
     seen: Tensor | None = None
     asked: Tensor | None = None
+    window: Window | None = None
 
     def kept(self) -> dict[str, Tensor]:
         """Say which numbers in `keep` the encoder sees: group to `[B, K]` bool."""
@@ -74,11 +104,40 @@ def predicted_count(tokens: int, mask_ratio: float, share: float) -> int:
     return max(int((tokens - kept_count(tokens, mask_ratio)) * share + 0.5), 1)
 
 
+def window_size(grids: Mapping[str, tuple[int, int]], share: float) -> tuple[int, int]:
+    """Return rows and columns of the window that holds a share of the tokens.
+
+    Raises:
+        UsageError: groups of several token grids, or one token in the window.
+    """
+    (name, grid), *others = grids.items()
+    for other, shape in others:
+        if shape != grid:
+            raise UsageError(
+                f"objective.decoder.where=window needs groups of one token grid; {name} has "
+                f"{grid[0]}x{grid[1]}, {other} {shape[0]}x{shape[1]}: make their token_m equal"
+            )
+    rows, columns = (max(int(side * share**0.5 + 0.5), 1) for side in grid)
+    if rows * columns < 2:
+        raise UsageError(
+            f"objective.decoder.predict={share:g} of {grid[0]}x{grid[1]} tokens is a window of one "
+            f"token; make predict larger"
+        )
+    return rows, columns
+
+
 def counts(
-    grids: Mapping[str, tuple[int, int]], kind: Kind, mask_ratio: float, share: float
+    grids: Mapping[str, tuple[int, int]],
+    kind: Kind,
+    mask_ratio: float,
+    share: float,
+    where: Where = "anywhere",
 ) -> dict[str, float]:
     """Return how many tokens of each group a sample predicts, under `flat` on average."""
     sizes = {name: rows * columns for name, (rows, columns) in grids.items()}
+    if where == "window" and share < 1:
+        rows, columns = window_size(grids, share)
+        sizes, share = dict.fromkeys(sizes, rows * columns), 1.0
     if kind != "flat":
         return {name: predicted_count(size, mask_ratio, share) for name, size in sizes.items()}
     total = sum(sizes.values())
@@ -92,6 +151,7 @@ def draw(
     kind: Kind,
     mask_ratio: float,
     share: float,
+    where: Where = "anywhere",
 ) -> TokenMasks:
     """Choose tokens to see and tokens to predict.
 
@@ -104,31 +164,58 @@ def draw(
             sample (its independent masking).
         mask_ratio: share of the tokens that are hidden.
         share: share of the hidden tokens that are predicted.
+        where: those lie `anywhere`, or they are all the hidden ones of one `window` of that share
+            of the grid, drawn a sample; inside and outside it the ratio is the same.
     """
+    window = None
+    if where == "window" and share < 1:
+        size, grid = window_size(grids, share), next(iter(grids.values()))
+        room = zip("rc", grid, size, strict=True)
+        start = [rng.integers(f"window:{axis}", 1, whole - part + 1) for axis, whole, part in room]
+        window = Window(torch.cat(start, dim=1), size, grid)
     if kind == "flat" and len(grids) > 1:
-        return _flat(grids, rng, mask_ratio, share)
+        return _flat(grids, rng, mask_ratio, share, window)
     keep, predict = {}, {}
     for name, (rows, columns) in grids.items():
-        tokens = rows * columns
         purpose = f"mask:{rows}x{columns}" if kind == "consistent" else f"mask:{name}"
-        order = rng.permutation(purpose, tokens)
-        kept = kept_count(tokens, mask_ratio)
-        keep[name] = order[:, :kept]
-        predict[name] = order[:, kept : kept + predicted_count(tokens, mask_ratio, share)]
-    return TokenMasks(keep, predict)
+        order = rng.permutation(purpose, rows * columns)
+        keep[name], predict[name] = _cut(order, mask_ratio, share, window, 1)
+    return TokenMasks(keep, predict, window=window)
 
 
 def _flat(
-    grids: Mapping[str, tuple[int, int]], rng: CounterRng, mask_ratio: float, share: float
+    grids: Mapping[str, tuple[int, int]],
+    rng: CounterRng,
+    mask_ratio: float,
+    share: float,
+    window: Window | None,
 ) -> TokenMasks:
     sizes = {name: rows * columns for name, (rows, columns) in grids.items()}
-    total = sum(sizes.values())
-    order = rng.permutation("mask:flat", total)
-    kept = kept_count(total, mask_ratio)
-    last = kept + predicted_count(total, mask_ratio, share)
-    keep, seen = _by_group(order[:, :kept], sizes)
-    predict, asked = _by_group(order[:, kept:last], sizes)
-    return TokenMasks(keep, predict, seen, asked)
+    order = rng.permutation("mask:flat", sum(sizes.values()))
+    kept, predicted = _cut(order, mask_ratio, share, window, len(sizes))
+    keep, seen = _by_group(kept, sizes)
+    predict, asked = _by_group(predicted, sizes)
+    return TokenMasks(keep, predict, seen, asked, window)
+
+
+def _cut(
+    order: Tensor, mask_ratio: float, share: float, window: Window | None, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Cut tokens in random order `[B, N]` into those to see and those to predict.
+
+    The order runs over so many groups of one grid where there is a window.
+    """
+    if window is None:
+        kept = kept_count(order.shape[1], mask_ratio)
+        last = kept + predicted_count(order.shape[1], mask_ratio, share)
+        return order[:, :kept], order[:, kept:last]
+    inside = window.inside().repeat(1, groups).gather(1, order)
+    order = order.gather(1, inside.to(torch.uint8).argsort(dim=1, stable=True))
+    number = window.size[0] * window.size[1] * groups
+    outer, inner = order[:, :-number], order[:, -number:]
+    kept = kept_count(number, mask_ratio)
+    around = outer[:, : kept_count(outer.shape[1], mask_ratio)]
+    return torch.cat([around, inner[:, :kept]], dim=1), inner[:, kept:]
 
 
 def _by_group(chosen: Tensor, sizes: Mapping[str, int]) -> tuple[dict[str, Tensor], Tensor]:

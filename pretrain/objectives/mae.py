@@ -44,6 +44,9 @@ class DecoderConfig(Config):
         depth: blocks.
         heads: attention heads.
         predict: share of the masked tokens that are predicted; below 1 only with `cross`.
+        where: the predicted ones lie `anywhere`, or they are all the masked ones of a `window` of
+            that share of the image, drawn a sample; what is made of them afterwards (the images of
+            kind multiscale) is then made there alone. Needs groups of one token grid.
         group_code_width: last channels of the decoder's codes that tell the group, for a backbone
             with `group_code_width`; as large a share as the backbone's when null.
     """
@@ -53,6 +56,7 @@ class DecoderConfig(Config):
     depth: int = Field(2, gt=0)
     heads: int = Field(4, gt=0)
     predict: float = Field(1.0, gt=0, le=1)
+    where: masking.Where = "anywhere"
     group_code_width: int | None = Field(None, gt=0, multiple_of=4)
 
 
@@ -124,6 +128,11 @@ class MAE(Objective):
                 "objective.decoder.predict below 1 needs objective.decoder.kind=cross: a joint "
                 "decoder's tokens see each other"
             )
+        if settings.where == "window" and settings.predict == 1:
+            raise UsageError(
+                "objective.decoder.where=window needs objective.decoder.predict below 1, the share "
+                "of the image that the window takes"
+            )
         if settings.width % settings.heads:
             raise UsageError("objective.decoder.width must be a multiple of its heads")
         coded = backbone.group_code_width is not None
@@ -177,8 +186,8 @@ class MAE(Objective):
         if not batch.valid:
             grids = self.grids(batch.pixels)
             settings = self.config
-            share = settings.decoder.predict
-            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share)
+            share, where = settings.decoder.predict, settings.decoder.where
+            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
             return batch.weight.sum() * round(sum(tokens.values()))
         inputs = self.inputs(batch)
         masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict)
@@ -188,7 +197,9 @@ class MAE(Objective):
     def masks(self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float) -> TokenMasks:
         """Choose tokens to keep and tokens to predict, of pixels as the encoder takes them."""
         grids = self.backbone.grids(pixels)
-        return masking.draw(grids, rng, self.config.mask, self.config.mask_ratio, share)
+        settings = self.config
+        where = settings.decoder.where
+        return masking.draw(grids, rng, settings.mask, settings.mask_ratio, share, where)
 
     def counted(self, inputs: Inputs, masks: TokenMasks) -> dict[str, Tensor]:
         """Say which predicted tokens have a target: group to `[B, M]` bool."""
@@ -328,9 +339,8 @@ class MAE(Objective):
         number = self._number(inputs, masks)
         settings = self.config
         grids = self.backbone.grids(inputs.pixels)
-        nominal = masking.counts(
-            grids, settings.mask, settings.mask_ratio, settings.decoder.predict
-        )
+        share, where = settings.decoder.predict, settings.decoder.where
+        nominal = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
         losses = self._losses(batch, inputs, masks, predicted)
         total = torch.stack([loss.sum() for loss in losses.values()]).sum()
         metrics: dict[str, Tensor] = {}

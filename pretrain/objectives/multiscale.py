@@ -20,12 +20,13 @@ from fm.models import Inputs
 from fm.models.backbone import Backbone
 from fm.models.embed.patches import to_physical
 from fm.rng import CounterRng
-from pretrain.masking import TokenMasks
+from pretrain.masking import TokenMasks, Window
 from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.canvas import by_modality, unpatchify
+from pretrain.objectives.crop import Crop, cropped
 from pretrain.objectives.mae import MAE, MaskedConfig, Parts
 from pretrain.objectives.targets import Target, cut, cut_valid
-from pretrain.objectives.upsample import MultiScaleHead
+from pretrain.objectives.upsample import MultiScaleHead, reach
 
 
 class MultiScaleConfig(MaskedConfig):
@@ -134,6 +135,8 @@ class MultiScaleMAE(MAE):
             visible, predicted = None, self._predict(inputs, masks)
         tokens, number = self._output(batch, inputs, masks, predicted)
         images, hidden = self.canvas(inputs, masks, predicted, visible)
+        if masks.window is not None:
+            images, hidden, levels = self._around(masks.window, images, hidden, levels)
         made = {name: self._head(name)(image) for name, image in images.items()}
         with torch.autocast(batch.weight.device.type, enabled=False):
             finer = self.scale_errors(made, levels[1:], hidden)
@@ -183,6 +186,24 @@ class MultiScaleMAE(MAE):
                 images[name][member.modality] = unpatchify(image, grid)
                 hidden[name][member.modality] = unpatchify(asked.expand_as(truth), grid)
         return by_modality(images, self.outputs), by_modality(hidden, self.outputs)
+
+    def _around(
+        self,
+        window: Window,
+        images: Mapping[str, Tensor],
+        hidden: Mapping[str, Tensor],
+        levels: list[Inputs],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Inputs]]:
+        """Cut the window out of images and targets, with what the head looks at beside it."""
+        cuts = {
+            modality: Crop.around(window, image, reach(self.config.scales))
+            for modality, image in images.items()
+        }
+        return (
+            {name: part(images[name]) for name, part in cuts.items()},
+            {name: part(hidden[name]) for name, part in cuts.items()},
+            [cropped(level, cuts, 2**step) for step, level in enumerate(levels)],
+        )
 
     def scale_errors(
         self,

@@ -50,6 +50,18 @@ class UpsampleBlock(nn.Module):
         return x, _convolved(self.image, x).contiguous()
 
 
+def reach(scales: int) -> int:
+    """Return how many pixels around a window the head looks at to make finer scales of it.
+
+    Counted from the finest scale: a 3 x 3 convolution for the image and two of the residual reach a
+    pixel each, the transposed convolution at most one of the coarser pixels.
+    """
+    pixels = 0
+    for _ in range(scales):
+        pixels = (max(pixels, 1) + 2 + 2) // 2
+    return pixels
+
+
 def _convolved(layer: nn.Conv2d, x: Tensor, factor: float = 1.0) -> Tensor:
     assert layer.bias is not None
     if factor == 1.0:

@@ -303,6 +303,20 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         shared_heads=True,
         factor=2,
     ),
+    "multiscale-window": ObjectiveCase(
+        BACKBONES["vit-groups"],
+        {
+            "kind": "multiscale",
+            "scales": 1,
+            "mask": "flat",
+            "decoder": {**_DECODER, "predict": 0.5, "where": "window"},
+        },
+        hidden_only=False,
+        complete=False,
+        pixel_targets=True,
+        shared_heads=True,
+        factor=2,
+    ),
     "multiscale-all": ObjectiveCase(
         BACKBONES["vit-groups"],
         {

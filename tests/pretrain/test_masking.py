@@ -101,3 +101,47 @@ def test_spread_undoes_take() -> None:
 def test_one_token_leaves_nothing_to_predict() -> None:
     with pytest.raises(UsageError, match="token_m"):
         draw({"g": (1, 1)}, rng(1), "group", 0.75, 1.0)
+
+
+SAME = {"g0": (12, 9), "g1": (12, 9), "g2": (12, 9)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_window_is_one_rectangle_and_all_that_is_hidden_in_it(kind: str) -> None:
+    masks = draw(SAME, rng(40), kind, 0.75, 1 / 3, "window")
+    assert masks.window is not None
+    assert masks.window.size == (7, 5)
+    kept, counted = masks.kept(), masks.counted()
+    nominal = counts(SAME, kind, 0.75, 1 / 3, "window")
+    asked = torch.cat(list(counted.values()), dim=1).sum(dim=1)
+    assert asked.tolist() == [round(sum(nominal.values()))] * 40
+    seen = torch.cat(list(kept.values()), dim=1).sum(dim=1)
+    assert len(set(seen.tolist())) == 1
+    assert seen[0].item() == pytest.approx(81, abs=3)
+    starts = set()
+    for b in range(40):
+        row, column = masks.window.start[b].tolist()
+        starts.add((row, column))
+        inside = {r * 9 + c for r in range(row, row + 7) for c in range(column, column + 5)}
+        assert max(inside) < 108
+        for name in SAME:
+            hidden = set(masks.predict[name][b][counted[name][b]].tolist())
+            shown = set(masks.keep[name][b][kept[name][b]].tolist())
+            assert hidden == inside - shown
+            assert shown - inside
+            if kind != "flat":
+                assert len(hidden) == nominal[name]
+    assert len(starts) > 15
+
+
+def test_windows_need_one_grid_and_two_tokens() -> None:
+    for grids, problem in (
+        (GRIDS, "one token grid; g0 has 12x12, g2 6x6: make their token_m equal"),
+        ({"a": (2, 2)}, "is a window of one token; make predict larger"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            draw(grids, rng(2), "group", 0.75, 0.2, "window")
+        with pytest.raises(UsageError, match=problem):
+            counts(grids, "group", 0.75, 0.2, "window")
+    whole = draw(GRIDS, rng(2), "group", 0.75, 1.0, "window")
+    assert whole.window is None

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fm.errors import UsageError
-from pretrain.masking import TokenMasks
+from pretrain.masking import TokenMasks, Window
+from pretrain.objectives.crop import Crop
 from pretrain.objectives.multiscale import halved, normalised
-from pretrain.objectives.upsample import MultiScaleHead
+from pretrain.objectives.upsample import MultiScaleHead, reach
 from tests.pretrain.batches import backbone, mae, s2_batch
 from tests.pretrain.satmae import DECODER, MODALITY, batch, grouped, satmae, satmaepp
 
@@ -268,3 +269,60 @@ def test_positions_in_metres_know_the_coarser_grid() -> None:
     wide = objective.backbone.position_codes(objective.backbone.inputs(batch(96).pixels))["g0"]
     assert torch.allclose(coarse.reshape(3, 3, -1), wide.reshape(12, 12, -1)[::4, ::4], atol=1e-6)
     assert not torch.allclose(coarse, fine)
+
+
+WINDOW = {**DECODER, "kind": "cross", "predict": 0.3, "where": "window"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_the_head_around_a_window_makes_what_it_makes_of_the_whole(scales: int) -> None:
+    """At every place, also at borders; and one pixel less around it would not do."""
+    torch.manual_seed(0)
+    head = MultiScaleHead(3, scales).double()
+    image = torch.randn(12, 3, 24, 40, dtype=torch.float64)
+    starts = torch.tensor([[r, c] for r in (0, 1, 4) for c in (0, 3, 6, 7)])
+    window = Window(starts, (2, 3), (6, 10))
+    whole, wrong = head(image), 0.0
+    for margin in (reach(scales), reach(scales) - 1):
+        part = Crop.around(window, image, margin)
+        for step, made in enumerate(head(part(image))):
+            factor = 2 ** (step + 1)
+            for b, (row, column) in enumerate((starts * 4).tolist()):
+                want = whole[step][b][:, row * factor :, column * factor :]
+                row, column = row - part.start[b, 0], column - part.start[b, 1]
+                got = made[b][:, row * factor :, column * factor :]
+                cut = (slice(None), slice(8 * factor), slice(12 * factor))
+                error = (got[cut] - want[cut]).abs().max().item()
+                if margin == reach(scales):
+                    assert error < 1e-12
+                wrong = max(wrong, error)
+    assert wrong > 1e-6
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_window_has_the_loss_of_the_whole_image(holes: bool) -> None:
+    objective, given = satmaepp(decoder=WINDOW), batch(160)
+    if holes:
+        valid = torch.rand(2, 160, 160, generator=torch.Generator().manual_seed(0)) > 0.3
+        given = replace(given, valid={MODALITY: valid})
+    part = objective(given, given.rng)
+    assert part.weight == objective.weight(given)
+    whole = mock.Mock(side_effect=lambda window, *given: given)
+    with mock.patch.object(objective, "_around", whole):
+        full = objective(given, given.rng)
+    assert whole.called
+    assert part.loss_sum.item() == pytest.approx(full.loss_sum.item(), rel=1e-6)
+    parameters = dict(objective.named_parameters())
+    for a, b in zip(
+        torch.autograd.grad(part.loss_sum, list(parameters.values()), allow_unused=True),
+        torch.autograd.grad(full.loss_sum, list(parameters.values()), allow_unused=True),
+        strict=True,
+    ):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_window_of_everything_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"where=window needs objective\.decoder\.predict below 1"):
+        satmaepp(decoder={**WINDOW, "predict": 1.0})
