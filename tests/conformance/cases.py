@@ -280,6 +280,29 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         {"kind": "mae", "target": "pixel", "decoder": _DECODER},
         pixel_targets=True,
     ),
+    "mae-visible": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {
+            "kind": "mae",
+            "target": "pixel",
+            "visible": 1.0,
+            "decoder": {**_DECODER, "kind": "joint"},
+        },
+        hidden_only=False,
+        pixel_targets=True,
+    ),
+    "mae-basis-views": ObjectiveCase(
+        BACKBONES["vit-basis"],
+        {
+            "kind": "mae",
+            "target": "pixel",
+            "visible": 0.5,
+            "spectral_views": 8,
+            "decoder": _DECODER,
+        },
+        hidden_only=False,
+        shared_heads=True,  # an output is a component of all bands
+    ),
     "mae-groups-flat": ObjectiveCase(
         BACKBONES["vit-groups"],
         {"kind": "mae", "mask": "flat", "target": "band", "decoder": {**_DECODER, "kind": "joint"}},

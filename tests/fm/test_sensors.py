@@ -34,6 +34,7 @@ MODALITIES = {
     "landsat8-oli-l2": {"l8l2_30": 7},
     "landsat9-oli-l1": {"l9l1_15": 1, "l9l1_30": 10},
     "landsat9-oli-l2": {"l9l2_30": 7},
+    "neon-rgb": {"neonrgb_0": 3},
 }
 
 

