@@ -114,22 +114,24 @@ def test_neon_trees_are_means_of_the_picture_under_the_boxes(
         mean = picture[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean(axis=(0, 1))
         assert np.abs(pixels[:, row, column] - mean).max() <= 0.5
     assert set(np.unique(label)) == {0, 1, 2}
-    # crowns are darker than the meadow; an annotation out of place is not
-    assert pixels[:, label == 2].mean() < 0.8 * pixels[:, label == 1].mean()
+    # crowns are redder than what lies around, most where the boxes are: they are in place
+    red = pixels[0] - pixels[2]
+    moves = ((0, 0), (8, 0), (-8, 0), (0, 8), (0, -8))
+    moved = {move: np.roll(label, move, (0, 1)) for move in moves}
+    contrast = {k: red[v == 2].mean() / red[v == 1].mean() for k, v in moved.items()}
+    assert max(contrast, key=contrast.__getitem__) == (0, 0), contrast
 
 
 def test_crowns_are_the_ellipses_inside_boxes_by_pixel_centre() -> None:
-    label = neon_trees.crowns(np.array([[4.0, 8.0, 20.0, 16.0]]), height=6, width=6, reduce=4)
-    assert label.tolist() == [
-        [1, 1, 1, 1, 1, 1],
-        [1, 1, 1, 1, 1, 1],
-        [1, 0, 2, 2, 0, 1],
-        [1, 0, 2, 2, 0, 1],
-        [1, 1, 1, 1, 1, 1],
-        [1, 1, 1, 1, 1, 1],
-    ]
+    # one box over 6 x 6 pixels of 4: the centre of a corner is sqrt(2) * 10 / 12 radii away
+    label = neon_trees.crowns(np.array([[4.0, 4.0, 28.0, 28.0]]), height=8, width=8, reduce=4)
+    want = np.ones((8, 8), int)
+    want[1:7, 1:7] = 2
+    want[1:7:5, 1:7:5] = 0
+    assert label.tolist() == want.tolist()
     # a pixel counts by its centre at 0.5, not by its corner
-    assert neon_trees.crowns(np.array([[0.6, 0.6, 2.4, 2.4]]), 3, 3, 1)[0, 0] == 1
+    small = neon_trees.crowns(np.array([[0.6, 0.6, 2.4, 2.4]]), height=3, width=3, reduce=1)
+    assert small.tolist() == [[1, 1, 1], [1, 2, 1], [1, 1, 1]]
 
 
 def test_boxes_that_are_none_are_refused() -> None:
