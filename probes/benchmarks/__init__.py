@@ -1,12 +1,12 @@
 """The registry of benchmarks."""
 
 from fm.errors import UsageError, suggest
-from probes.benchmarks import bigearthnet, indian_pines, nc_landcover
+from probes.benchmarks import bigearthnet, indian_pines, nc_landcover, neon_trees
 from probes.benchmarks.base import Benchmark, Data, Inputs
 
 _ALL = {
     b.full_name: b
-    for module in (indian_pines, nc_landcover, bigearthnet)
+    for module in (indian_pines, nc_landcover, neon_trees, bigearthnet)
     for b in module.BENCHMARKS
 }
 
