@@ -1,6 +1,6 @@
 """Does pretraining without labels beat a random backbone and raw pixels?
 
-Scenes with whole blocks in train, val and test. Pretraining sees training blocks only, three
+Two scenes with whole blocks in train, val and test. Pretraining sees training blocks only, three
 seeds. Features are the token in the middle of a window beside the mean of all; the random backbone
 has the same front end (a spectral basis fitted to training pixels) and the same readout. Floors
 are logistic regressions on the middle pixel and on mean and deviation of the window, raw and
@@ -47,7 +47,6 @@ class Task:
 METHODS: dict[str, Task] = {
     "indian-pines": Task("indian-pines", "mae_indian_pines_tiny", (None, 50)),
     "nc-landcover": Task("nc-landcover", "mae_nc_landcover_tiny", (20, None)),
-    "neon-trees": Task("neon-trees", "mae_neon_trees_tiny", (None, 50)),
 }
 
 
