@@ -11,7 +11,7 @@ import torch
 from bench import machine
 from fm.files import write_json
 
-NAMES = ("joint", "learns", "multisensor")
+NAMES = ("folds", "joint", "learns", "multisensor")
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from probes.statistics import ClassAnswers
 GRID = tuple(float(c) for c in np.geomspace(1e-6, 1e6, 13))
 READOUT = ("centre", "mean")
 LISTS = (0, 1, 2)
+QUIET = ("checkpoint.every=10000", "monitor.pictures=0", "monitor.every=20")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def run(
         features: dict[str, list[np.ndarray]] = {"pretrained": [], "random": []}
         runs = []
         for seed in seeds:
-            words = [f"data.path={folder}", f"seed={seed}", "checkpoint.every=10000"]
-            words += ["monitor.pictures=0", "monitor.every=20"]
+            words = [f"data.path={folder}", f"seed={seed}", *QUIET]
             export, told = pretrained(task.recipe, words, work / f"{name}-{seed}")
             runs.append({"seed": seed, "loss": [told["loss_start"], told["loss_end"]]})
             for kind in ("pretrained", "random"):
@@ -120,10 +120,17 @@ def scored(
     data: Data, features: Mapping[str, Sequence[np.ndarray]], split: str, per_class: int | None
 ) -> dict[str, Any]:
     """Fit and score every row; differences of `pretrained` to all others."""
+    answers, chosen = answered(data, features, split, per_class)
+    return {"rows": compared(answers, chosen)}
+
+
+def answered(
+    data: Data, features: Mapping[str, Sequence[np.ndarray]], split: str, per_class: int | None
+) -> tuple[dict[str, list[ClassAnswers]], dict[str, list[dict[str, Any]]]]:
+    """Fit every row, C chosen on val; return its answers of each run, and what was chosen."""
     answers: dict[str, list[ClassAnswers]] = {}
-    rows = []
+    fits: dict[str, list[dict[str, Any]]] = {}
     for name, several in features.items():
-        chosen = []
         for values in several:
             for seed in LISTS if per_class is not None else (0,):
                 train = subset(data, data.of("train"), per_class, seed)
@@ -144,8 +151,15 @@ def scored(
                         len(data.classes),
                     )
                 )
-                chosen.append({"c": probe.c, "on_edge": probe.on_edge})
-        rows.append({"row": name, "fits": chosen})
+                fits.setdefault(name, []).append({"c": probe.c, "on_edge": probe.on_edge})
+    return answers, fits
+
+
+def compared(
+    answers: Mapping[str, Sequence[ClassAnswers]], fits: Mapping[str, Sequence[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return scores, and the differences of `pretrained` to all others, with intervals."""
+    rows: list[dict[str, Any]] = [{"row": name, "fits": list(fits[name])} for name in answers]
     for row in rows:
         name = str(row["row"])
         for metric in ("oa", "aa"):  # a rare class leaves some resamples without AA: see `lost`
@@ -155,4 +169,4 @@ def scored(
                 row[f"pretrained - row, {metric}"] = with_interval(
                     lambda s: s["p"] - s["r"], both, metric=metric
                 )
-    return {"rows": rows}
+    return rows

@@ -37,7 +37,6 @@ PARTS = {
     "s1s2": "bigearthnet",
 }
 """Part of the recipe to the source of its dataset."""
-QUIET = ("checkpoint.every=10000", "monitor.pictures=0", "monitor.every=20")
 FLOORS = ("raw pixel", "raw mean+std")
 
 
@@ -79,7 +78,9 @@ def run(
     words = [f"data.parts.{part}.path={folders[source]}" for part, source in PARTS.items()]
     together, runs = [], []
     for seed in seeds:
-        export, told = pretrained(RECIPE, [*words, f"seed={seed}", *QUIET], work / f"all-{seed}")
+        export, told = pretrained(
+            RECIPE, [*words, f"seed={seed}", *learns.QUIET], work / f"all-{seed}"
+        )
         together.append(export)
         runs.append({"seed": seed, "loss": [told["loss_start"], told["loss_end"]]})
     tables = []
@@ -97,7 +98,7 @@ def run(
         else:
             features["single sensor"] = []
             for seed in seeds:
-                own = [f"data.path={folder}", f"seed={seed}", *QUIET]
+                own = [f"data.path={folder}", f"seed={seed}", *learns.QUIET]
                 export, _ = pretrained(task.single, own, work / f"{name}-{seed}")
                 features["single sensor"].append(_features(fm.load(export), data, name))
             made = learns.floors(data, fm.load(export))

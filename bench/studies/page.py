@@ -69,7 +69,12 @@ def joint(found: Mapping[str, Any]) -> str:
 def main() -> int:
     """Rewrite the page."""
     text = PAGE.read_text(encoding="utf-8")
-    for name, made in (("learns", learns), ("joint", joint), ("multisensor", learns)):
+    for name, made in (
+        ("learns", learns),
+        ("joint", joint),
+        ("multisensor", learns),
+        ("folds", learns),
+    ):
         path = RESULTS / f"study_{name}.json"
         if path.is_file():
             table = made(read_json(path, "study"))

@@ -58,6 +58,7 @@ CLASSES = (
 """The usual order of the ground truth's numbers."""
 COUNTS = (46, 1428, 830, 237, 483, 730, 28, 478, 20, 972, 2455, 593, 205, 1265, 386, 93)
 """Labelled pixels of classes 1 to 16, checked when the file is opened."""
+FOLDS = 4
 RARE = 46
 """Classes with no more pixels than this are one connected field each and do not steer the split."""
 
@@ -66,6 +67,13 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         "--block", type=int, default=12, help="side of a block in pixels (default 12)"
+    )
+    parser.add_argument(
+        "--fold",
+        type=int,
+        default=0,
+        help="0, the benchmark's split (default); 1 to 3: its val blocks, a third of its train "
+        "blocks as test, all else as train",
     )
 
 
@@ -82,6 +90,7 @@ def read(arguments: Namespace) -> Content:
         cube,
         truth,
         block=arguments.block,
+        fold=arguments.fold,
         provenance={
             "source": "indian-pines",
             "package": f"{PACKAGE.name}=={PACKAGE.version}",
@@ -98,7 +107,9 @@ def _load(path: Path) -> np.ndarray:
     return array
 
 
-def cut(cube: Path, truth: Path, *, block: int, provenance: dict[str, object]) -> Content:
+def cut(
+    cube: Path, truth: Path, *, block: int, provenance: dict[str, object], fold: int = 0
+) -> Content:
     """Cut a labelled scene into blocks; the provenance tells the pixels of each class by split.
 
     Args:
@@ -106,7 +117,10 @@ def cut(cube: Path, truth: Path, *, block: int, provenance: dict[str, object]) -
         truth: `.npy` of `[H, W]` class numbers, 0 unlabelled.
         block: side in pixels.
         provenance: goes into the description.
+        fold: see `rotated`.
     """
+    if not 0 <= fold < FOLDS:
+        raise UsageError(f"--fold {fold}: give 0 to {FOLDS - 1}")
     labels = _load(truth)
     height, width = labels.shape
     if not 4 <= block <= min(height, width):
@@ -120,6 +134,8 @@ def cut(cube: Path, truth: Path, *, block: int, provenance: dict[str, object]) -
     )
     spread = [k for k in range(1, len(CLASSES)) if counts[:, k].sum() > RARE]
     split = block_split(counts[:, spread])
+    if fold:
+        split = rotated(split, counts[:, spread], fold)
     pixels = {name: counts[split == k].sum(axis=0).tolist() for k, name in enumerate(SPLITS)}
     bands = tuple(band.name for band in sensors.sensor(SENSOR).bands)
     return Content(
@@ -131,11 +147,31 @@ def cut(cube: Path, truth: Path, *, block: int, provenance: dict[str, object]) -
         provenance={
             **provenance,
             "block_px": block,
-            "split": "shards.splits.block_split",
+            "split": "shards.splits.block_split" + (f", fold {fold}" if fold else ""),
             PIXELS_BY_CLASS: {"land_cover": pixels},
         },
         licence=PACKAGE.licence,
     )
+
+
+def rotated(split: np.ndarray, counts: np.ndarray, fold: int) -> np.ndarray:
+    """Test on other blocks: every block that is not for validation is tested in one fold.
+
+    Args:
+        split: `[blocks]` of fold 0.
+        counts: `[blocks, classes]` labelled pixels.
+        fold: 1 to 3, which third of fold 0's training blocks is the test.
+
+    Returns:
+        `[blocks]` with the validation blocks of fold 0.
+    """
+    train, val, test = range(3)
+    own = np.flatnonzero(split == train)
+    seen = counts[own].sum(axis=0) > 0
+    third = block_split(counts[own][:, seen], (1 / 3, 1 / 3, 1 / 3))
+    made = np.where(split == val, val, train)
+    made[own[third == fold - 1]] = test
+    return made
 
 
 def _block(cube: Path, truth: Path, block: int, task: tuple[int, int, str]) -> Sample:

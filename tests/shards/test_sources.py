@@ -47,7 +47,7 @@ def write(content: Content, out: Path) -> shards.Dataset:
 
 @pytest.mark.data
 def test_indian_pines_is_the_scene_again(package_cache: Path, tmp_path: Path) -> None:
-    ds = build("indian-pines", package_cache, tmp_path / "ds", block=12)
+    ds = build("indian-pines", package_cache, tmp_path / "ds", block=12, fold=0)
     folder = fetch(indian_pines.PACKAGE, package_cache) / "tensorly/datasets/data"
     cube = np.load(folder / "Indian_pines_corrected.npy")
     truth = np.load(folder / "Indian_pines_gt.npy")
@@ -221,6 +221,21 @@ def test_fake_scene_is_cut_with_its_ragged_edge(tmp_path: Path) -> None:
     assert np.array_equal(ds[4].arrays["aviris_20"], cube[:, 16:32, 16:32])
     with pytest.raises(UsageError, match="--block 2"):
         indian_pines.cut(*paths, block=2, provenance={})
+    with pytest.raises(UsageError, match="--fold 4: give 0 to 3"):
+        indian_pines.cut(*paths, block=16, provenance={}, fold=4)
+
+
+def test_folds_test_every_block_that_is_not_for_validation_once() -> None:
+    generator = np.random.default_rng(0)
+    counts = generator.integers(0, 9, (60, 4))
+    split = generator.integers(0, 3, 60)
+    folds = [split, *(indian_pines.rotated(split, counts, fold) for fold in (1, 2, 3))]
+    for fold in folds[1:]:
+        assert np.array_equal(fold == 1, split == 1)
+    tested = np.sum([fold == 2 for fold in folds], axis=0)
+    assert np.array_equal(tested, (split != 1).astype(int))
+    shares = [counts[fold == 2].sum(axis=0) / counts[split == 0].sum(axis=0) for fold in folds[1:]]
+    assert np.allclose(shares, 1 / 3, atol=0.1)
 
 
 def test_unknown_source_names_the_nearest() -> None:
