@@ -14,6 +14,7 @@ from fm.errors import UsageError
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
 from fm.models.layout import Member
+from fm.models.series import PARTS, codes_at, images_in
 from fm.rng import CounterRng
 from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
@@ -49,6 +50,8 @@ class DecoderConfig(Config):
             kind multiscale) is then made there alone. Needs groups of one token grid.
         group_code_width: last channels of the decoder's codes that tell the group, for a backbone
             with `group_code_width`; as large a share as the backbone's when null.
+        time_code_width: channels of the decoder's codes that tell the time of the image, for a
+            backbone with `time_code_width`; as large a share as the backbone's when null.
     """
 
     kind: Literal["joint", "cross"] = "cross"
@@ -58,6 +61,7 @@ class DecoderConfig(Config):
     predict: float = Field(1.0, gt=0, le=1)
     where: masking.Where = "anywhere"
     group_code_width: int | None = Field(None, gt=0, multiple_of=4)
+    time_code_width: int | None = Field(None, gt=0, multiple_of=PARTS)
 
 
 class MaskedConfig(Config):
@@ -143,6 +147,18 @@ class MAE(Objective):
                 "objective.decoder.group_code_width must be below objective.decoder.width, and "
                 "needs model.options.group_code_width"
             )
+        if settings.time_code_width is not None and backbone.time_code_width is None:
+            raise UsageError(
+                "objective.decoder.time_code_width needs model.options.time_code_width"
+            )
+        coding = settings.width - backbone.code_share(
+            settings.width, settings.group_code_width, settings.time_code_width
+        )
+        if coding < 4:
+            raise UsageError(
+                f"objective.decoder.width={settings.width} leaves no channels for the place beside "
+                f"group_code_width and time_code_width"
+            )
         members = [member for group in backbone.groups.values() for member in group.members]
         if config.spectral_angle and all(len(member.bands) < 2 for member in members):
             raise UsageError("objective.spectral_angle needs a group of two bands on one grid")
@@ -187,19 +203,24 @@ class MAE(Objective):
             grids = self.grids(batch.pixels)
             settings = self.config
             share, where = settings.decoder.predict, settings.decoder.where
-            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
+            images = images_in(batch.pixels)
+            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where, images)
             return batch.weight.sum() * round(sum(tokens.values()))
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict)
+        masks = self.masks(
+            inputs.pixels, batch.rng, self.config.decoder.predict, inputs.images
+        )
         counted = self.counted(inputs, masks)
         return (torch.cat(list(counted.values()), dim=1).sum(dim=1) * batch.weight).sum()
 
-    def masks(self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float) -> TokenMasks:
+    def masks(
+        self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float, images: int = 1
+    ) -> TokenMasks:
         """Choose tokens to keep and tokens to predict, of pixels as the encoder takes them."""
         grids = self.backbone.grids(pixels)
         settings = self.config
         where = settings.decoder.where
-        return masking.draw(grids, rng, settings.mask, settings.mask_ratio, share, where)
+        return masking.draw(grids, rng, settings.mask, settings.mask_ratio, share, where, images)
 
     def counted(self, inputs: Inputs, masks: TokenMasks) -> dict[str, Tensor]:
         """Say which predicted tokens have a target: group to `[B, M]` bool."""
@@ -267,13 +288,18 @@ class MAE(Objective):
         encoded, _ = backbone.trunk(prefix, tokens, valid)
         context = self.decoder_embed(encoded)
         front = prefix.shape[1]
-        codes = backbone.position_codes(inputs, settings.width, settings.group_code_width)
+        shares = (settings.width, settings.group_code_width, settings.time_code_width)
+        codes = backbone.position_codes(inputs, *shares)
         if self.group_code:
             codes = {name: code + self.group_code[name][0] for name, code in codes.items()}
-        seen = take(torch.cat([codes[n][masks.keep[n]] for n in codes], dim=1), masks.seen)
-        asked = take(torch.cat([codes[n][masks.predict[n]] for n in codes], dim=1), masks.asked)
+        kept = [codes_at(codes[name], masks.keep[name]) for name in codes]
+        wanted = [codes_at(codes[name], masks.predict[name]) for name in codes]
+        seen, asked = (
+            take(torch.cat(parts, dim=1), index)
+            for parts, index in ((kept, masks.seen), (wanted, masks.asked))
+        )
         # the class and metadata tokens come first and have no place on the ground
-        alone = backbone.prefix_code(seen.device, settings.width, settings.group_code_width)
+        alone = backbone.prefix_code(seen.device, *shares)
         placed = torch.cat([alone.expand(len(seen), front, -1), seen], dim=1)
         context = context + placed.to(context.dtype)
         queries = (asked + self.mask_token).to(context.dtype)
@@ -340,7 +366,9 @@ class MAE(Objective):
         settings = self.config
         grids = self.backbone.grids(inputs.pixels)
         share, where = settings.decoder.predict, settings.decoder.where
-        nominal = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
+        nominal = masking.counts(
+            grids, settings.mask, settings.mask_ratio, share, where, inputs.images
+        )
         losses = self._losses(batch, inputs, masks, predicted)
         total = torch.stack([loss.sum() for loss in losses.values()]).sum()
         metrics: dict[str, Tensor] = {}
@@ -389,7 +417,7 @@ class MAE(Objective):
             for each group among the metrics; with `visible`, that of seen tokens among both.
         """
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict)
+        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict, inputs.images)
         shown = self.through_views(inputs, rng)
         if not self.config.visible:
             return self._output(batch, inputs, masks, self._predict(shown, masks))[0]
@@ -406,7 +434,7 @@ class MAE(Objective):
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct every masked token and put the predictions into the image."""
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, rng, 1.0)
+        masks = self.masks(inputs.pixels, rng, 1.0, inputs.images)
         predicted = self._predict(inputs, masks)
         kept, counted = masks.kept(), masks.counted()
         samples: list[list[Panel]] = [[] for _ in range(len(batch.weight))]
