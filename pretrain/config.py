@@ -62,7 +62,8 @@ class Samples(Config):
         values = self.model_dump(mode="json", include=own)
         if self.split is not None:
             values["split"] = {"part": self.split[1], "sha256": _listed(*self.split)}
-        later = ("split", "crop", "images", "random_crop", "bands")  # as if absent: older runs go on
+        # as if absent: older runs go on
+        later = ("split", "crop", "images", "random_crop", "bands")
         return {k: v for k, v in values.items() if k not in later or v}
 
 

@@ -167,9 +167,8 @@ def draw(
         rng: of the samples.
         kind: `group`, each group on its own with the ratio in each; `consistent`, groups of equal
             grid alike and all images of a series alike (SatMAE, arXiv 2207.08051, sections 3.2 and
-            3.3, consistent masking); `flat`, one
-            draw over all tokens of all groups, so that a group's share differs from sample to
-            sample (its independent masking).
+            3.3, consistent masking); `flat`, one draw over all tokens of all groups, so that a
+            group's share differs from sample to sample (its independent masking).
         mask_ratio: share of the tokens that are hidden.
         share: share of the hidden tokens that are predicted.
         where: those lie `anywhere`, or they are all the hidden ones of one `window` of that share

@@ -94,8 +94,9 @@ class Backbone(nn.Module, ABC):
             bands: modality to the bands of the channels as given. Names are put into the model's
                 order. A model that is a function of its bands also takes `Band`s it has never
                 seen. None says that they are the model's, in its order.
-            valid: modality to `[B, H, W]` or `[B, C, H, W]` bool (of series with T after B); invalid values are not used, and
-                tokens without a valid pixel are left out of attention and pooling.
+            valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, of series with T after B; invalid
+                values are not used, and tokens without a valid pixel are left out of attention and
+                pooling.
             lonlat: `[B, 2]` degrees, NaN where unknown; used by models with location metadata.
             time: `[B]` seconds since 1970 UTC, NaN where unknown; used likewise, and as the time of
                 a single image by models that take series.

@@ -25,8 +25,8 @@ class Inputs:
         normalisation: of each present modality, for its channels.
         calibrated: modalities whose normalisation was measured on the very bands that are given,
             not interpolated from the model's.
-        valid: modality to `[B, H, W]` or `[B, C, H, W]` bool (of series strips too), False where a value must not be
-            used; None when all are valid.
+        valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, of series strips too, False where a
+            value must not be used; None when all are valid.
         gsd: modality to the sampling distance of its pixels in metres, where it is not the
             bands' own.
         lonlat: `[B, 2]` degrees, NaN where unknown; None when unknown for all.

@@ -266,8 +266,8 @@ class VisionTransformer(Backbone):
     ) -> Tensor:
         """Return a decoder's code of the tokens that have no place: `[width]` float32.
 
-        Zeros for the place and the time; in a model with `group_code_width`, then the code of one group more
-        than there are (SatMAE's decoder).
+        Zeros for the place and the time; in a model with `group_code_width`, between them the code
+        of one group more than there are (SatMAE's decoder).
         """
         share = self._group_share(width, group_width)
         code = torch.zeros(width, device=device)

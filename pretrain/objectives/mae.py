@@ -14,13 +14,13 @@ from fm.errors import UsageError
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
 from fm.models.layout import Member
-from fm.models.series import PARTS, codes_at, images_in
+from fm.models.series import codes_at, images_in
 from fm.rng import CounterRng
 from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
 from pretrain.objectives.canvas import output_groups, unpatchify
-from pretrain.objectives.decoders import DECODERS, JointDecoder
+from pretrain.objectives.decoders import DECODERS, DecoderConfig, JointDecoder
 from pretrain.objectives.targets import (
     Target,
     any_valid,
@@ -36,41 +36,14 @@ Parts = dict[str, dict[str, Tensor]]
 """Group to modality to patches `[B, M, C, p, p]`."""
 
 
-class DecoderConfig(Config):
-    """The decoder, which is thrown away after pretraining.
-
-    Attributes:
-        kind: `joint` (MAE) or `cross` (CrossMAE).
-        width: a multiple of 4 and of `heads`.
-        depth: blocks.
-        heads: attention heads.
-        predict: share of the masked tokens that are predicted; below 1 only with `cross`.
-        where: the predicted ones lie `anywhere`, or they are all the masked ones of a `window` of
-            that share of the image, drawn a sample; what is made of them afterwards (the images of
-            kind multiscale) is then made there alone. Needs groups of one token grid.
-        group_code_width: last channels of the decoder's codes that tell the group, for a backbone
-            with `group_code_width`; as large a share as the backbone's when null.
-        time_code_width: channels of the decoder's codes that tell the time of the image, for a
-            backbone with `time_code_width`; as large a share as the backbone's when null.
-    """
-
-    kind: Literal["joint", "cross"] = "cross"
-    width: int = Field(128, gt=0, multiple_of=4)
-    depth: int = Field(2, gt=0)
-    heads: int = Field(4, gt=0)
-    predict: float = Field(1.0, gt=0, le=1)
-    where: masking.Where = "anywhere"
-    group_code_width: int | None = Field(None, gt=0, multiple_of=4)
-    time_code_width: int | None = Field(None, gt=0, multiple_of=PARTS)
-
-
 class MaskedConfig(Config):
     """What all masked autoencoders share.
 
     Attributes:
         mask_ratio: share of the tokens that the encoder does not see.
-        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid
-            alike; `flat`, one draw over the tokens of all groups (`pretrain.masking.draw`).
+        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid and
+            images of a series alike; `flat`, one draw over the tokens of all groups
+            (`pretrain.masking.draw`); one draw covers all images of a series otherwise.
         target: what is predicted: `token` normalises the target to mean 0 and variance 1 within
             each token and modality (the paper's normalised pixels, sec. 4.1); `band` within each
             band of it; `pixel` predicts the normalised input as it is.
@@ -127,38 +100,8 @@ class MAE(Objective):
                 f"masked autoencoding needs a ViT, the model is {backbone.architecture.get('name')}"
             )
         settings = config.decoder
-        if settings.kind == "joint" and settings.predict < 1:
-            raise UsageError(
-                "objective.decoder.predict below 1 needs objective.decoder.kind=cross: a joint "
-                "decoder's tokens see each other"
-            )
-        if settings.where == "window" and settings.predict == 1:
-            raise UsageError(
-                "objective.decoder.where=window needs objective.decoder.predict below 1, the share "
-                "of the image that the window takes"
-            )
-        if settings.width % settings.heads:
-            raise UsageError("objective.decoder.width must be a multiple of its heads")
+        settings.check(backbone)
         coded = backbone.group_code_width is not None
-        if settings.group_code_width is not None and not (
-            coded and settings.group_code_width < settings.width
-        ):
-            raise UsageError(
-                "objective.decoder.group_code_width must be below objective.decoder.width, and "
-                "needs model.options.group_code_width"
-            )
-        if settings.time_code_width is not None and backbone.time_code_width is None:
-            raise UsageError(
-                "objective.decoder.time_code_width needs model.options.time_code_width"
-            )
-        coding = settings.width - backbone.code_share(
-            settings.width, settings.group_code_width, settings.time_code_width
-        )
-        if coding < 4:
-            raise UsageError(
-                f"objective.decoder.width={settings.width} leaves no channels for the place beside "
-                f"group_code_width and time_code_width"
-            )
         members = [member for group in backbone.groups.values() for member in group.members]
         if config.spectral_angle and all(len(member.bands) < 2 for member in members):
             raise UsageError("objective.spectral_angle needs a group of two bands on one grid")
@@ -207,9 +150,7 @@ class MAE(Objective):
             tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where, images)
             return batch.weight.sum() * round(sum(tokens.values()))
         inputs = self.inputs(batch)
-        masks = self.masks(
-            inputs.pixels, batch.rng, self.config.decoder.predict, inputs.images
-        )
+        masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict, inputs.images)
         counted = self.counted(inputs, masks)
         return (torch.cat(list(counted.values()), dim=1).sum(dim=1) * batch.weight).sum()
 
@@ -288,18 +229,15 @@ class MAE(Objective):
         encoded, _ = backbone.trunk(prefix, tokens, valid)
         context = self.decoder_embed(encoded)
         front = prefix.shape[1]
-        shares = (settings.width, settings.group_code_width, settings.time_code_width)
-        codes = backbone.position_codes(inputs, *shares)
+        codes = backbone.position_codes(inputs, *settings.shares)
         if self.group_code:
             codes = {name: code + self.group_code[name][0] for name, code in codes.items()}
-        kept = [codes_at(codes[name], masks.keep[name]) for name in codes]
-        wanted = [codes_at(codes[name], masks.predict[name]) for name in codes]
         seen, asked = (
-            take(torch.cat(parts, dim=1), index)
-            for parts, index in ((kept, masks.seen), (wanted, masks.asked))
+            take(torch.cat([codes_at(codes[n], numbers[n]) for n in codes], dim=1), chosen)
+            for numbers, chosen in ((masks.keep, masks.seen), (masks.predict, masks.asked))
         )
         # the class and metadata tokens come first and have no place on the ground
-        alone = backbone.prefix_code(seen.device, *shares)
+        alone = backbone.prefix_code(seen.device, *settings.shares)
         placed = torch.cat([alone.expand(len(seen), front, -1), seen], dim=1)
         context = context + placed.to(context.dtype)
         queries = (asked + self.mask_token).to(context.dtype)

@@ -88,8 +88,8 @@ class MultiScaleMAE(MAE):
         super().__init__(backbone, config)
         if self.backbone.series:
             raise UsageError(
-                "objective multiscale makes images of one time; leave model.options.time_code_width "
-                "out"
+                "objective multiscale makes images of one time; leave "
+                "model.options.time_code_width out"
             )
         if self.backbone.bases():
             raise UsageError("objective multiscale makes images of bands; leave options.basis out")

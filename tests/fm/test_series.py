@@ -45,9 +45,7 @@ def chosen(given: dict[str, torch.Tensor], images: list[int]) -> dict[str, torch
 def test_the_calendar_is_the_gregorian_one() -> None:
     random = np.random.default_rng(0).uniform(-3e9, 6e9, 3000).tolist()
     moments = [*random, *map(seconds, MOMENTS)]
-    want = [
-        (t.year, t.month, t.hour) for t in (datetime.fromtimestamp(s, UTC) for s in moments)
-    ]
+    want = [(t.year, t.month, t.hour) for t in (datetime.fromtimestamp(s, UTC) for s in moments)]
     found = calendar(torch.tensor(moments, dtype=torch.float64))
     assert [tuple(row) for row in found.tolist()] == want
 

@@ -64,7 +64,8 @@ def test_the_unknown_is_refused_with_the_nearest() -> None:
     state = state_of("vit")
     del state["pos_embed"]
     # several layouts have all of these names; one of them that is converted is named
-    pattern = rf"nearest is (vit|timm_vit|satmaepp_rgb|satmae_temporal), which shares {len(state)} of them"
+    alike = "vit|timm_vit|satmaepp_rgb|satmae_temporal"
+    pattern = rf"nearest is ({alike}), which shares {len(state)} of them"
     with pytest.raises(FMError, match=pattern):
         foreign.recognise(state)
 
