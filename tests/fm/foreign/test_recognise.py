@@ -34,6 +34,8 @@ def test_shapes_are_read() -> None:
     assert numbers["patch"] == 4
     assert numbers["codes"] == 128
     assert numbers["final_norm"] == "none"
+    numbers = foreign.recognise(state_of("satmae_temporal")).numbers
+    assert (numbers["width"], numbers["time_code"], numbers["grid"]) == (24, 12, 2)
     numbers = foreign.recognise(state_of("croma")).numbers
     assert numbers["depth"] == {"s1_encoder": 1, "s2_encoder": 2, "joint_encoder": 1}
 
