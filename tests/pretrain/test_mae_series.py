@@ -198,6 +198,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_images_of_a_sample_are_cropped_alike(dataset: Path) -> None:
+    ds = shards.open(dataset)
+    whole = {ds[i].key: ds[i].arrays["s2l1c_10"] for i in range(len(ds))}
+    batch = next(iter(ds.loader(batch_size=6, crop=8, random_crop=True)))
+    places = set()
+    for key, given in zip(batch.keys, batch.pixels["s2l1c_10"].numpy(), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(whole[key], (8, 8), axis=(-2, -1))
+        at = np.argwhere((windows == given[:, :, None, None]).all(axis=(0, 1, -2, -1)))
+        assert len(at) == 1
+        places.add(tuple(at[0]))
+    assert len(places) > 1
+
+
 WORDS = [
     "data.modalities=[s2l1c_10]",
     "data.bands={s2l1c_10: [B02, B03, B04, B08]}",
