@@ -187,11 +187,12 @@ def draw(
     keep, predict = {}, {}
     for name, (rows, columns) in grids.items():
         alike = images if kind == "consistent" else 1
-        tokens = rows * columns // alike
-        one = f"mask:{rows // alike}x{columns}"
-        order = rng.permutation(one if kind == "consistent" else f"mask:{name}", tokens)
+        rows //= alike
+        purpose = f"mask:{rows}x{columns}" if kind == "consistent" else f"mask:{name}"
+        order = rng.permutation(purpose, rows * columns)
         kept, predicted = _cut(order, mask_ratio, share, window, 1)
-        keep[name], predict[name] = (_in_all(x, alike, tokens) for x in (kept, predicted))
+        keep[name] = _in_all(kept, alike, rows * columns)
+        predict[name] = _in_all(predicted, alike, rows * columns)
     return TokenMasks(keep, predict, window=window)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fm.errors import UsageError
+from fm.models.inputs import Inputs
 from fm.models.positions import sincos_1d
 
 FIRST_YEAR = 2002
@@ -81,6 +82,22 @@ def time_code(width: int, time: Tensor) -> Tensor:
     )
     parts = sincos_1d(width // 3, fields.flatten().float())
     return torch.where(known[..., None], parts.reshape(*time.shape, width), 0.0)
+
+
+def time_codes(inputs: Inputs, width: int) -> Tensor | None:
+    """Return the codes of the images' times, `[B, T, width]`; None where they have no channels.
+
+    A single image has the time of its sample.
+    """
+    if not width:
+        return None
+    times = inputs.times
+    if times is None and inputs.time is not None:
+        times = inputs.time[:, None]
+    device = next(iter(inputs.pixels.values())).device
+    if times is None:
+        return torch.zeros(inputs.size, inputs.images, width, device=device)
+    return time_code(width, times.to(device))
 
 
 def with_times(code: Tensor, times: Tensor) -> Tensor:

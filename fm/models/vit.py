@@ -16,7 +16,7 @@ from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group, Member
 from fm.models.metadata import MetadataTokens
 from fm.models.positions import resized_positions, sincos_1d, sincos_2d
-from fm.models.series import PARTS, codes_at, time_code, with_times
+from fm.models.series import PARTS, codes_at, time_codes, with_times
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -240,7 +240,7 @@ class VisionTransformer(Backbone):
         width = self.width if width is None else width
         device = next(iter(inputs.pixels.values())).device
         share = self._group_share(width, group_width)
-        times = self._time_codes(inputs, self._time_share(width, time_width))
+        times = time_codes(inputs, self._time_share(width, time_width))
         if times is not None:
             width = width - times.shape[-1]
         result = {}
@@ -289,18 +289,6 @@ class VisionTransformer(Backbone):
         if time_width is None:
             time_width = PARTS * max(round(self.time_code_width * width / self.width / PARTS), 1)
         return time_width
-
-    def _time_codes(self, inputs: Inputs, share: int) -> Tensor | None:
-        """Return the codes of the images' times: `[B, T, share]`, None without such a code."""
-        if not share:
-            return None
-        times = inputs.times
-        if times is None:
-            times = inputs.time[:, None] if inputs.time is not None else None
-        device = next(iter(inputs.pixels.values())).device
-        if times is None:
-            return torch.zeros(inputs.size, inputs.images, share, device=device)
-        return time_code(share, times.to(device))
 
     def _group_share(self, width: int, group_width: int | None) -> int:
         if self.group_code_width is None:
@@ -353,7 +341,7 @@ class VisionTransformer(Backbone):
         return torch.cat(tokens, dim=1), valid
 
     def _learned_codes(self, table: Tensor, inputs: Inputs) -> dict[str, Tensor]:
-        times = self._time_codes(inputs, self.time_code_width or 0)
+        times = time_codes(inputs, self.time_code_width or 0)
         result = {}
         for group, (rows, columns) in self.grids(inputs.pixels).items():
             code = resized_positions(table[0, 1:], rows // inputs.images, columns)

@@ -147,6 +147,7 @@ def test_the_decoder_has_a_part_of_its_own_for_the_time() -> None:
     for options, problem in (
         ({"time_code_width": 48}, "leaves no channels for the place"),
         ({"width": 12, "heads": 3}, "leaves no channels for the place"),
+        ({"predict": 0.3, "where": "window"}, "where=window is of single images"),
     ):
         with pytest.raises(UsageError, match=problem):
             objective(options)
