@@ -64,16 +64,16 @@ def test_targets_are_the_pixels_of_their_own_image() -> None:
 def test_consistent_masks_hide_the_same_places_of_all_images() -> None:
     rng = CounterRng(7, torch.zeros(5, dtype=torch.int64), torch.arange(5))
     grids = {"a": (IMAGES * 4, 5), "b": (IMAGES * 4, 5), "c": (IMAGES * 2, 2)}
-    masks = masking.draw(grids, rng, "consistent", 0.75, 0.5, IMAGES)
+    masks = masking.draw(grids, rng, "consistent", 0.75, 0.5, images=IMAGES)
     single = masking.draw({"a": (4, 5)}, rng, "consistent", 0.75, 0.5)
-    number = masking.counts(grids, "consistent", 0.75, 0.5, IMAGES)
+    number = masking.counts(grids, "consistent", 0.75, 0.5, images=IMAGES)
     for part, alone in ((masks.keep, single.keep), (masks.predict, single.predict)):
         assert torch.equal(part["a"], part["b"])
         by_image = part["a"].reshape(5, IMAGES, -1)
         for image in range(IMAGES):
             assert torch.equal(by_image[:, image] - 20 * image, alone["a"])
     assert {name: x.shape[1] for name, x in masks.predict.items()} == number
-    free = masking.draw(grids, rng, "group", 0.75, 1.0, IMAGES).keep["a"]
+    free = masking.draw(grids, rng, "group", 0.75, 1.0, images=IMAGES).keep["a"]
     assert len({len({i for i in row if i < 20}) for row in free.tolist()}) > 1
 
 
