@@ -17,7 +17,7 @@ from bench.runner import Bench, Ready, Target
 from fm.errors import FMError
 from fm.models import create_model
 from fm.sensors import Band, sensor
-from pretrain.objectives.mae import DecoderConfig
+from pretrain.objectives.decoders import DecoderConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 
 NAMES = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")

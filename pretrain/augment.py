@@ -9,10 +9,10 @@ from fm.rng import CounterRng
 def dihedral(pixels: dict[str, Tensor], rng: CounterRng) -> dict[str, Tensor]:
     """Turn and flip each sample by one of the eight symmetries of the square.
 
-    All modalities of a sample move together. Images that are not square are only flipped.
+    All modalities and images of a sample move together. What is not square is only flipped.
 
     Args:
-        pixels: modality to `[B, C, H, W]` of any dtype.
+        pixels: modality to `[B, C, H, W]` or `[B, T, C, H, W]` of any dtype.
         rng: of the same samples.
 
     Returns:

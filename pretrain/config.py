@@ -29,6 +29,8 @@ class Samples(Config):
             whole. `FIRST:LAST` is all bands from one to the other in the dataset's order.
         crop: side of a crop in pixels of the finest grid, the same ground on every grid; null
             takes samples whole.
+        images: number of images in a sample that is a series; must be the dataset's. Null for
+            single images, and where the dataset is there to say.
         random_crop: place crops by a hash of (seed, position), not in the centre.
     """
 
@@ -39,6 +41,7 @@ class Samples(Config):
     modalities: list[str] | None = None
     bands: dict[str, list[str]] | None = None
     crop: Positive | None = None
+    images: Positive | None = None
     random_crop: bool = False
 
     @model_validator(mode="after")
@@ -59,7 +62,8 @@ class Samples(Config):
         values = self.model_dump(mode="json", include=own)
         if self.split is not None:
             values["split"] = {"part": self.split[1], "sha256": _listed(*self.split)}
-        later = ("split", "crop", "random_crop", "bands")  # as if absent: older runs go on
+        # as if absent: older runs go on
+        later = ("split", "crop", "images", "random_crop", "bands")
         return {k: v for k, v in values.items() if k not in later or v}
 
 

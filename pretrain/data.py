@@ -25,7 +25,7 @@ class Layout:
     Attributes:
         bands: modality to the bands that are read, on the grid on which they are stored.
         scaling: modality to (scale, offset) of its stored integers, the first part's.
-        shapes: part to modality to the shape of a sample, `[C, H, W]`.
+        shapes: part to modality to the shape of a sample, `[C, H, W]` or `[T, C, H, W]`.
         statistics: modality to the statistics of its bands; None where no pixel was seen.
     """
 
@@ -123,6 +123,7 @@ class RunData:
                     )
                 scaling.setdefault(name, (info.scale, info.offset))
                 shapes[part][name] = (*sizes[name][:-3], len(own), *sizes[name][-2:])
+                _check_images(self.config.datasets[part], part, name, sizes[name])
                 found = self._statistics(ds, name, taken)
                 seen.setdefault(name, []).append((self.weights[part], found))
         statistics = {name: _pooled(several) for name, several in seen.items()}
@@ -201,8 +202,17 @@ def declared(config: DataConfig) -> Layout:
             if not math.isclose(side * gsd, side_m):
                 raise UsageError(f"{where}.crop={samples.crop} is not whole pixels of {name}")
             scaling[name] = (sensor.scale, sensor.offset)
-            shapes[part][name] = (len(made), side, side)
+            series = () if samples.images is None else (samples.images,)
+            shapes[part][name] = (*series, len(made), side, side)
     return Layout(bands, scaling, shapes, None)
+
+
+def _check_images(samples: Samples, part: str, modality: str, shape: Shape) -> None:
+    found = shape[0] if len(shape) == 4 else None
+    if samples.images is not None and found != samples.images:
+        where = f"data.parts.{part}" if part else "data"
+        told = "single images" if found is None else f"series of {found}"
+        raise UsageError(f"{where}.images={samples.images}: the samples of {modality} are {told}")
 
 
 def is_here(samples: Samples) -> bool:

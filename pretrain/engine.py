@@ -43,6 +43,7 @@ class MicroBatch:
     valid: dict[str, Tensor] | None = None
     lonlat: Tensor | None = None
     time: Tensor | None = None
+    times: Tensor | None = None
     step: int = 0
 
     @classmethod
@@ -57,6 +58,7 @@ class MicroBatch:
             valid={modality: batch.valid(modality) for modality in told} or None,
             lonlat=batch.lonlat,
             time=batch.time,
+            times=batch.times,
             step=step,
         )
 
@@ -70,6 +72,7 @@ class MicroBatch:
             valid=None if self.valid is None else {m: x[rows] for m, x in self.valid.items()},
             lonlat=None if self.lonlat is None else self.lonlat[rows],
             time=None if self.time is None else self.time[rows],
+            times=None if self.times is None else self.times[rows],
             step=self.step,
         )
 

@@ -132,12 +132,18 @@ def counts(
     mask_ratio: float,
     share: float,
     where: Where = "anywhere",
+    images: int = 1,
 ) -> dict[str, float]:
     """Return how many tokens of each group a sample predicts, under `flat` on average."""
     sizes = {name: rows * columns for name, (rows, columns) in grids.items()}
     if where == "window" and share < 1:
         rows, columns = window_size(grids, share)
         sizes, share = dict.fromkeys(sizes, rows * columns), 1.0
+    if kind == "consistent":
+        return {
+            name: images * predicted_count(size // images, mask_ratio, share)
+            for name, size in sizes.items()
+        }
     if kind != "flat":
         return {name: predicted_count(size, mask_ratio, share) for name, size in sizes.items()}
     total = sum(sizes.values())
@@ -152,20 +158,23 @@ def draw(
     mask_ratio: float,
     share: float,
     where: Where = "anywhere",
+    images: int = 1,
 ) -> TokenMasks:
     """Choose tokens to see and tokens to predict.
 
     Args:
-        grids: group to its token grid.
+        grids: group to its token grid, the images of a series one below the other.
         rng: of the samples.
         kind: `group`, each group on its own with the ratio in each; `consistent`, groups of equal
-            grid alike (SatMAE, arXiv 2207.08051, section 3.3, consistent masking); `flat`, one
-            draw over all tokens of all groups, so that a group's share differs from sample to
-            sample (its independent masking).
+            grid alike and all images of a series alike (SatMAE, arXiv 2207.08051, sections 3.2 and
+            3.3, consistent masking); `flat`, one draw over all tokens of all groups, so that a
+            group's share differs from sample to sample (its independent masking).
         mask_ratio: share of the tokens that are hidden.
         share: share of the hidden tokens that are predicted.
         where: those lie `anywhere`, or they are all the hidden ones of one `window` of that share
-            of the grid, drawn a sample; inside and outside it the ratio is the same.
+            of the grid, drawn a sample; inside and outside it the ratio is the same. A window is
+            of single images.
+        images: of a sample.
     """
     window = None
     if where == "window" and share < 1:
@@ -177,10 +186,22 @@ def draw(
         return _flat(grids, rng, mask_ratio, share, window)
     keep, predict = {}, {}
     for name, (rows, columns) in grids.items():
+        alike = images if kind == "consistent" else 1
+        rows //= alike
         purpose = f"mask:{rows}x{columns}" if kind == "consistent" else f"mask:{name}"
         order = rng.permutation(purpose, rows * columns)
-        keep[name], predict[name] = _cut(order, mask_ratio, share, window, 1)
+        kept, predicted = _cut(order, mask_ratio, share, window, 1)
+        keep[name] = _in_all(kept, alike, rows * columns)
+        predict[name] = _in_all(predicted, alike, rows * columns)
     return TokenMasks(keep, predict, window=window)
+
+
+def _in_all(order: Tensor, images: int, tokens: int) -> Tensor:
+    """Repeat numbers within one image `[B, K]` for all images of a series: `[B, T * K]`."""
+    if images == 1:
+        return order
+    start = torch.arange(images, device=order.device) * tokens
+    return (order[:, None] + start[:, None]).flatten(1)
 
 
 def _flat(

@@ -19,17 +19,19 @@ class ObjectiveBatch(Protocol):
     """What an objective sees of a batch."""
 
     pixels: dict[str, Tensor]
-    """Modality to `[B, C, H, W]` as stored."""
+    """Modality to `[B, C, H, W]`, or `[B, T, C, H, W]` of series, as stored."""
     weight: Tensor
     """`[B]` float32; 0 for samples that could not be read."""
     scaling: dict[str, tuple[float, float]]
     """Modality to scale and offset of stored integers."""
     valid: dict[str, Tensor] | None
-    """Modality to `[B, C, H, W]` bool, False where there is no data; None when all is valid."""
+    """Modality to bool of the pixels' shape, False where there is no data; None if all is valid."""
     lonlat: Tensor | None
     """`[B, 2]` degrees, NaN where unknown."""
     time: Tensor | None
     """`[B]` seconds since 1970 UTC, NaN where unknown."""
+    times: Tensor | None
+    """`[B, T]` likewise of the images of series; None where samples are single images."""
     step: int
     """Optimiser steps before this one: the same for all micro-batches and ranks of a step."""
     rng: CounterRng
@@ -58,7 +60,7 @@ class Panel:
 
     Attributes:
         modality: which one.
-        image: `[C, H, W]` normalised input.
+        image: `[C, H, W]` normalised input; the images of a series one below the other.
         shown: `[H, W]` bool, True where the encoder saw the pixel.
         predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
     """
@@ -90,6 +92,7 @@ class Objective(nn.Module, ABC):
             valid=batch.valid,
             lonlat=batch.lonlat,
             time=batch.time,
+            times=batch.times,
         )
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:

@@ -352,8 +352,8 @@ FAMILIES: dict[str, Signature] = {
             and _shape(s, "pos_embed")[-1] < _shape(s, "cls_token")[-1]
         ),
         _read_temporal,
-        (*_VIT, "date scheme"),
-        convertible=False,
+        _VIT,
+        notes=("the code of the time takes year - 2002, month - 1 and hour, as its release does",),
     ),
     "spectral_vit": Signature(
         "SpectralEarth ViT",

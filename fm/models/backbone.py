@@ -11,6 +11,7 @@ from fm.errors import UsageError, suggest
 from fm.models.features import Features
 from fm.models.inputs import Inputs, Scaling, normalisation_at
 from fm.models.layout import Group, Member
+from fm.models.series import images_in, strip
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -32,10 +33,12 @@ class Backbone(nn.Module, ABC):
     Attributes:
         width: D of the tokens.
         metric: positions are in metres, so that images of another sampling distance may be given.
+        series: a sample may be several images, each with its time.
     """
 
     width: int
     metric: bool = False
+    series: bool = False
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Backbone(nn.Module, ABC):
         valid: Mapping[str, Tensor] | None = None,
         lonlat: Tensor | None = None,
         time: Tensor | None = None,
+        times: Tensor | None = None,
         gsd: Mapping[str, float] | None = None,
         scaling: Scaling | None = None,
         normalisation: Mapping[str, Normalisation] | None = None,
@@ -83,16 +87,20 @@ class Backbone(nn.Module, ABC):
         """Encode images.
 
         Args:
-            pixels: modality to `[B, C, H, W]`. Integer tensors are stored numbers and are scaled
+            pixels: modality to `[B, C, H, W]`, or `[B, T, C, H, W]` where the model takes series,
+                all modalities with the same T. Integer tensors are stored numbers and are scaled
                 with the model's (or the given) scale and offset; floating ones are physical
                 already (reflectance as a fraction, dB).
             bands: modality to the bands of the channels as given. Names are put into the model's
                 order. A model that is a function of its bands also takes `Band`s it has never
                 seen. None says that they are the model's, in its order.
-            valid: modality to `[B, H, W]` or `[B, C, H, W]` bool; invalid values are not used, and
-                tokens without a valid pixel are left out of attention and pooling.
+            valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, of series with T after B; invalid
+                values are not used, and tokens without a valid pixel are left out of attention and
+                pooling.
             lonlat: `[B, 2]` degrees, NaN where unknown; used by models with location metadata.
-            time: `[B]` seconds since 1970 UTC, NaN where unknown; used likewise.
+            time: `[B]` seconds since 1970 UTC, NaN where unknown; used likewise, and as the time of
+                a single image by models that take series.
+            times: `[B, T]` likewise, of each image of a series; must be given with one.
             gsd: modality to metres; must be the model's own unless its positions are in metres.
                 That of `Band`s that the model has never seen when None.
             scaling: modality to (scale, offset) of integer pixels, where it is not the model's.
@@ -109,6 +117,7 @@ class Backbone(nn.Module, ABC):
             valid=valid,
             lonlat=lonlat,
             time=time,
+            times=times,
             gsd=gsd,
             scaling=scaling,
             normalisation=normalisation,
@@ -127,6 +136,7 @@ class Backbone(nn.Module, ABC):
         valid: Mapping[str, Tensor] | None = None,
         lonlat: Tensor | None = None,
         time: Tensor | None = None,
+        times: Tensor | None = None,
         gsd: Mapping[str, float] | None = None,
         scaling: Scaling | None = None,
         normalisation: Mapping[str, Normalisation] | None = None,
@@ -147,7 +157,13 @@ class Backbone(nn.Module, ABC):
                     f"{suggest(extra[0], self.bands)}"
                 )
         self._check_metadata(len(next(iter(pixels.values()))), lonlat, time)
+        self._check_series(pixels, valid, times)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
+        images = images_in(arrays)
+        if times is not None:
+            arrays = {name: strip(x) for name, x in arrays.items()}
+            if masks is not None:
+                masks = {name: strip(x) for name, x in masks.items() if name in arrays}
         chosen: dict[str, tuple[Band, ...]] = {}
         used: dict[str, Normalisation] = {}
         calibrated = set(pixels)
@@ -155,7 +171,7 @@ class Backbone(nn.Module, ABC):
         for modality in pixels:
             given = (bands or {}).get(modality)
             own = self.bands[modality]
-            chosen[modality], order = self._match(modality, given, pixels[modality])
+            chosen[modality], order = self._match(modality, given, arrays[modality])
             if modality not in distances and chosen[modality] != own:
                 metres = _distance(modality, chosen[modality])
                 if {metres} != {band.gsd_m for band in own}:
@@ -192,6 +208,8 @@ class Backbone(nn.Module, ABC):
             gsd=distances or None,
             lonlat=lonlat,
             time=time,
+            images=images,
+            times=times,
         )
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
@@ -232,6 +250,39 @@ class Backbone(nn.Module, ABC):
             if value is not None and list(value.shape) != shape:
                 raise UsageError(
                     f"{name}: expected {shape} for {count} samples, got {list(value.shape)}"
+                )
+
+    def _check_series(
+        self,
+        pixels: Mapping[str, Tensor],
+        valid: Mapping[str, Tensor] | None,
+        times: Tensor | None,
+    ) -> None:
+        name, first = next(iter(pixels.items()))
+        several = any(x.ndim == 5 for x in pixels.values())
+        if several and not self.series:
+            raise UsageError(
+                f"{name}: series of images {list(first.shape)}, the model takes single ones; build "
+                f"a ViT with time_code_width, or give [B, C, H, W]"
+            )
+        if not several:
+            if times is not None:
+                raise UsageError("times: the pixels are single images; give [B, T, C, H, W]")
+            return
+        shape = [len(first), images_in(pixels)]
+        if times is None or list(times.shape) != shape:
+            got = "none" if times is None else list(times.shape)
+            raise UsageError(
+                f"times: expected {shape}, the seconds since 1970 UTC of each image (NaN where "
+                f"unknown); got {got}"
+            )
+        self.grids(pixels)  # each image is whole tokens, not only all of them together
+        for modality, mask in (valid or {}).items():
+            x = pixels.get(modality)
+            if x is not None and list(mask.shape) not in (list(x.shape), [*shape, *x.shape[-2:]]):
+                raise UsageError(
+                    f"valid[{modality!r}]: expected {[*shape, *x.shape[-2:]]} or {list(x.shape)}, "
+                    f"got {list(mask.shape)}"
                 )
 
     def _check_gsd(self, gsd: Mapping[str, float]) -> None:

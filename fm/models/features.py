@@ -10,11 +10,14 @@ class Features:
     """What a model says about a batch.
 
     Attributes:
-        tokens: `[B, N, D]`, the groups one after the other, row-major inside a group.
+        tokens: `[B, N, D]`, the groups one after the other; inside a group image after image of a
+            series, row-major inside an image.
         pooled: `[B, D]`, one vector a sample.
-        grid: group to its token grid (rows, columns), in the order of `tokens`.
+        grid: group to its token grid (rows, columns), in the order of `tokens`; the images of a
+            series lie one below the other, so rows are T times those of one image.
         hidden: the tokens after each block, when asked for.
         mask: `[B, N]` bool, False for tokens that had no valid pixel; None when all are valid.
+        images: T, number of images in a sample.
     """
 
     tokens: Tensor
@@ -22,6 +25,7 @@ class Features:
     grid: dict[str, tuple[int, int]]
     hidden: tuple[Tensor, ...] = ()
     mask: Tensor | None = None
+    images: int = 1
 
 
 def pool(tokens: Tensor, mask: Tensor | None) -> Tensor:

@@ -18,18 +18,22 @@ class Inputs:
     """One batch as a backbone takes it; made by `Backbone.inputs`.
 
     Attributes:
-        pixels: modality to `[B, C, H, W]`.
+        pixels: modality to `[B, C, H, W]`; of series `[B, C, T * H, W]`, the images one below the
+            other (`fm.models.series`).
         bands: of each present modality, the bands of its channels.
         scaling: of each present modality, for integer pixels.
         normalisation: of each present modality, for its channels.
         calibrated: modalities whose normalisation was measured on the very bands that are given,
             not interpolated from the model's.
-        valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, False where a value must not be
-            used; None when all are valid.
+        valid: modality to `[B, H, W]` or `[B, C, H, W]` bool, of series strips too, False where a
+            value must not be used; None when all are valid.
         gsd: modality to the sampling distance of its pixels in metres, where it is not the
             bands' own.
         lonlat: `[B, 2]` degrees, NaN where unknown; None when unknown for all.
         time: `[B]` seconds since 1970 UTC, NaN where unknown; None when unknown for all.
+        images: T, number of images in a sample.
+        times: `[B, T]` seconds since 1970 UTC of the images of a series, NaN where unknown; None
+            for single images.
         views: modality to `[B]` int64, the simulated sensor that sees each sample (negative for
             none), for modalities under a spectral basis; augmentation in pretraining.
         view_count: size of the bank of simulated sensors.
@@ -44,6 +48,8 @@ class Inputs:
     gsd: Mapping[str, float] | None = None
     lonlat: Tensor | None = None
     time: Tensor | None = None
+    images: int = 1
+    times: Tensor | None = None
     views: Mapping[str, Tensor] | None = None
     view_count: int = 0
 

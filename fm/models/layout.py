@@ -59,7 +59,8 @@ class Group:
         """Return the token grid (rows, columns) that the given pixels make.
 
         Args:
-            pixels: modality to `[B, C, H, W]`.
+            pixels: modality to `[B, C, H, W]`, or `[B, T, C, H, W]`, whose images lie one below
+                the other: T times the rows.
 
         Returns:
             None when no modality of this group is present.
@@ -79,7 +80,8 @@ class Group:
                     f"{member.patch}x{member.patch} px ({self.token_m:g} m); crop the image or "
                     f"change token_m"
                 )
-            found[member.modality] = (height // member.patch, width // member.patch)
+            images = x.shape[1] if x.ndim == 5 else 1
+            found[member.modality] = (images * (height // member.patch), width // member.patch)
         if len(set(found.values())) > 1:
             raise UsageError(
                 f"{self.name}: the grids do not cover the same ground in tokens of "

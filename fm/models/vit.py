@@ -16,6 +16,7 @@ from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group, Member
 from fm.models.metadata import MetadataTokens
 from fm.models.positions import resized_positions, sincos_1d, sincos_2d
+from fm.models.series import PARTS, codes_at, time_codes, with_times
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -48,6 +49,10 @@ class VisionTransformer(Backbone):
             several; a number makes that many last channels of the position code a code of the
             group instead (SatMAE, Cong et al., arXiv 2207.08051, section 3.3): fixed, or learned
             with `learned` positions, under the keys that SatMAE's fine-tuned files have.
+        time_code_width: a number makes that many last channels of the position code a fixed code
+            of the image's year, month and hour (SatMAE, section 3.2: 384 of 1024), and lets a
+            sample be a series of images, all their tokens in one sequence
+            (`fm.models.series`). An image of unknown time has zeros there.
         metadata: tokens for `lonlat`, `time`, seen by the others and left out of the features.
         pooling: `mean` of the valid tokens, or the class token.
         pre_pool_norm: True is timm's `fc_norm`: tokens are averaged first and normalised then.
@@ -73,6 +78,7 @@ class VisionTransformer(Backbone):
         reference_m: float = 120.0,
         grid: int | None = None,
         group_code_width: int | None = None,
+        time_code_width: int | None = None,
         metadata: Sequence[str] = (),
         pooling: Literal["mean", "cls"] = "mean",
         pre_pool_norm: bool = False,
@@ -130,12 +136,17 @@ class VisionTransformer(Backbone):
                 f"group_code_width {group_code_width} must be even, below width {width}, and leave "
                 f"a multiple of 4"
             )
+        self.time_code_width = time_code_width
+        self.series = time_code_width is not None
+        if time_code_width is not None:
+            self._check_time_code(time_code_width, width - (group_code_width or 0))
         self.pos_embed: nn.Parameter | None = None
         if positions == "learned":
             if grid is None:
                 raise UsageError("positions learned needs grid")
             share = group_code_width or 0
-            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width - share))
+            places = width - share - (time_code_width or 0)
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, places))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             if share:
                 self.channel_embed = nn.Parameter(torch.zeros(1, len(groups), share))
@@ -159,6 +170,20 @@ class VisionTransformer(Backbone):
         nn.init.normal_(self.cls_token, std=0.02)
         for code in self.group_embed.values():
             nn.init.normal_(code, std=0.02)
+
+    def _check_time_code(self, share: int, width: int) -> None:
+        if share <= 0 or share % PARTS or share >= width:
+            raise UsageError(
+                f"time_code_width {share} must be a multiple of {PARTS} below the {width} channels "
+                f"of the position code"
+            )
+        for name in self.groups:
+            for member in self.groups[name].members:
+                if self.embedding(name).member_tokenizer(member.modality).shift:
+                    raise UsageError(
+                        "time_code_width does not go with a tokenizer that reads beyond its token "
+                        "(shift): it would read other images"
+                    )
 
     def embedding(self, group: str) -> PatchEmbed:
         """Return what makes the tokens of a group."""
@@ -193,7 +218,11 @@ class VisionTransformer(Backbone):
         return 1 + (len(self.metadata.kinds) if self.metadata is not None else 0)
 
     def position_codes(
-        self, inputs: Inputs, width: int | None = None, group_width: int | None = None
+        self,
+        inputs: Inputs,
+        width: int | None = None,
+        group_width: int | None = None,
+        time_width: int | None = None,
     ) -> dict[str, Tensor]:
         """Return fixed codes of all tokens of each present group, for a decoder or for itself.
 
@@ -202,39 +231,64 @@ class VisionTransformer(Backbone):
             width: D of the codes; the model's own when None.
             group_width: last channels that are the group's code, for a model with
                 `group_code_width`; as large a share as the model's own when None.
+            time_width: channels behind those that are the image's time, for a model with
+                `time_code_width`, likewise.
 
         Returns:
-            group to `[N, width]` float32.
+            group to `[N, width]` float32, or `[B, N, width]` with a code of times.
         """
         width = self.width if width is None else width
         device = next(iter(inputs.pixels.values())).device
         share = self._group_share(width, group_width)
+        times = time_codes(inputs, self._time_share(width, time_width))
+        if times is not None:
+            width = width - times.shape[-1]
         result = {}
         for number, name in enumerate(self.groups):
             grid = self.groups[name].grid(inputs.pixels)
             if grid is None:
                 continue
-            made = sincos_2d(width - share, *grid, device=device, step=self._step(name, inputs))
+            rows, columns = grid[0] // inputs.images, grid[1]
+            step = self._step(name, inputs)
+            made = sincos_2d(width - share, rows, columns, device=device, step=step)
             if share:
                 index = torch.full((len(made),), float(number), device=device)
                 made = torch.cat([made, sincos_1d(share, index)], dim=1)
-            result[name] = made
+            result[name] = made if times is None else with_times(made, times)
         return result
 
     def prefix_code(
-        self, device: torch.device, width: int, group_width: int | None = None
+        self,
+        device: torch.device,
+        width: int,
+        group_width: int | None = None,
+        time_width: int | None = None,
     ) -> Tensor:
         """Return a decoder's code of the tokens that have no place: `[width]` float32.
 
-        Zeros for the place; in a model with `group_code_width`, then the code of one group more
-        than there are (SatMAE's decoder).
+        Zeros for the place and the time; in a model with `group_code_width`, between them the code
+        of one group more than there are (SatMAE's decoder).
         """
         share = self._group_share(width, group_width)
-        place = torch.zeros(width - share, device=device)
-        if not share:
-            return place
-        number = torch.full((1,), float(len(self.groups)), device=device)
-        return torch.cat([place, sincos_1d(share, number)[0]])
+        code = torch.zeros(width, device=device)
+        if share:
+            number = torch.full((1,), float(len(self.groups)), device=device)
+            end = width - self._time_share(width, time_width)
+            code[end - share : end] = sincos_1d(share, number)[0]
+        return code
+
+    def code_share(
+        self, width: int, group_width: int | None = None, time_width: int | None = None
+    ) -> int:
+        """Return how many channels of a code `width` wide tell the group and the time."""
+        return self._group_share(width, group_width) + self._time_share(width, time_width)
+
+    def _time_share(self, width: int, time_width: int | None) -> int:
+        if self.time_code_width is None:
+            return 0
+        if time_width is None:
+            time_width = PARTS * max(round(self.time_code_width * width / self.width / PARTS), 1)
+        return time_width
 
     def _group_share(self, width: int, group_width: int | None) -> int:
         if self.group_code_width is None:
@@ -271,13 +325,12 @@ class VisionTransformer(Backbone):
         """
         tokens, masks = [], []
         table = self.pos_embed
-        codes = self.position_codes(inputs) if table is None else {}
-        for name, grid in self.grids(inputs.pixels).items():
+        codes = self.position_codes(inputs) if table is None else self._learned_codes(table, inputs)
+        for name in self.grids(inputs.pixels):
             index = keep[name] if keep is not None else None
             made, mask = self.embedding(name)(inputs, index)
-            code = codes[name] if table is None else self._learned_codes(table, name, grid)
-            code = code.to(made.dtype)
-            made = made + (code[index] if index is not None else code)
+            code = codes[name].to(made.dtype)
+            made = made + (codes_at(code, index) if index is not None else code)
             if name in self.group_embed:
                 made = made + self.group_embed[name]
             if mask is None:
@@ -287,12 +340,16 @@ class VisionTransformer(Backbone):
         valid = torch.cat(masks, dim=1) if inputs.valid else None
         return torch.cat(tokens, dim=1), valid
 
-    def _learned_codes(self, table: Tensor, group: str, grid: tuple[int, int]) -> Tensor:
-        code = resized_positions(table[0, 1:], *grid)
-        if self.group_code_width is None:
-            return code
-        own = self.channel_embed[0, list(self.groups).index(group)]
-        return torch.cat([code, own.expand(len(code), -1)], dim=1)
+    def _learned_codes(self, table: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        times = time_codes(inputs, self.time_code_width or 0)
+        result = {}
+        for group, (rows, columns) in self.grids(inputs.pixels).items():
+            code = resized_positions(table[0, 1:], rows // inputs.images, columns)
+            if self.group_code_width is not None:
+                own = self.channel_embed[0, list(self.groups).index(group)]
+                code = torch.cat([code, own.expand(len(code), -1)], dim=1)
+            result[group] = code if times is None else with_times(code, times)
+        return result
 
     def prefix(self, inputs: Inputs) -> Tensor:
         """Return the class token and the metadata tokens: `[B, prefix_count, D]`."""
@@ -300,6 +357,7 @@ class VisionTransformer(Backbone):
         if self.pos_embed is not None:
             own = [self.pos_embed[:, :1]]
             own += [self.channel_cls_embed] if self.group_code_width is not None else []
+            own += [first.new_zeros(1, 1, self.time_code_width)] if self.time_code_width else []
             first = first + torch.cat(own, dim=-1)
         first = first.expand(inputs.size, -1, -1)
         if self.metadata is None:
@@ -344,6 +402,7 @@ class VisionTransformer(Backbone):
             grid=self.grids(inputs.pixels),
             hidden=tuple(x[:, front:] for x in outputs),
             mask=mask,
+            images=inputs.images,
         )
 
 

@@ -1,13 +1,88 @@
 """Decoders of masked autoencoders: from visible tokens to predictions at asked-for positions."""
 
 from functools import partial
+from typing import Literal
 
 import torch
+from pydantic import Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fm.config import Config
+from fm.errors import UsageError
+from fm.models import VisionTransformer
+from fm.models.series import PARTS
+from pretrain.masking import Where
+
 _norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+class DecoderConfig(Config):
+    """The decoder, which is thrown away after pretraining.
+
+    Attributes:
+        kind: `joint` (MAE) or `cross` (CrossMAE).
+        width: a multiple of 4 and of `heads`.
+        depth: blocks.
+        heads: attention heads.
+        predict: share of the masked tokens that are predicted; below 1 only with `cross`.
+        where: the predicted ones lie `anywhere`, or they are all the masked ones of a `window` of
+            that share of the image, drawn a sample; what is made of them afterwards (the images of
+            kind multiscale) is then made there alone. Needs groups of one token grid, and single
+            images.
+        group_code_width: last channels of the decoder's codes that tell the group, for a backbone
+            with `group_code_width`; as large a share as the backbone's when null.
+        time_code_width: channels of the decoder's codes that tell the time of the image, for a
+            backbone with `time_code_width`; as large a share as the backbone's when null.
+    """
+
+    kind: Literal["joint", "cross"] = "cross"
+    width: int = Field(128, gt=0, multiple_of=4)
+    depth: int = Field(2, gt=0)
+    heads: int = Field(4, gt=0)
+    predict: float = Field(1.0, gt=0, le=1)
+    where: Where = "anywhere"
+    group_code_width: int | None = Field(None, gt=0, multiple_of=4)
+    time_code_width: int | None = Field(None, gt=0, multiple_of=PARTS)
+
+    @property
+    def shares(self) -> tuple[int, int | None, int | None]:
+        """Width of the codes, and of their parts for the group and the time."""
+        return self.width, self.group_code_width, self.time_code_width
+
+    def check(self, backbone: VisionTransformer) -> None:
+        """Say what does not fit.
+
+        Raises:
+            UsageError: a part of a joint decoder, heads or codes that do not go into the width, or
+                codes that the backbone does not have.
+        """
+        if self.kind == "joint" and self.predict < 1:
+            raise UsageError(
+                "objective.decoder.predict below 1 needs objective.decoder.kind=cross: a joint "
+                "decoder's tokens see each other"
+            )
+        if self.where == "window" and self.predict == 1:
+            raise UsageError(
+                "objective.decoder.where=window needs objective.decoder.predict below 1, the share "
+                "of the image that the window takes"
+            )
+        if self.where == "window" and backbone.series:
+            raise UsageError(
+                "objective.decoder.where=window is of single images; leave "
+                "model.options.time_code_width out"
+            )
+        if self.width % self.heads:
+            raise UsageError("objective.decoder.width must be a multiple of its heads")
+        for what in ("group_code_width", "time_code_width"):
+            if getattr(self, what) is not None and getattr(backbone, what) is None:
+                raise UsageError(f"objective.decoder.{what} needs model.options.{what}")
+        if self.width - backbone.code_share(*self.shares) < 4:
+            raise UsageError(
+                f"objective.decoder.width={self.width} leaves no channels for the place beside "
+                f"group_code_width and time_code_width"
+            )
 
 
 class JointDecoder(nn.Module):

@@ -14,12 +14,13 @@ from fm.errors import UsageError
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
 from fm.models.layout import Member
+from fm.models.series import codes_at, images_in
 from fm.rng import CounterRng
 from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
 from pretrain.objectives.canvas import output_groups, unpatchify
-from pretrain.objectives.decoders import DECODERS, JointDecoder
+from pretrain.objectives.decoders import DECODERS, DecoderConfig, JointDecoder
 from pretrain.objectives.targets import (
     Target,
     any_valid,
@@ -35,38 +36,14 @@ Parts = dict[str, dict[str, Tensor]]
 """Group to modality to patches `[B, M, C, p, p]`."""
 
 
-class DecoderConfig(Config):
-    """The decoder, which is thrown away after pretraining.
-
-    Attributes:
-        kind: `joint` (MAE) or `cross` (CrossMAE).
-        width: a multiple of 4 and of `heads`.
-        depth: blocks.
-        heads: attention heads.
-        predict: share of the masked tokens that are predicted; below 1 only with `cross`.
-        where: the predicted ones lie `anywhere`, or they are all the masked ones of a `window` of
-            that share of the image, drawn a sample; what is made of them afterwards (the images of
-            kind multiscale) is then made there alone. Needs groups of one token grid.
-        group_code_width: last channels of the decoder's codes that tell the group, for a backbone
-            with `group_code_width`; as large a share as the backbone's when null.
-    """
-
-    kind: Literal["joint", "cross"] = "cross"
-    width: int = Field(128, gt=0, multiple_of=4)
-    depth: int = Field(2, gt=0)
-    heads: int = Field(4, gt=0)
-    predict: float = Field(1.0, gt=0, le=1)
-    where: masking.Where = "anywhere"
-    group_code_width: int | None = Field(None, gt=0, multiple_of=4)
-
-
 class MaskedConfig(Config):
     """What all masked autoencoders share.
 
     Attributes:
         mask_ratio: share of the tokens that the encoder does not see.
-        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid
-            alike; `flat`, one draw over the tokens of all groups (`pretrain.masking.draw`).
+        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid and
+            images of a series alike; `flat`, one draw over the tokens of all groups
+            (`pretrain.masking.draw`); one draw covers all images of a series otherwise.
         target: what is predicted: `token` normalises the target to mean 0 and variance 1 within
             each token and modality (the paper's normalised pixels, sec. 4.1); `band` within each
             band of it; `pixel` predicts the normalised input as it is.
@@ -123,26 +100,8 @@ class MAE(Objective):
                 f"masked autoencoding needs a ViT, the model is {backbone.architecture.get('name')}"
             )
         settings = config.decoder
-        if settings.kind == "joint" and settings.predict < 1:
-            raise UsageError(
-                "objective.decoder.predict below 1 needs objective.decoder.kind=cross: a joint "
-                "decoder's tokens see each other"
-            )
-        if settings.where == "window" and settings.predict == 1:
-            raise UsageError(
-                "objective.decoder.where=window needs objective.decoder.predict below 1, the share "
-                "of the image that the window takes"
-            )
-        if settings.width % settings.heads:
-            raise UsageError("objective.decoder.width must be a multiple of its heads")
+        settings.check(backbone)
         coded = backbone.group_code_width is not None
-        if settings.group_code_width is not None and not (
-            coded and settings.group_code_width < settings.width
-        ):
-            raise UsageError(
-                "objective.decoder.group_code_width must be below objective.decoder.width, and "
-                "needs model.options.group_code_width"
-            )
         members = [member for group in backbone.groups.values() for member in group.members]
         if config.spectral_angle and all(len(member.bands) < 2 for member in members):
             raise UsageError("objective.spectral_angle needs a group of two bands on one grid")
@@ -187,19 +146,22 @@ class MAE(Objective):
             grids = self.grids(batch.pixels)
             settings = self.config
             share, where = settings.decoder.predict, settings.decoder.where
-            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
+            images = images_in(batch.pixels)
+            tokens = masking.counts(grids, settings.mask, settings.mask_ratio, share, where, images)
             return batch.weight.sum() * round(sum(tokens.values()))
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict)
+        masks = self.masks(inputs.pixels, batch.rng, self.config.decoder.predict, inputs.images)
         counted = self.counted(inputs, masks)
         return (torch.cat(list(counted.values()), dim=1).sum(dim=1) * batch.weight).sum()
 
-    def masks(self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float) -> TokenMasks:
+    def masks(
+        self, pixels: Mapping[str, Tensor], rng: CounterRng, share: float, images: int = 1
+    ) -> TokenMasks:
         """Choose tokens to keep and tokens to predict, of pixels as the encoder takes them."""
         grids = self.backbone.grids(pixels)
         settings = self.config
         where = settings.decoder.where
-        return masking.draw(grids, rng, settings.mask, settings.mask_ratio, share, where)
+        return masking.draw(grids, rng, settings.mask, settings.mask_ratio, share, where, images)
 
     def counted(self, inputs: Inputs, masks: TokenMasks) -> dict[str, Tensor]:
         """Say which predicted tokens have a target: group to `[B, M]` bool."""
@@ -267,13 +229,15 @@ class MAE(Objective):
         encoded, _ = backbone.trunk(prefix, tokens, valid)
         context = self.decoder_embed(encoded)
         front = prefix.shape[1]
-        codes = backbone.position_codes(inputs, settings.width, settings.group_code_width)
+        codes = backbone.position_codes(inputs, *settings.shares)
         if self.group_code:
             codes = {name: code + self.group_code[name][0] for name, code in codes.items()}
-        seen = take(torch.cat([codes[n][masks.keep[n]] for n in codes], dim=1), masks.seen)
-        asked = take(torch.cat([codes[n][masks.predict[n]] for n in codes], dim=1), masks.asked)
+        seen, asked = (
+            take(torch.cat([codes_at(codes[n], numbers[n]) for n in codes], dim=1), chosen)
+            for numbers, chosen in ((masks.keep, masks.seen), (masks.predict, masks.asked))
+        )
         # the class and metadata tokens come first and have no place on the ground
-        alone = backbone.prefix_code(seen.device, settings.width, settings.group_code_width)
+        alone = backbone.prefix_code(seen.device, *settings.shares)
         placed = torch.cat([alone.expand(len(seen), front, -1), seen], dim=1)
         context = context + placed.to(context.dtype)
         queries = (asked + self.mask_token).to(context.dtype)
@@ -340,7 +304,9 @@ class MAE(Objective):
         settings = self.config
         grids = self.backbone.grids(inputs.pixels)
         share, where = settings.decoder.predict, settings.decoder.where
-        nominal = masking.counts(grids, settings.mask, settings.mask_ratio, share, where)
+        nominal = masking.counts(
+            grids, settings.mask, settings.mask_ratio, share, where, inputs.images
+        )
         losses = self._losses(batch, inputs, masks, predicted)
         total = torch.stack([loss.sum() for loss in losses.values()]).sum()
         metrics: dict[str, Tensor] = {}
@@ -389,7 +355,7 @@ class MAE(Objective):
             for each group among the metrics; with `visible`, that of seen tokens among both.
         """
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict)
+        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict, inputs.images)
         shown = self.through_views(inputs, rng)
         if not self.config.visible:
             return self._output(batch, inputs, masks, self._predict(shown, masks))[0]
@@ -406,7 +372,7 @@ class MAE(Objective):
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct every masked token and put the predictions into the image."""
         inputs = self.inputs(batch)
-        masks = self.masks(inputs.pixels, rng, 1.0)
+        masks = self.masks(inputs.pixels, rng, 1.0, inputs.images)
         predicted = self._predict(inputs, masks)
         kept, counted = masks.kept(), masks.counted()
         samples: list[list[Panel]] = [[] for _ in range(len(batch.weight))]

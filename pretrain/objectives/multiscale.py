@@ -86,6 +86,11 @@ class MultiScaleMAE(MAE):
                 "must not fill in bands that another group hides"
             )
         super().__init__(backbone, config)
+        if self.backbone.series:
+            raise UsageError(
+                "objective multiscale makes images of one time; leave "
+                "model.options.time_code_width out"
+            )
         if self.backbone.bases():
             raise UsageError("objective multiscale makes images of bands; leave options.basis out")
         self.scale_heads = nn.ModuleDict(

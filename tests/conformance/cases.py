@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from fm.models import Backbone, create_model
+from fm.models import Backbone, Features, create_model
 from fm.models.embed import Moments
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
@@ -45,6 +45,7 @@ class Case:
         metric: takes images of other sampling distances.
         rows: token rows of a test image.
         columns: token columns of a test image.
+        images: of a test sample that is a series; None for single images.
         embedding: what holds every parameter that touches pixels.
     """
 
@@ -58,6 +59,7 @@ class Case:
     metric: bool = False
     rows: int = 2
     columns: int = 3
+    images: int | None = None
     embedding: Callable[[Backbone], nn.Module] = lambda model: model.get_submodule("patch_embed")
 
     def build(self, bands: Mapping[str, tuple[Band, ...]] | None = None) -> Backbone:
@@ -93,13 +95,25 @@ class Case:
         """Make physical pixels of all modalities, uniform in [0, 1]."""
         generator = torch.Generator().manual_seed(seed)
         patch = {m.modality: m.patch for g in model.groups.values() for m in g.members}
+        first = (batch,) if self.images is None else (batch, self.images)
         return {
             modality: torch.rand(
-                (batch, len(bands), self.rows * patch[modality], self.columns * patch[modality]),
+                (*first, len(bands), self.rows * patch[modality], self.columns * patch[modality]),
                 generator=generator,
             )
             for modality, bands in model.bands.items()
         }
+
+    def times(self, batch: int) -> Tensor | None:
+        """Return the times of the images of each sample, five months apart."""
+        if self.images is None:
+            return None
+        return (1.5e9 + 1.3e7 * torch.arange(self.images, dtype=torch.float64)).repeat(batch, 1)
+
+    def encode(self, model: Backbone, pixels: Mapping[str, Tensor], **told: Any) -> Features:
+        """Encode pixels; series with their times."""
+        batch = len(next(iter(pixels.values())))
+        return model.encode(pixels, **{"times": self.times(batch), **told})
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class ObjectiveCase:
     """One objective around one backbone.
 
     Attributes:
-        backbone: what it trains; the test images are 4 x 4 tokens.
+        backbone: what it trains; each test image is 4 x 4 tokens.
         config: as in a recipe's `objective`.
         hidden_only: nothing that the encoder sees is a target.
         complete: everything that it does not see is one.
@@ -153,7 +167,7 @@ class ObjectiveCase:
         """Make a batch of physical pixels; samples are positions 0 to `count` of epoch 0."""
         pixels = self.case.pixels(objective.backbone, count, seed)
         rng = CounterRng(7, torch.zeros(count, dtype=torch.int64), torch.arange(count))
-        return MicroBatch(pixels, torch.ones(count), {}, rng)
+        return MicroBatch(pixels, torch.ones(count), {}, rng, times=self.case.times(count))
 
     def bands_of_head(self, objective: Objective, name: str) -> tuple[Band, ...]:
         """Return the bands that one of `heads` predicts."""
@@ -176,6 +190,7 @@ BACKBONES: dict[str, Case] = {
     ),
     "vit-metres": Case("vit_nano", {**SMALL, "positions": "metres"}, metric=True),
     "vit-learned": Case("vit_nano", {**SMALL, "positions": "learned", "grid": 3, "pooling": "cls"}),
+    "vit-times": Case("vit_nano", {**SMALL, "time_code_width": 12}, images=2),
     "vit-metadata": Case("vit_nano", {**SMALL, "metadata": ("lonlat", "time"), "layer_scale": 1.0}),
     "vit-spectral_adapter": Case(
         "vit_nano",
@@ -316,6 +331,21 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
             "spectral_angle": 0.5,
             "decoder": _DECODER,
         },
+    ),
+    "mae-times": ObjectiveCase(
+        BACKBONES["vit-times"],
+        {"kind": "mae", "target": "pixel", "decoder": {**_DECODER, "kind": "joint"}},
+        pixel_targets=True,
+    ),
+    "mae-times-consistent": ObjectiveCase(
+        BACKBONES["vit-times"],
+        {
+            "kind": "mae",
+            "mask": "consistent",
+            "target": "band",
+            "decoder": {**_DECODER, "predict": 0.5, "time_code_width": 12},
+        },
+        complete=False,
     ),
     "multiscale-masked": ObjectiveCase(
         BACKBONES["vit-linear"],

@@ -41,22 +41,34 @@ def some_bands(count: int) -> range | list[int]:
 def changed(batch: MicroBatch, modality: str, channel: int) -> MicroBatch:
     """Change one channel in every sample."""
     x = batch.pixels[modality].clone()
-    x[:, channel] += torch.rand(x.shape[-2:], generator=torch.Generator().manual_seed(9)) - 0.5
+    shape = (*x.shape[1:-3], *x.shape[-2:])
+    x[..., channel, :, :] += torch.rand(shape, generator=torch.Generator().manual_seed(9)) - 0.5
     return replace(batch, pixels={**batch.pixels, modality: x})
 
 
 def token_by_token(batch: MicroBatch, modality: str, channel: int) -> MicroBatch:
-    """Repeat a sample with the same masks; sample 1 + t has another channel in token t."""
-    count = SIDE * SIDE
-    pixels = {m: x[:1].repeat(count + 1, 1, 1, 1) for m, x in batch.pixels.items()}
-    other = changed(batch, modality, channel).pixels[modality][0, channel]
-    height, width = other.shape[0] // SIDE, other.shape[1] // SIDE
-    for token in range(count):
-        rows = slice(token // SIDE * height, (token // SIDE + 1) * height)
-        columns = slice(token % SIDE * width, (token % SIDE + 1) * width)
-        pixels[modality][1 + token, channel, rows, columns] = other[rows, columns]
+    """Repeat a sample with the same masks; sample 1 + t has another channel in token t.
+
+    Tokens of a series are numbered image after image.
+    """
+    images = 1 if batch.times is None else batch.times.shape[1]
+    count = images * SIDE * SIDE
     same = torch.zeros(count + 1, dtype=torch.int64)
-    return MicroBatch(pixels, torch.ones(count + 1), {}, CounterRng(7, same, same))
+    pixels = {m: x[same] for m, x in batch.pixels.items()}
+    new = changed(batch, modality, channel).pixels[modality][0]
+    height, width = new.shape[-2] // SIDE, new.shape[-1] // SIDE
+    for token in range(count):
+        image, place = divmod(token, SIDE * SIDE)
+        rows = slice(place // SIDE * height, (place // SIDE + 1) * height)
+        columns = slice(place % SIDE * width, (place % SIDE + 1) * width)
+        at = (
+            (..., channel, rows, columns)
+            if batch.times is None
+            else (image, channel, rows, columns)
+        )
+        pixels[modality][1 + token][at] = new[at]
+    times = None if batch.times is None else batch.times[same]
+    return MicroBatch(pixels, torch.ones(count + 1), {}, CounterRng(7, same, same), times=times)
 
 
 def given_to_heads(objective: Objective, case: ObjectiveCase, batch: MicroBatch) -> list[Tensor]:
@@ -85,7 +97,7 @@ def test_t1_targets_are_what_the_encoder_did_not_see(case: ObjectiveCase) -> Non
     """T1. Defect: masks of one band group applied to another group's bands (SatMAE, SatMAE++)."""
     objective = case.build()
     batch = case.batch(objective, 1)
-    wanted = [(m, c) for m, x in batch.pixels.items() for c in some_bands(x.shape[1])]
+    wanted = [(m, c) for m, x in batch.pixels.items() for c in some_bands(x.shape[-3])]
     seen: dict[tuple[str, int], Tensor] = {}
     for cell in wanted:
         given = given_to_heads(objective, case, token_by_token(batch, *cell))
@@ -135,7 +147,7 @@ def test_t1_an_output_is_trained_towards_one_band_of_its_own_head(name: str) -> 
                 assert len(moved) == patch * patch
                 assert not moved & taken
                 taken |= moved
-    if case.pixel_targets and all(x.shape[1] < 20 for x in batch.pixels.values()):
+    if case.pixel_targets and all(x.shape[-3] < 20 for x in batch.pixels.values()):
         assert len(taken) == sum(len(value) for value in base.values())
 
 
@@ -153,7 +165,7 @@ def test_t1_predictions_of_a_channel_ramp_find_their_channel(name: str) -> None:
     objective = case.build()
     batch = case.batch(objective, 2)
     for x in batch.pixels.values():
-        x[:] = torch.linspace(0.1, 0.9, x.shape[1])[:, None, None]
+        x[:] = torch.linspace(0.1, 0.9, x.shape[-3])[:, None, None]
     optimizer = torch.optim.Adam(objective.parameters(), lr=1e-2)
     for _ in range(60):
         optimizer.zero_grad()

@@ -22,6 +22,7 @@ TOLD = {
 }
 METADATA = [name for name, case in BACKBONES.items() if case.options.get("metadata")]
 """The cases with metadata; each has both kinds."""
+SERIES = [name for name, case in BACKBONES.items() if case.images is not None]
 KEEPING = [
     n for n, c in BACKBONES.items() if issubclass(family_of(c.name)[0].kind, VisionTransformer)
 ]
@@ -38,9 +39,9 @@ def test_t6_evaluation_is_deterministic(built: Encoded) -> None:
     """T6. Defect: channel dropout that stays on in `eval()` (LESS ViT v2)."""
     case, model = built
     pixels = case.pixels(model)
-    first = model.encode(pixels)
+    first = case.encode(model, pixels)
     torch.manual_seed(123)
-    again = model.encode(pixels)
+    again = case.encode(model, pixels)
     assert torch.equal(again.tokens, first.tokens)
     assert torch.equal(again.pooled, first.pooled)
 
@@ -49,8 +50,8 @@ def test_t6_a_sample_does_not_see_its_batch_mates(built: Encoded) -> None:
     """T6. Defect: statistics of the batch in the forward pass; scores hang on the batch size."""
     case, model = built
     pixels = case.pixels(model)
-    whole = model.encode(pixels)
-    alone = model.encode({m: x[1:2] for m, x in pixels.items()})
+    whole = case.encode(model, pixels)
+    alone = case.encode(model, {m: x[1:2] for m, x in pixels.items()})
     # other matrix sizes sum in another order: float32 rounding only
     assert torch.allclose(whole.tokens[1:2], alone.tokens, atol=1e-5)
     assert torch.allclose(whole.pooled[1:2], alone.pooled, atol=1e-5)
@@ -62,8 +63,8 @@ def test_t10_compiled_equals_eager(built: Encoded) -> None:
     """T10. Defect: a compiled encoder whose outputs were not the eager ones (OlmoEarth)."""
     case, model = built
     pixels = case.pixels(model)
-    compiled = torch.compile(model)(pixels)
-    assert torch.allclose(compiled.tokens, model.encode(pixels).tokens, atol=1e-5)
+    compiled = torch.compile(model)(pixels, times=case.times(3))
+    assert torch.allclose(compiled.tokens, case.encode(model, pixels).tokens, atol=1e-5)
     torch.compiler.reset()
 
 
@@ -77,15 +78,33 @@ def test_t11_missing_metadata_touch_their_own_sample_only(
     case = BACKBONES[name]
     model = case.build()
     pixels = case.pixels(model)
-    complete = model.encode(pixels, **TOLD)
+    complete = case.encode(model, pixels, **TOLD)
     holed = TOLD[kind].clone()
     holed[1] = unknown
-    some = model.encode(pixels, **{**TOLD, kind: holed})
-    none = model.encode(pixels, **{k: v for k, v in TOLD.items() if k != kind})
+    some = case.encode(model, pixels, **{**TOLD, kind: holed})
+    none = case.encode(model, pixels, **{k: v for k, v in TOLD.items() if k != kind})
     assert torch.equal(some.pooled[[0, 2]], complete.pooled[[0, 2]])
     assert torch.allclose(some.pooled[1], none.pooled[1], atol=1e-6)
     for row in range(3):
         assert not torch.allclose(complete.pooled[row], none.pooled[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_t11_an_unknown_time_touches_its_own_sample_only(name: str) -> None:
+    """T11. Defect: one NaN switches the times off for the whole batch (Copernicus-FM)."""
+    case = BACKBONES[name]
+    model = case.build()
+    pixels, times = case.pixels(model), case.times(3)
+    assert times is not None
+    complete = case.encode(model, pixels)
+    some = times.clone()
+    some[1, 0] = float("nan")
+    holed = case.encode(model, pixels, times=some).pooled
+    assert torch.equal(holed[[0, 2]], complete.pooled[[0, 2]])
+    none = case.encode(model, pixels, times=torch.full_like(times, float("nan"))).pooled
+    assert torch.isfinite(none).all()
+    for other in (complete.pooled, none):
+        assert not torch.allclose(holed[1], other[1], atol=1e-5)
 
 
 def test_saved_and_loaded_is_the_same_model(built: Encoded, tmp_path: Path) -> None:
@@ -93,10 +112,12 @@ def test_saved_and_loaded_is_the_same_model(built: Encoded, tmp_path: Path) -> N
     save(tmp_path / "m", model)
     other = load(tmp_path / "m")
     pixels = case.pixels(model)
-    assert torch.equal(other.encode(pixels).tokens, model.encode(pixels).tokens)
+    assert torch.equal(case.encode(other, pixels).tokens, case.encode(model, pixels).tokens)
     assert other.architecture == model.architecture
     random = load(tmp_path / "m", weights="random", seed=5)
-    assert not torch.allclose(random.encode(pixels).tokens, model.encode(pixels).tokens, atol=1e-3)
+    assert not torch.allclose(
+        case.encode(random, pixels).tokens, case.encode(model, pixels).tokens, atol=1e-3
+    )
 
 
 def drop(state: dict[str, torch.Tensor], key: str) -> None:
@@ -142,12 +163,13 @@ def test_kept_tokens_equal_the_same_tokens_of_the_whole(name: str) -> None:
     model = case.build()
     assert isinstance(model, VisionTransformer)
     pixels = case.pixels(model)
-    index = torch.tensor([[4, 0], [1, 2], [3, 5]])
-    inputs = model.inputs(pixels)
+    inputs = model.inputs(pixels, times=case.times(3))
+    count = 6 * inputs.images
+    index = torch.tensor([[4, 0], [1, 2], [3, count - 1]])
     whole, _ = model.embed(inputs)
     kept, _ = model.embed(inputs, keep=dict.fromkeys(model.groups, index))
     rows = torch.arange(3)[:, None]
-    tokens = whole.reshape(3, len(model.groups), 6, -1)
+    tokens = whole.reshape(3, len(model.groups), count, -1)
     for number in range(len(model.groups)):
         want = tokens[:, number][rows, index]
         assert torch.allclose(want, kept[:, 2 * number : 2 * number + 2], atol=1e-6)

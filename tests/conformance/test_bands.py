@@ -33,14 +33,15 @@ def spread(model: Backbone, case: Case, count: int, first: float, last: float) -
 def image(case: Case, model: Backbone, count: int, batch: int = 2) -> Tensor:
     shape = case.pixels(model)[case.modality].shape
     generator = torch.Generator().manual_seed(count)
-    return torch.rand((batch, count, *shape[2:]), generator=generator)
+    return torch.rand((batch, *shape[1:-3], count, *shape[-2:]), generator=generator)
 
 
 def tokens(model: Backbone, case: Case, x: Tensor, bands: tuple[Band, ...]) -> Tensor:
     """Encode given bands as they are: normalised by mean 0 and deviation 1."""
     count = len(bands)
     as_is = Normalisation("zscore", (0.0,) * count, (1.0,) * count)
-    return model.encode(
+    return case.encode(
+        model,
         {case.modality: x},
         bands={case.modality: bands},
         normalisation={case.modality: as_is},
@@ -52,21 +53,22 @@ def test_t3_shuffled_bands_with_names_give_the_same_features(case: Case) -> None
     """T3. Defect: channels read by place, such as EuroSAT's B8A last (SatMAE's loader)."""
     model = case.build()
     pixels = case.pixels(model)
-    want = model.encode(pixels).pooled
+    want = case.encode(model, pixels).pooled
     shuffled, names, masks, orders = {}, {}, {}, {}
     torch.manual_seed(3)
     valid = {m: torch.rand_like(x) > 0.2 for m, x in pixels.items()}
     for modality, x in pixels.items():
-        order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(2)).tolist()
+        order = torch.randperm(x.shape[-3], generator=torch.Generator().manual_seed(2)).tolist()
         orders[modality] = order
-        shuffled[modality], masks[modality] = x[:, order], valid[modality][:, order]
+        shuffled[modality] = x[..., order, :, :]
+        masks[modality] = valid[modality][..., order, :, :]
         names[modality] = [model.bands[modality][i].name for i in order]
-    assert torch.equal(model.encode(shuffled, bands=names).pooled, want)
-    assert not torch.allclose(model.encode(shuffled).pooled, want, atol=1e-4)
-    masked = model.encode(pixels, valid=valid).pooled
-    assert torch.equal(model.encode(shuffled, bands=names, valid=masks).pooled, masked)
+    assert torch.equal(case.encode(model, shuffled, bands=names).pooled, want)
+    assert not torch.allclose(case.encode(model, shuffled).pooled, want, atol=1e-4)
+    masked = case.encode(model, pixels, valid=valid).pooled
+    assert torch.equal(case.encode(model, shuffled, bands=names, valid=masks).pooled, masked)
     own = {m: [model.bands[m][i] for i in order] for m, order in orders.items()}
-    assert torch.equal(model.encode(shuffled, bands=own).pooled, want)
+    assert torch.equal(case.encode(model, shuffled, bands=own).pooled, want)
 
 
 @pytest.mark.parametrize("case", FLEXIBLE.values(), ids=FLEXIBLE)
@@ -76,10 +78,10 @@ def test_t3_unknown_bands_may_come_in_any_order(case: Case) -> None:
     bands, x = spread(model, case, 7, 450, 2300), image(case, model, 7)
     order = [3, 6, 0, 2, 5, 1, 4]
     want = tokens(model, case, x, bands)
-    got = tokens(model, case, x[:, order], tuple(bands[i] for i in order))
+    got = tokens(model, case, x[..., order, :, :], tuple(bands[i] for i in order))
     # sums in another order: float32 rounding only
     assert torch.allclose(got, want, atol=1e-5)
-    assert not torch.allclose(tokens(model, case, x[:, order], bands), want, atol=1e-4)
+    assert not torch.allclose(tokens(model, case, x[..., order, :, :], bands), want, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", UNTIED.values(), ids=UNTIED)

@@ -47,4 +47,5 @@ def test_every_objective_has_a_case() -> None:
 def test_a_backbone_is_what_its_line_declares(case: Case) -> None:
     model = case.build()
     assert model.metric == case.metric
+    assert model.series == (case.images is not None)
     assert {model.takes_other_bands(m) for m in model.bands} == {case.flexible}

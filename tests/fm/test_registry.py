@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "positions and reference_m": {"positions": "metres", "reference_m": 60.0},
     "positions and grid": {"positions": "learned", "grid": 3},
     "group_code_width": {"group_code_width": 8},
+    "time_code_width": {"time_code_width": 12},
     "metadata": {"metadata": ("time", "lonlat")},
     "pooling": {"pooling": "cls"},
     "pre_pool_norm": {"pre_pool_norm": True},

@@ -16,7 +16,10 @@ from torch import nn
 
 from fm.foreign.inventory import inventory
 from fm.models import create_model
+from pretrain.build import build
+from pretrain.data import declared
 from pretrain.objective import Objective
+from pretrain.trainer import load_config
 from tests.pretrain.satmae import GROUPS, MODALITY, bands, satmae, satmaepp
 
 DECODER = {"kind": "joint", "width": 512, "depth": 8, "heads": 16}
@@ -103,6 +106,17 @@ def test_rgb_model_has_the_released_names_and_shapes() -> None:
     want = inventory("satmaepp_rgb").expand()
     made = {re.sub("^up_block1", "up_block", k): v for k, v in released(rgb(), 16).items()}
     assert made == {k: shape for k, shape in want.items() if not COMPUTED.fullmatch(k)}
+
+
+def test_temporal_recipe_has_the_released_names_and_shapes() -> None:
+    want = inventory("satmae_temporal").expand()
+    config = load_config("satmae_temporal_vit_large")
+    with torch.device("meta"):
+        made = build(config, declared(config.data))
+    assert released(made, 16) == {k: v for k, v in want.items() if not COMPUTED.fullmatch(k)}
+    code, decoder = config.model.options["time_code_width"], config.objective.decoder
+    assert want["pos_embed"][-1] == made.backbone.width - code
+    assert want["decoder_pos_embed"][-1] == decoder.width - decoder.time_code_width
 
 
 def test_published_parameter_counts() -> None:

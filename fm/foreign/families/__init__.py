@@ -11,6 +11,7 @@ PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
     "vit": vit.plan,
     "scale_mae": vit.plan,
     "satmaepp_rgb": vit.plan,
+    "satmae_temporal": vit.plan,
     "satmae_group": satmae.plan,
     "satmaepp_group": satmae.plan,
     "spectral_vit": spectral.plan_vit,

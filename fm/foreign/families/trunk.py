@@ -100,7 +100,8 @@ def position_rules(
     Raises:
         FMError: the table is of no square grid.
     """
-    if same_table(reading.state[key], found.numbers["width"]):
+    width = found.numbers["width"] - found.numbers.get("time_code", 0)
+    if same_table(reading.state[key], width):
         reason = "positions: equal to the sines and cosines that the model computes"
         return {"positions": "sincos"}, [Rule(key.replace(".", r"\."), None, reason)]
     if found.numbers["grid"] is None:

@@ -1,4 +1,4 @@
-"""MAE, SatMAE RGB, SatMAE++ RGB, Scale-MAE, timm, DINOv2, SSL4EO, SoftCon: one plain ViT."""
+"""One plain ViT: MAE, SatMAE RGB and temporal, SatMAE++ RGB, Scale-MAE, timm, DINOv2, SSL4EO."""
 
 from typing import Any
 
@@ -36,6 +36,8 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
         rules = [Rule("pos_embed", None, reason)]
     else:
         positions, rules = trunk.position_rules(reading, found)
+    if "time_code" in numbers:
+        options["time_code_width"] = numbers["time_code"]
     if numbers["layer_scale"]:
         options["layer_scale"] = 1.0
     flipped, notes = _order(found, choice, where)

@@ -33,6 +33,7 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "dinov2": (RGB, {"heads": 3, "pooling": "cls"}),
     "scale_mae": (RGB, {"heads": 3, "reference_gsd_m": 1.0}),
     "satmaepp_rgb": (RGB, {"heads": 3, "channel_order": "bgr"}),
+    "satmae_temporal": (RGB, {"heads": 3}),
     "satmae_group": (TEN, {"heads": 3, "token_groups": GROUPS}),
     "satmaepp_group": (TEN, {"heads": 3, "token_groups": GROUPS}),
     "satmae_group_finetuned": (TEN, {"heads": 3, "token_groups": GROUPS}),

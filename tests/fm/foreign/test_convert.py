@@ -90,7 +90,7 @@ def test_a_part_of_a_file_is_refused_with_counts(layout: str, fault: str) -> Non
     assert (key in text) or fault in ("extra", "missing")
 
 
-@pytest.mark.parametrize("layout", ["satmae_group", "vit", "satmaepp_group"])
+@pytest.mark.parametrize("layout", ["satmae_group", "vit", "satmaepp_group", "satmae_temporal"])
 def test_tables_of_the_formula_are_computed(layout: str) -> None:
     state = with_fixed_positions(state_of(layout))
     model, report = converted(layout, state)
@@ -134,6 +134,7 @@ def test_bgr_reverses_the_columns() -> None:
         ("vit", "heads"),
         ("scale_mae", "reference_gsd_m"),
         ("satmaepp_rgb", "channel_order"),
+        ("satmae_temporal", "heads"),
         ("satmae_group", "token_groups"),
         ("dofa", "layer"),
         ("croma", "heads"),

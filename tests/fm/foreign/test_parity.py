@@ -1,6 +1,7 @@
 """Outputs of the installed originals against ours, with their weights converted (to 1e-5)."""
 
 import math
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -11,7 +12,14 @@ from fm import foreign, torchvision_guard
 from fm.models.positions import sincos_1d
 from fm.normalize import Normalisation
 from fm.sensors import Band, sensor
-from tests.fm.foreign.states import GROUPS, HYPER, TEN, converted, state_of
+from tests.fm.foreign.states import (
+    GROUPS,
+    HYPER,
+    TEN,
+    converted,
+    state_of,
+    with_fixed_positions,
+)
 
 torchvision_guard.install()
 
@@ -249,7 +257,6 @@ def test_croma(sensors: str) -> None:
 
 def grouped(state: dict[str, Tensor], x: Tensor, groups: list[list[int]], heads: int) -> Tensor:
     """SatMAE's group_c encoder written out: mean of all tokens after the last block, `fc_norm`."""
-    depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
     tokens = []
     for g, channels in enumerate(groups):
         weight, bias = (state[f"patch_embed.{g}.proj.{n}"] for n in ("weight", "bias"))
@@ -259,17 +266,24 @@ def grouped(state: dict[str, Tensor], x: Tensor, groups: list[list[int]], heads:
         tokens.append(made + torch.cat([state["pos_embed"][:, 1:], code], dim=-1))
     first = torch.cat([state["pos_embed"][:, :1], state["channel_cls_embed"]], dim=-1)
     first = (state["cls_token"] + first).expand(len(x), -1, -1)
-    x = torch.cat([first, *tokens], dim=1)
+    x = through_blocks(state, torch.cat([first, *tokens], dim=1), heads)
+    scale, shift = state["fc_norm.weight"], state["fc_norm.bias"]
+    return nn.functional.layer_norm(x[:, 1:].mean(dim=1), scale.shape, scale, shift, 1e-6)
+
+
+def through_blocks(state: dict[str, Tensor], x: Tensor, heads: int) -> Tensor:
+    """Apply the blocks of a file as timm's."""
+    depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
     width = x.shape[-1]
     for i in range(depth):
-        part = {k.removeprefix(f"blocks.{i}."): v for k, v in state.items() if f"blocks.{i}." in k}
+        lead = f"blocks.{i}."
+        part = {k.removeprefix(lead): v for k, v in state.items() if k.startswith(lead)}
         block = timm.models.vision_transformer.Block(
             width, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)
         )
         block.load_state_dict(part)
         x = block(x)
-    scale, shift = state["fc_norm.weight"], state["fc_norm.bias"]
-    return nn.functional.layer_norm(x[:, 1:].mean(dim=1), (width,), scale, shift, 1e-6)
+    return x
 
 
 def test_satmae_group_against_its_definition() -> None:
@@ -281,6 +295,52 @@ def test_satmae_group_against_its_definition() -> None:
     x = torch.randn(2, 10, 8, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         close(model.encode({"s2l1c_10": x}).pooled, grouped(state, x, groups, 3))
+
+
+def temporal(
+    state: dict[str, Tensor], x: Tensor, moments: list[list[datetime]], heads: int
+) -> Tensor:
+    """SatMAE's temporal encoder written out on images `[B, T, C, H, W]`: tokens after `norm`.
+
+    All images share the convolution and the table of places; behind the code of a place stands that
+    of year - 2002, month - 1 and hour. The class token has no code.
+    """
+    weight, bias = (state[f"patch_embed.proj.{n}"] for n in ("weight", "bias"))
+    place = state["pos_embed"][:, 1:]
+    share = (len(weight) - place.shape[-1]) // 3
+    tokens = []
+    for t in range(x.shape[1]):
+        made = nn.functional.conv2d(x[:, t], weight, bias, stride=weight.shape[-1]).flatten(2).mT
+        numbers = [(m[t].year - 2002, m[t].month - 1, m[t].hour) for m in moments]
+        fields = torch.tensor(numbers, dtype=torch.float64)
+        time = torch.cat([sincos_1d(share, fields[:, k]) for k in range(3)], dim=-1).float()
+        time = time[:, None].expand(-1, place.shape[1], -1)
+        tokens.append(made + torch.cat([place.expand(len(x), -1, -1), time], dim=-1))
+    first = state["cls_token"].expand(len(x), -1, -1)
+    made = through_blocks(state, torch.cat([first, *tokens], dim=1), heads)
+    scale, shift = state["norm.weight"], state["norm.bias"]
+    return nn.functional.layer_norm(made, scale.shape, scale, shift, 1e-6)[:, 1:]
+
+
+@pytest.mark.parametrize("table", ["learned", "fixed"])
+def test_satmae_temporal_against_its_definition(table: str) -> None:
+    state = state_of("satmae_temporal")
+    state["pos_embed"][:, 0] = 0.0  # as released
+    if table == "fixed":
+        state = with_fixed_positions(state)
+    model, report = converted("satmae_temporal", state)
+    assert model.architecture["positions"] == ("sincos" if table == "fixed" else "learned")
+    assert model.architecture["time_code_width"] == 12
+    assert not report.fresh
+    moments = [
+        [datetime(2008, 5, 1, 9, 40), datetime(2016, 2, 29, 23, 5), datetime(2002, 12, 31, 0, 1)],
+        [datetime(2015, 7, 9, 14, 0), datetime(2015, 8, 9, 14, 59), datetime(2017, 1, 1, 3, 3)],
+    ]
+    times = [[moment.replace(tzinfo=UTC).timestamp() for moment in row] for row in moments]
+    x = torch.randn(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        found = model.encode({"s2l1c_10": x}, times=torch.tensor(times, dtype=torch.float64))
+        close(found.tokens, temporal(state, x, moments, 3))
 
 
 @pytest.mark.parametrize("layout", ["spectral_vit", "spectral_lightning"])
