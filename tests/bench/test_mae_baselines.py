@@ -178,7 +178,7 @@ def test_satmaepp_style_is_the_published_head_and_loss() -> None:
 
 @torch.no_grad()
 def test_satmaepp_style_and_ours_have_one_loss() -> None:
-    ours = mae_satmaepp.objective(GROUPED, "joint", 1.0)
+    ours = mae_satmaepp.objective(GROUPED, kind="joint")
     theirs = mae_satmaepp.straightforward(GROUPED)
     trunk = ours.backbone
     for name, embed, head in zip(trunk.groups, theirs.embed, theirs.heads, strict=True):
