@@ -10,7 +10,7 @@ from fm.checkpoint import load, save
 from fm.errors import FMError, UsageError
 from fm.models import create_model
 from fm.models.embed import Moments, SpectralBasis
-from fm.models.embed.spectral_views import make_views
+from fm.models.embed.spectral_views import bank_of, make_views
 from fm.normalize import Normalisation
 from fm.sensors import Band, sensor
 
@@ -253,10 +253,10 @@ def test_views_follow_the_weights_that_are_loaded(fitted: tuple[SpectralBasis, n
     basis, z = fitted
     other = SpectralBasis(basis.bands, basis.normalisation, floor=0.01)
     other.fit(Moments.of(z[:, ::-1]))
-    stale = other.views(6)[0].clone()
-    assert not torch.equal(stale, basis.views(6)[0])
+    stale = bank_of(other, 6)[0].clone()
+    assert not torch.equal(stale, bank_of(basis, 6)[0])
     other.load_state_dict(basis.state_dict())
-    assert torch.equal(other.views(6)[0], basis.views(6)[0])
+    assert torch.equal(bank_of(other, 6)[0], bank_of(basis, 6)[0])
 
 
 def test_fitted_is_noticed_after_loading(fitted: tuple[SpectralBasis, np.ndarray]) -> None:

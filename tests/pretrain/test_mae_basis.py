@@ -7,6 +7,7 @@ import torch
 from fm.errors import UsageError
 from fm.models import create_model
 from fm.models.embed import Moments
+from fm.models.embed.spectral_views import bank_of
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
@@ -93,7 +94,7 @@ def test_views_change_what_is_seen_and_not_what_is_asked_for() -> None:
     changed = (clean - seen).abs().flatten(1).amax(dim=1) > 1e-4
     assert torch.equal(changed, views >= 0)
     ((_, basis),) = made.backbone.bases()
-    bank, offset = basis.views(16)
+    bank, offset = bank_of(basis, 16)
     row = int((views >= 0).nonzero()[0])
     pixel = given.pixels[NAME][row, :, 1, 1]
     want = bank[views[row]] @ pixel + offset[views[row]]

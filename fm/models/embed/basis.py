@@ -68,6 +68,7 @@ class SpectralBasis(nn.Module):
         floor: eps, added to the eigenvalues (which sum to C for `zscore`).
 
     Attributes:
+        bank: what `fm.models.embed.spectral_views.bank_of` made last.
         matrix: `[K, C]` whitening matrix A; zeros until `fit`.
     """
 
@@ -96,7 +97,7 @@ class SpectralBasis(nn.Module):
         self.register_buffer("mean", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("second", torch.zeros(count, count, dtype=torch.float64))
         self._known: dict[tuple[object, ...], Tensor] = {}
-        self._views: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self.bank: tuple[tuple[object, ...], Tensor, Tensor] | None = None
         self._fitted: tuple[tuple[object, ...], bool] | None = None
 
     @property
@@ -141,26 +142,10 @@ class SpectralBasis(nn.Module):
                 f"model.options.basis out"
             )
 
-    def views(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return a bank of simulated sensors `[n, K, C]` and offsets `[n, K]`, made once.
-
-        See `fm.models.embed.spectral_views`.
-        """
-        key = (count, *_content(self.matrix))
-        if self._views is None or self._views[0] != key:
-            from fm.models.embed.spectral_views import make_views
-
-            made = make_views(self, count)
-            whitening = self.matrix.double().cpu().numpy()
-            bank = (whitening @ made.matrix).astype(np.float32)
-            offsets = (made.offset @ whitening.T).astype(np.float32)
-            device = self.matrix.device
-            self._views = (
-                key,
-                torch.from_numpy(bank).to(device),
-                torch.from_numpy(offsets).to(device),
-            )
-        return self._views[1:]
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What changes when the basis is fitted, loaded or moved; for what is made of it once."""
+        return _content(self.matrix)
 
     def forward(
         self,
@@ -168,7 +153,7 @@ class SpectralBasis(nn.Module):
         bands: Sequence[Band],
         calibrated: bool,
         view: Tensor | None = None,
-        count: int = 0,
+        bank: tuple[Tensor, Tensor] | None = None,
         lost: Tensor | None = None,
     ) -> Tensor:
         """Turn normalised values into components.
@@ -180,7 +165,7 @@ class SpectralBasis(nn.Module):
                 the model's.
             view: `[B]` int64, the simulated sensor of the bank that sees each sample of the
                 model's own bands; negative for none.
-            count: size of the bank.
+            bank: of `fm.models.embed.spectral_views.bank_of`, where there is a view.
             lost: `[B, C]` bool, bands that a sample does not have at all (their values are 0); the
                 sample is then taken through the bands that it has, as if the others were not given.
 
@@ -192,12 +177,12 @@ class SpectralBasis(nn.Module):
             matrix = self._without(tuple(bands), calibrated, matrix, lost)
         with torch.autocast(patches.device.type, enabled=False):
             values = patches.float()
-            if view is None:
+            if view is None or bank is None:
                 which = "kc" if matrix.ndim == 2 else "bkc"
                 return torch.einsum(f"{which},bncpq->bnkpq", matrix, values)
-            bank, offsets = self.views(count)
+            matrices, offsets = bank
             through = view.clamp(min=0)
-            chosen = torch.where((view < 0)[:, None, None], matrix, bank[through])
+            chosen = torch.where((view < 0)[:, None, None], matrix, matrices[through])
             offset = torch.where((view < 0)[:, None], 0.0, offsets[through])
             made = torch.einsum("bkc,bncpq->bnkpq", chosen, values)
             return made + offset[:, None, :, None, None]
@@ -216,7 +201,7 @@ class SpectralBasis(nn.Module):
                     "moments of unlabelled pixels"
                 )
             return self.matrix
-        key = (bands, calibrated, *_content(self.matrix))
+        key = (bands, calibrated, *self.content)
         if key not in self._known:
             if len(self._known) >= KEPT:
                 self._known.clear()

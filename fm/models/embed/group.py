@@ -15,6 +15,7 @@ from fm.models.embed.channel_attention import ChannelAttention
 from fm.models.embed.generator import GeneratedEmbed
 from fm.models.embed.linear import LinearEmbed
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
+from fm.models.embed.spectral_views import bank_of
 from fm.models.embed.tied import TiedEmbed
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.inputs import Inputs
@@ -161,7 +162,8 @@ class PatchEmbed(nn.Module):
                     lost = _lost(member, inputs, bands)
                     view = (inputs.views or {}).get(name)
                     calibrated = name in inputs.calibrated
-                    values = basis(values, bands, calibrated, view, inputs.view_count, lost)
+                    bank = bank_of(basis, inputs.view_count) if view is not None else None
+                    values = basis(values, bands, calibrated, view, bank, lost)
                 result[name] = values
         return result
 

@@ -10,6 +10,8 @@ and width, or a subset of the bands) and goes on the way that other bands go at 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fm.models.embed.basis import SpectralBasis
 from fm.sensors import Band, wavelengths
@@ -57,6 +59,27 @@ def make_views(basis: SpectralBasis, count: int, seed: int = 0) -> Views:
             matrices.append(made[0])
             offsets.append(made[1])
     return Views(np.stack(matrices).astype(np.float32), np.stack(offsets).astype(np.float32))
+
+
+def bank_of(basis: SpectralBasis, count: int) -> tuple[Tensor, Tensor]:
+    """Return views as matrices on components, made once for each content of a basis.
+
+    Returns:
+        `[n, K, C]` and offsets `[n, K]`, float32, on the device of the basis.
+    """
+    key = (count, *basis.content)
+    if basis.bank is None or basis.bank[0] != key:
+        made = make_views(basis, count)
+        whitening = basis.matrix.double().cpu().numpy()
+        matrices = (whitening @ made.matrix).astype(np.float32)
+        offsets = (made.offset @ whitening.T).astype(np.float32)
+        device = basis.matrix.device
+        basis.bank = (
+            key,
+            torch.from_numpy(matrices).to(device),
+            torch.from_numpy(offsets).to(device),
+        )
+    return basis.bank[1:]
 
 
 def _subset(
