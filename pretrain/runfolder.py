@@ -169,13 +169,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the keys whose values differ, nested keys joined by dots."""
+def differing_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], chosen: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """List the keys whose values differ, nested keys joined by dots.
+
+    A key that the old run did not know yet and that has its default now is no difference.
+
+    Args:
+        old: identity of the run in the folder.
+        new: identity of what is asked for.
+        chosen: what of the new differs from the defaults.
+        prefix: of the keys.
+    """
     keys = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
+        here = chosen.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            keys += differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
+            inner = here if isinstance(here, Mapping) else {}
+            keys += differing_keys(a, b, inner, f"{prefix}{key}.")
+        elif a != b and (key in old or key in chosen):
             keys.append(prefix + key)
     return keys

@@ -115,7 +115,8 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
     identity = {**config.identity(), "manifest_hash": data.manifest_hash}
     state = folder.state()
     if state is not None and folder.latest() is not None:
-        changed = differing_keys(state["identity"], identity)
+        chosen = config.model_dump(mode="json", exclude_defaults=True)
+        changed = differing_keys(state["identity"], identity, chosen)
         if changed and not force:
             raise UsageError(
                 f"{folder.path}: the run there was started with other values of "

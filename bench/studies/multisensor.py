@@ -97,9 +97,11 @@ def run(
             table = _labels(data, features | _floors(data), split)
         else:
             features["single sensor"] = []
+            place = work.parent / "learns"  # the runs of that study, found or made
+            alone = dataset(task.source, place / task.source, cache)
             for seed in seeds:
-                own = [f"data.path={folder}", f"seed={seed}", *learns.QUIET]
-                export, _ = pretrained(task.single, own, work / f"{name}-{seed}")
+                own = [f"data.path={alone}", f"seed={seed}", *learns.QUIET]
+                export, _ = pretrained(task.single, own, place / f"{name}-{seed}")
                 features["single sensor"].append(_features(fm.load(export), data, name))
             made = learns.floors(data, fm.load(export))
             features |= {k: v for k, v in made.items() if k.startswith(FLOORS)}

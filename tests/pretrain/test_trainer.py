@@ -311,3 +311,23 @@ def test_shipped_recipes_parse() -> None:
         config = load_config(name)
         assert f"effective batch {config.data.batch_size}" in config.follows.replace("\n", " ")
         assert config.hash() == load_config(name, ["out=elsewhere", "data.threads=7"]).hash()
+
+
+def test_a_key_that_an_older_run_did_not_know_is_no_difference_at_its_default() -> None:
+    from pretrain.runfolder import differing_keys
+
+    words = ["data.path=/nowhere", "objective.decoder.predict=0.5"]
+    config = load_config("mae_s2_tiny", words)
+    old = config.identity()
+    del old["objective"]["decoder"]["where"]
+    del old["augment"]
+
+    def changed(*more: str) -> list[str]:
+        now = load_config("mae_s2_tiny", [*words, *more])
+        chosen = now.model_dump(mode="json", exclude_defaults=True)
+        return differing_keys(old, now.identity(), chosen)
+
+    assert changed() == []
+    assert changed("objective.decoder.where=window") == ["objective.decoder.where"]
+    assert changed("objective.decoder.predict=1.0") == ["objective.decoder.predict"]
+    assert changed("augment.dihedral=false") == ["augment"]
