@@ -43,7 +43,7 @@ DECODERS: dict[str, tuple[str, float]] = {
     "cross decoder on a third": ("cross", 1 / 3),
 }
 SEEDS = (0, 1, 2)
-STEPS = 300
+STEPS = 150
 GRID = tuple(float(c) for c in np.geomspace(1e-4, 1e2, 7))
 PLACE = ROOT / ".cache" / "bench-data" / "indian-pines"
 
