@@ -55,8 +55,17 @@ def token_grids(layout: Layout, objective: Objective) -> dict[str, dict[str, tup
 
     Raises:
         FMError: sizes that do not fit the tokens.
-        UsageError: a group of one token, which leaves nothing to predict.
+        UsageError: series for a model of single images; a group of one token, which leaves
+            nothing to predict.
     """
+    for part, shapes in layout.shapes.items():
+        series = [name for name, shape in shapes.items() if len(shape) == 4]
+        if series and not objective.backbone.series:
+            where = f"data.parts.{part}" if part else "data"
+            raise UsageError(
+                f"{where}: the samples of {series[0]} are series of {shapes[series[0]][0]} images, "
+                f"the model takes single ones; set model.options.time_code_width"
+            )
     found = {part: objective.grids(images(shapes)) for part, shapes in layout.shapes.items()}
     for grids in found.values():
         for group, (rows, columns) in grids.items():

@@ -124,6 +124,11 @@ class RunData:
                 scaling.setdefault(name, (info.scale, info.offset))
                 shapes[part][name] = (*sizes[name][:-3], len(own), *sizes[name][-2:])
                 _check_images(self.config.datasets[part], part, name, sizes[name])
+                if len(sizes[name]) == 4 and not _dated(ds):
+                    raise UsageError(
+                        f"{ds.path}: series of {name} without the images' times, so a model cannot "
+                        f"tell them apart; write them with the samples (times=)"
+                    )
                 found = self._statistics(ds, name, taken)
                 seen.setdefault(name, []).append((self.weights[part], found))
         statistics = {name: _pooled(several) for name, several in seen.items()}
@@ -205,6 +210,12 @@ def declared(config: DataConfig) -> Layout:
             series = () if samples.images is None else (samples.images,)
             shapes[part][name] = (*series, len(made), side, side)
     return Layout(bands, scaling, shapes, None)
+
+
+def _dated(ds: shards.Dataset) -> bool:
+    """Say whether any sample has times of its images."""
+    table = ds.index
+    return "times" in table.column_names and table.column("times").null_count < len(table)
 
 
 def _check_images(samples: Samples, part: str, modality: str, shape: Shape) -> None:

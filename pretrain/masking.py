@@ -105,7 +105,9 @@ def predicted_count(tokens: int, mask_ratio: float, share: float) -> int:
 
 
 def window_size(grids: Mapping[str, tuple[int, int]], share: float) -> tuple[int, int]:
-    """Return rows and columns of the window that holds a share of the tokens.
+    """Return rows and columns of the window that holds about a share of the tokens.
+
+    Each side is as large a part of the grid's, rounded to tokens.
 
     Raises:
         UsageError: groups of several token grids, or one token in the window.
@@ -171,16 +173,19 @@ def draw(
             group's share differs from sample to sample (its independent masking).
         mask_ratio: share of the tokens that are hidden.
         share: share of the hidden tokens that are predicted.
-        where: those lie `anywhere`, or they are all the hidden ones of one `window` of that share
-            of the grid, drawn a sample; inside and outside it the ratio is the same. A window is
-            of single images.
+        where: those lie `anywhere`, or they are all the hidden ones of one `window` of about that
+            share of the grid, drawn a sample; inside and outside it the ratio is the same. Places
+            near the middle lie in more windows than those at borders. A window is of single images.
         images: of a sample.
     """
     window = None
     if where == "window" and share < 1:
         size, grid = window_size(grids, share), next(iter(grids.values()))
-        room = zip("rc", grid, size, strict=True)
-        start = [rng.integers(f"window:{axis}", 1, whole - part + 1) for axis, whole, part in room]
+        start = []
+        for axis, whole, part in zip("rc", grid, size, strict=True):
+            # windows that stick out are moved in, so that borders are not left out
+            first = rng.integers(f"window:{axis}", 1, whole + part - 1) - (part - 1)
+            start.append(first.clamp(0, whole - part))
         window = Window(torch.cat(start, dim=1), size, grid)
     if kind == "flat" and len(grids) > 1:
         return _flat(grids, rng, mask_ratio, share, window)

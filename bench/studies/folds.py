@@ -17,6 +17,7 @@ import numpy as np
 import fm
 from bench.studies import learns
 from bench.studies.scoring import dataset, pretrained
+from fm.errors import UsageError
 from probes.benchmarks import get_benchmark
 from probes.features import extract
 from probes.statistics import ClassAnswers
@@ -33,10 +34,12 @@ def run(
     Args:
         work: folder for datasets and runs.
         cache: of downloaded packages.
-        split: `test`, or `val` to try the command.
+        split: `test`.
         seeds: of pretraining, and of the random backbones.
         methods: names of `METHODS`.
     """
+    if split != "test":
+        raise UsageError("study folds: all folds share their val blocks; give --split test")
     tables = []
     for name in methods:
         recipe = METHODS[name].recipe

@@ -259,7 +259,11 @@ class Backbone(nn.Module, ABC):
         times: Tensor | None,
     ) -> None:
         name, first = next(iter(pixels.items()))
-        several = any(x.ndim == 5 for x in pixels.values())
+        several = False
+        for modality, x in pixels.items():
+            if x.ndim == 5:
+                name, first, several = modality, x, True
+                break
         if several and not self.series:
             raise UsageError(
                 f"{name}: series of images {list(first.shape)}, the model takes single ones; build "

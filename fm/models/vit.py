@@ -172,6 +172,11 @@ class VisionTransformer(Backbone):
             nn.init.normal_(code, std=0.02)
 
     def _check_time_code(self, share: int, width: int) -> None:
+        if self.bases():
+            raise UsageError(
+                "time_code_width does not go with options.basis, which estimates bands that a "
+                "sample lacks and not those that one image of it lacks; leave one of them out"
+            )
         if share <= 0 or share % PARTS or share >= width:
             raise UsageError(
                 f"time_code_width {share} must be a multiple of {PARTS} below the {width} channels "

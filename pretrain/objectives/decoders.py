@@ -28,9 +28,9 @@ class DecoderConfig(Config):
         heads: attention heads.
         predict: share of the masked tokens that are predicted; below 1 only with `cross`.
         where: the predicted ones lie `anywhere`, or they are all the masked ones of a `window` of
-            that share of the image, drawn a sample; what is made of them afterwards (the images of
-            kind multiscale) is then made there alone. Needs groups of one token grid, and single
-            images.
+            about that share of the image, drawn a sample; what is made of them afterwards (the
+            images of kind multiscale) is then made there alone. Needs groups of one token grid,
+            and single images.
         group_code_width: last channels of the decoder's codes that tell the group, for a backbone
             with `group_code_width`; as large a share as the backbone's when null.
         time_code_width: channels of the decoder's codes that tell the time of the image, for a

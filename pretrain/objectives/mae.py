@@ -312,9 +312,9 @@ class MAE(Objective):
         metrics: dict[str, Tensor] = {}
         if len(losses) > 1:
             # scaled so that, over the whole weight, it is the mean of the group's tokens
-            share = sum(nominal.values())
+            every = sum(nominal.values())
             for name, loss in losses.items():
-                metrics[f"loss_{name}"] = loss.detach().sum() * (share / nominal[name])
+                metrics[f"loss_{name}"] = loss.detach().sum() * (every / nominal[name])
         return Output(total, (number * batch.weight).sum(), metrics), number
 
     def _number(self, inputs: Inputs, masks: TokenMasks) -> Tensor:

@@ -139,7 +139,7 @@ def cut(
     pixels = {name: counts[split == k].sum(axis=0).tolist() for k, name in enumerate(SPLITS)}
     bands = tuple(band.name for band in sensors.sensor(SENSOR).bands)
     return Content(
-        name="indian-pines",
+        name=f"indian-pines-fold{fold}" if fold else "indian-pines",
         tasks=[(*corner, SPLITS[part]) for corner, part in zip(corners, split, strict=True)],
         make=partial(_block, cube, truth, block),
         modalities={MODALITY: Declared(SENSOR, bands)},

@@ -219,6 +219,10 @@ def test_what_does_not_fit_is_said() -> None:
             r"series of images \[2, 3, 4, 8, 12\], the model takes single ones",
         ),
         (lambda: model(time_code_width=20), "must be a multiple of 12"),
+        (
+            lambda: model(basis={"s2l1c": {}}),
+            "time_code_width does not go with options.basis",
+        ),
         (lambda: model(time_code_width=132), "must be a multiple of 12"),
         (lambda: model(time_code_width=120, group_code_width=8), "below the 120 channels"),
         (

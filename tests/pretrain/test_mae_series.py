@@ -176,16 +176,15 @@ def test_pictures_show_the_images_one_below_the_other() -> None:
             assert panel.shown.shape == want.shape[1:]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("series") / "d"
+def write(folder: Path, *, dated: bool = True) -> Path:
     rng = np.random.default_rng(0)
 
     def samples():
         for i in range(12):
             array = rng.integers(1, 9000, (IMAGES, 4, 24, 24)).astype(np.uint16)
             times = [f"2021-{1 + (i + 4 * t) % 12:02d}-15T10:30:00Z" for t in range(IMAGES)]
-            yield shards.Sample(f"s{i:02d}", {"s2l1c_10": array}, times=times)
+            known = {"times": times} if dated else {}
+            yield shards.Sample(f"s{i:02d}", {"s2l1c_10": array}, **known)
 
     shards.write_dataset(
         folder,
@@ -197,6 +196,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         licence="CC0-1.0",
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("series") / "d")
+
+
+def test_series_without_times_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", dated=False)
+    with pytest.raises(UsageError, match="without the images' times"):
+        describe(load_config("satmae_temporal_tiny", [*WORDS, f"data.path={folder}"]))
 
 
 def test_the_images_of_a_sample_are_cropped_alike(dataset: Path) -> None:
@@ -239,6 +249,9 @@ def test_a_run_on_series(dataset: Path, tmp_path: Path) -> None:
     assert build(config, data.layout)(batch, batch.rng).loss_sum > 0
     run(config)
     assert (tmp_path / "run" / "export" / "model.safetensors").exists()
+    single = ["model.options.time_code_width=null", "objective.decoder.time_code_width=null"]
+    with pytest.raises(UsageError, match="series of 3 images, the model takes single ones"):
+        describe(load_config("satmae_temporal_tiny", [*words, *single]))
     for images, told in (("2", "series of 3"), ("1", "series of 3")):
         other = load_config("satmae_temporal_tiny", [*words, f"data.images={images}"])
         with pytest.raises(UsageError, match=rf"data\.images={images}: .*{told}"):

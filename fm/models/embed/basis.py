@@ -177,9 +177,10 @@ class SpectralBasis(nn.Module):
             matrix = self._without(tuple(bands), calibrated, matrix, lost)
         with torch.autocast(patches.device.type, enabled=False):
             values = patches.float()
-            if view is None or bank is None:
+            if view is None:
                 which = "kc" if matrix.ndim == 2 else "bkc"
                 return torch.einsum(f"{which},bncpq->bnkpq", matrix, values)
+            assert bank is not None, "a view needs its bank"
             matrices, offsets = bank
             through = view.clamp(min=0)
             chosen = torch.where((view < 0)[:, None, None], matrix, matrices[through])
