@@ -260,9 +260,9 @@ class Backbone(nn.Module, ABC):
     ) -> None:
         name, first = next(iter(pixels.items()))
         several = False
-        for modality, x in pixels.items():
-            if x.ndim == 5:
-                name, first, several = modality, x, True
+        for modality, image in pixels.items():
+            if image.ndim == 5:
+                name, first, several = modality, image, True
                 break
         if several and not self.series:
             raise UsageError(
