@@ -2,5 +2,5 @@
 
 Settings are in the study's file and are frozen before its test score is looked at; what was tried
 on validation data before is told in docs/studies.md. `python -m bench.studies NAME` runs one and
-writes `bench/results/study_NAME.json`.
+writes `bench/results/studies/NAME.json`.
 """

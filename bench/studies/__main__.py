@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bench import machine
+from bench.studies.page import RESULTS
 from fm.files import write_json
 
 NAMES = ("folds", "joint", "learns", "multisensor")
@@ -37,9 +38,8 @@ def main() -> int:
         methods=arguments.methods or list(study.METHODS),
     )
     found = {"study": arguments.name, "machine": machine.describe(), **found}
-    name = f"study_{arguments.name}" + ("" if arguments.split == "test" else "_val")
-    path = Path(__file__).parents[1] / "results" / f"{name}.json"
-    write_json(path, found)
+    name = arguments.name + ("" if arguments.split == "test" else "_val")
+    write_json(RESULTS / f"{name}.json", found)
     print(json.dumps(found, indent=1))
     return 0
 

@@ -1,4 +1,4 @@
-"""Write the tables of `bench/results/study_*.json` into `docs/studies.md`, between its markers."""
+"""Write the tables of `bench/results/studies/*.json` into `docs/studies.md`, between its markers."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from bench.machine import ROOT
 from fm.files import read_json, write_atomic
 
 PAGE = ROOT / "docs" / "studies.md"
-RESULTS = ROOT / "bench" / "results"
+RESULTS = ROOT / "bench" / "results" / "studies"
 
 
 def number(found: Mapping[str, Any], *, percent: bool = False, sign: bool = False) -> str:
@@ -66,23 +66,24 @@ def joint(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Rewrite the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, made in (
-        ("learns", learns),
-        ("joint", joint),
-        ("multisensor", learns),
-        ("folds", learns),
-    ):
-        path = RESULTS / f"study_{name}.json"
+TABLES = {"learns": learns, "joint": joint, "multisensor": learns, "folds": learns}
+
+
+def render(text: str) -> str:
+    """Return the page's text with the table of every committed result in its place."""
+    for name, made in TABLES.items():
+        path = RESULTS / f"{name}.json"
         if path.is_file():
-            table = made(read_json(path, "study"))
-            block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
+            block = f"<!-- {name} -->\n{made(read_json(path, 'study'))}\n<!-- /{name} -->"
             text = re.sub(
                 f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL
             )
-    write_atomic(PAGE, text)
+    return text
+
+
+def main() -> int:
+    """Rewrite the page."""
+    write_atomic(PAGE, render(PAGE.read_text(encoding="utf-8")))
     return 0
 
 
