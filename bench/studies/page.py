@@ -1,4 +1,4 @@
-"""Write the tables of `bench/results/studies/*.json` into `docs/studies.md`, between its markers."""
+"""Write the tables of `bench/results/studies` into `docs/studies.md`, between its markers."""
 
 import re
 from collections.abc import Mapping
