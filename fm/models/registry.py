@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fm.errors import UsageError, suggest
 from fm.models.backbone import Backbone
@@ -169,6 +171,7 @@ def _build(
         normalisation = {m: Normalisation.identity(len(b)) for m, b in by_modality.items()}
     if wrong := sorted(set(options) - set(family.options)):
         raise UsageError(f"{name} has no option {wrong[0]!r}; {suggest(wrong[0], family.options)}")
+    _check_kinds(name, family, options)
     # the card states every argument, so that another default in a later version changes no model
     chosen = {**family.defaults, **size, **options}
     architecture: dict[str, Any] = {
@@ -185,6 +188,19 @@ def _build(
         architecture=architecture,
         **chosen,
     )
+
+
+def _check_kinds(name: str, family: Family, options: Mapping[str, Any]) -> None:
+    """Refuse an option whose value is not of the kind that the family's class asks for."""
+    hints = get_type_hints(family.kind.__init__)
+    for key, value in options.items():
+        try:
+            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            words = error.errors()[0]["msg"].lower()
+            if get_origin(hints[key]) is Literal:
+                words = f"give one of {', '.join(get_args(hints[key]))}"
+            raise UsageError(f"{name}: {key}={value!r}: {words}") from None
 
 
 def rebuild(

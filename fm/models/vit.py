@@ -94,8 +94,6 @@ class VisionTransformer(Backbone):
         )
         if width % heads or width % 4:
             raise UsageError(f"width {width} must be a multiple of 4 and of heads {heads}")
-        _one_of("positions", positions, ("sincos", "metres", "learned"))
-        _one_of("pooling", pooling, ("mean", "cls"))
         names = [group.name for group in groups]
         kinds = _a_group("tokenizer", tokenizer, names)
         options: Mapping[str, Any] = tokenizer_options or {}
@@ -409,11 +407,6 @@ class VisionTransformer(Backbone):
             mask=mask,
             images=inputs.images,
         )
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{name}={value!r}: give one of {', '.join(known)}")
 
 
 def _a_group(what: str, given: str | Mapping[str, str], names: Sequence[str]) -> dict[str, str]:

@@ -431,7 +431,7 @@ def test_the_pooled_mlp_makes_many_bands_cheap() -> None:
     [
         ({"channel_dim": 3}, "heads 2 times channel_dim 3"),
         ({"channel_dim": 8}, "a multiple of 4"),
-        ({"aggregation": "max"}, "give one of sum, mean"),
+        ({"aggregation": "max"}, "give one of mean, sum"),
         ({"pool": "none"}, "give one of low, full"),
         ({"mlp": "none"}, "give one of tokens, pooled"),
         ({"codes": "none"}, "give one of rope, sum"),

@@ -122,6 +122,8 @@ def test_a_size_may_be_overridden_and_the_card_says_so() -> None:
         ("vit_smal", {}, "did you mean 'vit_small'"),
         ("vit_nano", {"pooled": "mean"}, "vit_nano has no option 'pooled'; did you mean 'pooling'"),
         ("vit_nano", {"groups": ()}, "vit_nano has no option 'groups'"),
+        ("vit_nano", {"time_code_width": "abc"}, "time_code_width='abc': input should be a valid"),
+        ("vit_nano", {"metadata": 3}, "metadata=3: input should be"),
         ("vit_nano", {"pooling": "max"}, "pooling='max': give one of mean, cls"),
         ("vit_nano", {"positions": "sin"}, "positions='sin': give one of"),
         ("vit_nano", {"positions": "learned"}, "positions learned needs grid"),

@@ -92,8 +92,6 @@ class LessViT(Backbone):
             scaling=scaling,
             architecture=architecture,
         )
-        if pooling not in ("mean", "cls"):
-            raise UsageError(f"pooling={pooling!r}: give one of mean, cls")
         if legacy_range is not None and len(legacy_range) != 2:
             raise UsageError("legacy_range: give two wavelengths, [LOW, HIGH] in nanometres")
         low, high = legacy_range or (LOW_NM, HIGH_NM)
