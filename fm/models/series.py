@@ -24,8 +24,11 @@ def images_in(pixels: Mapping[str, Tensor]) -> int:
     """Return T of `[B, T, C, H, W]` pixels, 1 of `[B, C, H, W]` ones.
 
     Raises:
-        UsageError: modalities of different numbers of images.
+        UsageError: modalities of different numbers of images, or series of none.
     """
+    for name, x in pixels.items():
+        if x.ndim == 5 and x.shape[1] == 0:
+            raise UsageError(f"{name}: series of no image, {list(x.shape)}; leave the sample out")
     found = {name: x.shape[1] if x.ndim == 5 else 0 for name, x in pixels.items()}
     if len(set(found.values())) > 1:
         told = ", ".join(f"{name} {number or 'a single image'}" for name, number in found.items())

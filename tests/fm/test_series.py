@@ -210,6 +210,10 @@ def test_what_does_not_fit_is_said() -> None:
         (lambda: made.encode(given), r"times: expected \[2, 3\].*got none"),
         (lambda: made.encode(given, times=TIMES[:, :2]), r"times: expected \[2, 3\].*got \[2, 2\]"),
         (lambda: made.encode(single, times=TIMES), "times: the pixels are single images"),
+        (
+            lambda: made.encode({m: x[:, :0] for m, x in given.items()}, times=TIMES[:, :0]),
+            r"s2l1c_10: series of no image, \[2, 0, 4, 8, 12\]",
+        ),
         (lambda: made.encode(short, times=TIMES), "same number of images.*_10 3, s2l1c_20 2"),
         (lambda: made.encode(mixed, times=TIMES), "s2l1c_20 a single image"),
         (lambda: made.encode(cut, times=TIMES[:, :2]), "6x12 px is not a whole number of tokens"),
