@@ -34,7 +34,7 @@ from pretrain.runfolder import RunFolder
 from probes import features, logistic
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data
-from probes.judge import standardise
+from probes.families.job import standardise
 
 RECIPE = "mae_indian_pines_tiny"
 DECODERS: dict[str, tuple[str, float]] = {

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fm
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from probes import bands, floors, overlap
+from probes.answers import Scored
 from probes.benchmarks import Benchmark, Data, get_benchmark
-from probes.judge import Outcome, judge
-from probes.metrics import multilabel_metrics, per_class
-from probes.protocols import Finetune, Protocol, get_protocol
+from probes.families.job import Job
+from probes.judge import judge
+from probes.protocols import Protocol, get_protocol
 from probes.result import Result, environment
-from probes.statistics import LEVEL, RESAMPLES, ClassAnswers, LabelAnswers, intervals, paired
+from probes.settings import Finetune
+from probes.statistics import LEVEL, RESAMPLES, intervals, paired
 
 
 def evaluate(
@@ -137,7 +137,7 @@ class _Subject:
 class _Row:
     protocol: Protocol
     subject: _Subject | None
-    outcome: Outcome
+    answers: Scored
     result: Result
 
 
@@ -203,7 +203,7 @@ def _floor_rows(
 def _versus(row: _Row, other: _Row, seed: int) -> dict[str, Any] | None:
     """The paired difference of two rows; None where it has no value."""
     metric = row.result.primary
-    found = paired(row.outcome.answers, other.outcome.answers, metric, seed)
+    found = paired(row.answers, other.answers, metric, seed)
     if found["difference"] is None:
         return None
     return {
@@ -228,18 +228,20 @@ class _Session:
         """Judge one model (None for a floor) by one protocol."""
         begun = time.perf_counter()
         label = subject.about["name"] if subject else protocol.name
-        outcome = judge(
-            protocol,
-            self.benchmark,
-            self.data,
-            subject.model if subject else None,
+        job = Job(
+            settings=protocol.settings,
+            benchmark=self.benchmark,
+            data=self.data,
+            model=subject.model if subject else None,
             seed=self.seed,
             cache=self.cache,
             label=label,
         )
+        outcome = judge(protocol, job)
+        answers = job.task.answers(self.data, self.data.of("test"), outcome.predictions)
         metrics = {
             name: value
-            for name, value in intervals(outcome.answers, self.seed).items()
+            for name, value in intervals(answers, self.seed).items()
             if value["value"] is not None
         }
         if self.benchmark.primary not in metrics:
@@ -247,7 +249,7 @@ class _Session:
                 f"{self.benchmark.full_name}: {self.benchmark.primary} has no value on this test "
                 f"set; it needs positive samples"
             )
-        rows, matrix = self._details(outcome)
+        rows, matrix = job.task.details(self.data, answers, outcome.predictions)
         result = Result(
             model=subject.about if subject else _floor(protocol),
             benchmark=self._about(outcome.notes),
@@ -263,7 +265,7 @@ class _Session:
             interval={
                 "kind": "percentile bootstrap",
                 "unit": self.benchmark.unit,
-                "units": outcome.answers.units,
+                "units": answers.units,
                 "resamples": RESAMPLES,
                 "level": LEVEL,
             },
@@ -274,7 +276,7 @@ class _Session:
             confusion=matrix,
             command=self.command,
         )
-        return _Row(protocol, subject, outcome, result)
+        return _Row(protocol, subject, answers, result)
 
     def _overlap(self, subject: _Subject | None, protocol: Protocol) -> dict[str, Any]:
         if subject is None:
@@ -300,23 +302,6 @@ class _Session:
             "unit": benchmark.unit,
             "notes": [*data.notes, *notes],
         }
-
-    def _details(self, outcome: Outcome) -> tuple[list[dict[str, Any]], list[list[int]] | None]:
-        names = self.data.classes
-        if isinstance(outcome.answers, ClassAnswers):
-            matrix = outcome.answers.sums.sum(0)
-            rows = [
-                {"class": name, **row} for name, row in zip(names, per_class(matrix), strict=True)
-            ]
-            return rows, matrix.tolist()
-        assert isinstance(outcome.answers, LabelAnswers)
-        truth = outcome.answers.truth
-        ap = multilabel_metrics(truth, outcome.scores, np.ones(len(truth)))["ap"]
-        support = truth.sum(0).tolist()
-        return [
-            {"class": n, "support": s, "ap": float(a) if np.isfinite(a) else None}
-            for n, s, a in zip(names, support, ap, strict=True)
-        ], None
 
 
 def _floor(protocol: Protocol) -> dict[str, Any]:

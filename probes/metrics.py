@@ -25,14 +25,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> NDArray
 
 
 def class_metrics(matrix: np.ndarray) -> dict[str, Array]:
-    """Overall accuracy, average accuracy and Cohen's kappa of confusion matrices [..., K, K].
+    """Accuracies, kappa, macro F1 and mean IoU of confusion matrices [..., K, K].
 
     Average accuracy is the mean recall over the classes that occur in the truth; absent classes
     have no recall and do not enter. Kappa is Cohen's (Educ. Psychol. Meas. 20, 1960); it is NaN
-    when chance agreement is certain.
+    when chance agreement is certain. F1 and IoU (Jaccard index) are means over the classes that
+    occur in the truth or among the predictions.
 
     Returns:
-        `oa`, `aa`, `kappa`, each of shape [...]; NaN for an empty matrix.
+        `oa`, `aa`, `kappa`, `f1`, `miou`, each of shape [...]; NaN for an empty matrix. With two
+        classes also `f1_positive` and `iou_positive`, those of the second class alone; NaN where
+        it does not occur.
     """
     m = np.asarray(matrix, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -45,11 +48,23 @@ def class_metrics(matrix: np.ndarray) -> dict[str, Array]:
         aa = recall.sum(-1) / present.sum(-1)
         chance = (truth * guess).sum(-1) / total**2
         kappa = (oa - chance) / (1 - chance)
-    return {"oa": oa, "aa": aa, "kappa": np.where(chance < 1, kappa, np.nan)}
+        either = truth + guess
+        f1, iou = 2 * hits / either, hits / (either - hits)
+        occurs = either > 0
+        found = {
+            "oa": oa,
+            "aa": aa,
+            "kappa": np.where(chance < 1, kappa, np.nan),
+            "f1": np.where(occurs, f1, 0).sum(-1) / occurs.sum(-1),
+            "miou": np.where(occurs, iou, 0).sum(-1) / occurs.sum(-1),
+        }
+    if m.shape[-1] == 2:
+        found |= {"f1_positive": f1[..., 1], "iou_positive": iou[..., 1]}
+    return found
 
 
 def per_class(matrix: np.ndarray) -> list[dict[str, float | int | None]]:
-    """Support, recall, precision and F1 of each class of a confusion matrix [K, K].
+    """Support, recall, precision, F1 and IoU of each class of a confusion matrix [K, K].
 
     A recall without true samples, or a precision without predicted ones, is None.
     """
@@ -62,6 +77,7 @@ def per_class(matrix: np.ndarray) -> list[dict[str, float | int | None]]:
                 "recall": h / t if t else None,
                 "precision": h / g if g else None,
                 "f1": 2 * h / (t + g) if t + g else None,
+                "iou": h / (t + g - h) if t + g else None,
             }
         )
     return rows

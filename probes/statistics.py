@@ -6,74 +6,13 @@ to the Bootstrap, chapters 8 and 13: percentile interval); differences between t
 same draws for both.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.metrics import class_metrics, confusion, multilabel_metrics
+from probes.answers import Scored
 
 RESAMPLES = 1000
 LEVEL = 0.95
-
-
-class Scored(Protocol):
-    """Test answers of one model, ready to be reweighted by units."""
-
-    units: int
-
-    def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
-        """Metrics [...] when unit u enters counts[..., u] times."""
-
-
-@dataclass
-class ClassAnswers:
-    """Single-label answers as one confusion matrix a unit: `sums` is [U, K, K]."""
-
-    sums: NDArray[np.int64]
-    units: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.units = len(self.sums)
-
-    @classmethod
-    def of(
-        cls, truth: np.ndarray, predicted: np.ndarray, unit: np.ndarray, classes: int
-    ) -> "ClassAnswers":
-        """Build from [N] class numbers and the [N] unit of each sample (any integers)."""
-        _, index = np.unique(unit, return_inverse=True)
-        count = int(index.max()) + 1
-        return cls(
-            np.stack(
-                [confusion(truth[index == u], predicted[index == u], classes) for u in range(count)]
-            )
-        )
-
-    def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
-        """Sum the units' matrices with multiplicities [..., U] and score the sums."""
-        classes = self.sums.shape[1]
-        total = np.asarray(counts, np.float64) @ self.sums.reshape(self.units, -1)
-        return class_metrics(total.reshape(*total.shape[:-1], classes, classes))
-
-
-@dataclass
-class LabelAnswers:
-    """Multi-label answers: truth [N, K] bool, scores [N, K], unit [N] from 0."""
-
-    truth: np.ndarray
-    scores: np.ndarray
-    unit: np.ndarray
-    units: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        _, self.unit = np.unique(self.unit, return_inverse=True)
-        self.units = int(self.unit.max()) + 1
-
-    def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
-        """Weigh each sample by the multiplicity [..., U] of its unit."""
-        found = multilabel_metrics(self.truth, self.scores, np.asarray(counts)[..., self.unit])
-        return {"map": found["map"], "map_micro": found["map_micro"]}
 
 
 def draws(units: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:

@@ -22,12 +22,12 @@ import fm
 from bench.studies import learns
 from bench.studies.scoring import dataset, pretrained, with_interval
 from probes import logistic
+from probes.answers import LabelAnswers
 from probes.benchmarks import Data, bigearthnet, get_benchmark
+from probes.families.job import best_of, standardise
 from probes.features import extract
 from probes.floors import floor_features
-from probes.judge import best_of, standardise
 from probes.metrics import multilabel_metrics
-from probes.statistics import LabelAnswers
 
 RECIPE = "mae_multisensor_tiny"
 PARTS = {

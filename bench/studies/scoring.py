@@ -14,7 +14,7 @@ from fm.console import note
 from fm.errors import FMError
 from fm.files import read_json
 from probes import logistic
-from probes.judge import best_of, standardise
+from probes.families.job import best_of, standardise
 from probes.statistics import Scored, draws, percentile
 from shards.sources import get_source
 

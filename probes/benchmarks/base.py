@@ -16,10 +16,12 @@ class Inputs:
     Attributes:
         pixels: modality to [B, C, H, W] of the stored type.
         valid: modality to [B, H, W] bool; None when every pixel is valid.
+        after: the same of the second date, where a sample is a pair of dates.
     """
 
     pixels: dict[str, np.ndarray]
     valid: dict[str, NDArray[np.bool_]] | None = None
+    after: "Inputs | None" = None
 
     @classmethod
     def of(cls, pixels: dict[str, np.ndarray]) -> "Inputs":
@@ -44,17 +46,20 @@ class Data:
 
     Attributes:
         read: gives the inputs of the samples with the given numbers.
-        targets: [N] class numbers from 0, or [N, K] bool.
+        targets: [N] class numbers from 0, [N, K] bool of labels, or [N, T] numbers of a
+            regression (NaN where not known); [N] zeros where the truth is a map.
         split: [N] of `train`, `val`, `test`.
         unit: [N] number of the block or image that a sample belongs to, for the bootstrap.
         shards: [N] key of the stored sample that a sample was cut from, for overlaps.
-        classes: names of the K classes.
+        classes: names of the K classes, or of the T targets.
         bands: modality to the band names of the stored arrays.
         scaling: modality to (scale, offset) of stored integers.
         dataset: name of the dataset.
         manifest_hash: of the dataset.
         folder: where it lies.
         notes: what a reader of the numbers has to know.
+        maps: gives the truth of the samples with the given numbers as [B, H, W] class numbers,
+            -1 where a pixel does not count; None where the truth is not a map.
     """
 
     read: Callable[[NDArray[np.int64]], Inputs]
@@ -69,6 +74,7 @@ class Data:
     manifest_hash: str
     folder: Path
     notes: tuple[str, ...] = ()
+    maps: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
 
     def of(self, split: str) -> NDArray[np.int64]:
         """Numbers of the samples in a split."""
@@ -84,7 +90,8 @@ class Benchmark:
         version: raised when any number it gives may change.
         help: one line.
         source: how to get the dataset, a `fm shards build` command.
-        task: `class` (one class a sample) or `multilabel`.
+        task: `class` (one class a sample), `multilabel`, `regression`, or a class a pixel:
+            `segmentation`, or `change` between two dates.
         primary: the metric that selection and differences use.
         unit: what the bootstrap draws.
         split: the split in words.
@@ -99,9 +106,9 @@ class Benchmark:
     version: int
     help: str
     source: str
-    task: Literal["class", "multilabel"]
+    task: Literal["class", "multilabel", "regression", "segmentation", "change"]
     primary: str
-    unit: Literal["block", "image"]
+    unit: Literal["block", "image", "scene"]
     split: str
     verified: str
     load: Callable[[Path], Data]

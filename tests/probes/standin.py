@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import fm
+from probes.families.job import Job
 from shards.building.writer import Declared, Sample, write_dataset
 from shards.format import LabelInfo
 
@@ -99,6 +100,18 @@ def write_pairs(out: Path, count: int = 18) -> Path:
         licence="CDLA-Permissive-1.0",
     )
     return out
+
+
+class Given(Job):
+    """A job whose features are given."""
+
+    def features(self) -> np.ndarray:
+        return self.model
+
+
+def job(settings, benchmark, data, x=None, seed=0) -> Job:
+    """A job on given features [N, D]."""
+    return Given(settings, benchmark, data, x, seed, None, "test")
 
 
 class Encoder(nn.Module):

@@ -10,13 +10,15 @@ import fm.checkpoint
 import probes
 from fm.errors import FMError, UsageError
 from fm.normalize import Normalisation
-from probes import features, judge, overlap
+from probes import features, overlap
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data, Inputs
 from probes.evaluation import evaluate_many
+from probes.families import linear
 from probes.floors import centre_pixel, image_statistics
-from probes.protocols import Finetune, Grid, Linear, get_protocol
+from probes.protocols import get_protocol
 from probes.result import Result
+from probes.settings import Finetune, Grid, Linear
 from tests.probes import standin
 
 
@@ -140,17 +142,17 @@ def test_c_is_chosen_on_val_alone():
     """Any change of the test labels leaves the choice; the scores of val decide it."""
     tiny = _Tiny()
     benchmark = get_benchmark("indian-pines")
-    score = judge.primary_score(benchmark)
     settings = Linear(family="linear", c=Grid(low=1e-3, high=1e2, count=6))
-    _, first, _ = judge._linear(settings, benchmark, tiny.data, tiny.x, score)
+    job = standin.job(settings, benchmark, tiny.data, tiny.x)
+    first = linear.run(job).selection
     tiny.data.targets[tiny.data.of("test")] ^= 1
-    _, second, _ = judge._linear(settings, benchmark, tiny.data, tiny.x, score)
+    second = linear.run(job).selection
     assert first == second
     values = first["scores"]
     assert len(set(values)) > 1  # otherwise nothing was chosen
     assert first["chosen"] == first["grid"][values.index(max(values))]
     tiny.data.targets[tiny.data.of("val")] ^= 1
-    _, third, _ = judge._linear(settings, benchmark, tiny.data, tiny.x, score)
+    third = linear.run(job).selection
     assert third["scores"] == pytest.approx([1 - v for v in values])
 
 
@@ -221,20 +223,20 @@ def test_checkerboard_takes_raw_pixels_alone(blocks, checkpoint):
 
 
 def test_finetuning_learns_and_leaves_the_model_alone(checkpoint, blocks):
-    from probes.finetune import finetune
+    from probes.families.finetune import finetune
     from probes.labels import subset
 
     data = get_benchmark("indian-pines").load(blocks)
     model = fm.load(checkpoint)
     before = features.model_hash(model)
-    score = judge.primary_score(get_benchmark("indian-pines"))
     settings = Finetune(family="finetune", epochs=2, learning_rates=(1e-3, 1e-5), per_class=40)
+    score = standin.job(settings, get_benchmark("indian-pines"), data).score
     found = finetune(model, data, settings, score, seed=0)
     assert features.model_hash(model) == before
     assert len(found.trials) == len(found.val_scores) == 4
     assert found.val_scores[found.chosen] == max(found.val_scores)
     test = data.of("test")
-    assert score(found.test_scores, data.targets[test]) > 0.5
+    assert score(test, found.test_scores) > 0.5
     short = Finetune(family="finetune", epochs=1, learning_rates=(3e-3,), per_class=7)
     one, two = (finetune(model, data, short, score, seed=0).test_scores for _ in range(2))
     np.testing.assert_array_equal(one, two)

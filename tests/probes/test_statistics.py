@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from probes.answers import ClassAnswers, LabelAnswers
 from probes.metrics import class_metrics, confusion
-from probes.statistics import ClassAnswers, LabelAnswers, draws, intervals, paired, percentile
+from probes.statistics import draws, intervals, paired, percentile
 
 
 def _answers(seed=0, blocks=12, each=20, right=0.7):

@@ -14,9 +14,27 @@ from fm.console import progress
 from fm.errors import FMError
 from probes import logistic
 from probes.benchmarks.base import Data
+from probes.families.job import Job, Outcome, selection
 from probes.features import encode
 from probes.labels import subset
-from probes.protocols import Finetune
+from probes.settings import Finetune
+
+TASKS = ("class", "multilabel")
+
+
+def run(job: Job) -> Outcome:
+    """Train on train, choose rate and epoch on val, score test."""
+    settings: Finetune = job.settings
+    found = finetune(
+        job.model, job.data, settings, job.score, seed=job.seed, label=f"fine-tuning {job.label}"
+    )
+    trials = [f"lr={rate:g} epoch={epoch}" for rate, epoch in found.trials]
+    best = found.trials[found.chosen]
+    edges = (found.trials[0][0], found.trials[-1][0])
+    last = best[1] == settings.epochs
+    edge = last or (len(set(edges)) > 1 and best[0] in edges)
+    chosen = selection("lr, epoch", trials, found.val_scores, found.chosen)
+    return Outcome(found.test_scores, {**chosen, "on_edge": edge})
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ def finetune(
         model: the starting point; it is not changed.
         data: the benchmark, opened.
         settings: the recipe.
-        score: (scores [n, K], targets) to the primary metric; used on val.
+        score: (numbers of samples, scores [n, K]) to the primary metric; used on val.
         seed: of the order of samples; each learning rate gets the same.
         label: shown beside the progress bar.
 
@@ -88,7 +106,7 @@ def finetune(
                     nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
                     optimizer.step()
                     bar.advance(loss=f"{loss.item():.3f}")
-                value = score(_predict(network, data, val), data.targets[val])
+                value = score(val, _predict(network, data, val))
                 trials.append((rate, epoch + 1))
                 found.append(value)
                 if math.isfinite(value) and (best is None or value > best[0]):

@@ -1,0 +1,1 @@
+"""What protocols do: one module a family, each with `run(job) -> Outcome`."""

@@ -1,0 +1,111 @@
+"""What a family is given and what it gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probes.benchmarks.base import Benchmark, Data
+from probes.features import extract
+from probes.floors import floor_features
+from probes.settings import OnFeatures
+from probes.tasks import TASKS, Task
+
+
+@dataclass
+class Outcome:
+    """Test predictions and how they came about.
+
+    Attributes:
+        predictions: of the test samples in order, as the task wants them (`Task.shape`).
+        selection: as in the result's JSON; None where nothing was chosen.
+        notes: what a reader of the numbers has to know.
+    """
+
+    predictions: np.ndarray
+    selection: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One protocol on one benchmark for one model.
+
+    Attributes:
+        settings: the protocol's, of the family that runs.
+        benchmark: what it is judged on.
+        data: the benchmark, opened.
+        model: None for a floor.
+        seed: of everything that is random.
+        cache: folder for features; None keeps none.
+        label: name of the model beside progress bars.
+    """
+
+    settings: Any
+    benchmark: Benchmark
+    data: Data
+    model: Any
+    seed: int
+    cache: Path | None
+    label: str
+
+    @property
+    def task(self) -> Task:
+        """What is asked of a sample."""
+        return TASKS[self.benchmark.task]
+
+    @property
+    def splits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of the train, val and test samples."""
+        train, val, test = (self.data.of(name) for name in ("train", "val", "test"))
+        return train, val, test
+
+    def score(self, rows: np.ndarray, predictions: np.ndarray) -> float:
+        """The primary metric of predictions for some samples; larger is better."""
+        truth = self.task.truth(self.data, rows)
+        return self.task.score(self.benchmark.primary, truth, predictions)
+
+    def features(self) -> np.ndarray:
+        """One vector a sample, [N, D]: the model's, or a floor's; settings are `OnFeatures`."""
+        settings: OnFeatures = self.settings
+        if settings.input != "model":
+            return floor_features(settings.input, self.data)
+        return extract(
+            self.model,
+            self.data,
+            benchmark=self.benchmark.full_name,
+            cache=self.cache,
+            precision=settings.precision,
+            words=settings.readout,
+        )
+
+
+def best_of(values: Sequence[float]) -> int:
+    """Place of the largest value, the first of equal ones; NaN never wins."""
+    return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
+
+
+def selection(
+    name: str, grid: Sequence[Any], values: Sequence[float], best: int, refit: str = "train only"
+) -> dict[str, Any]:
+    """Tell what was tried on val and what was chosen, as results keep it."""
+    return {
+        "split": "val",
+        "name": name,
+        "grid": list(grid),
+        "scores": [float(v) if np.isfinite(v) else None for v in values],
+        "chosen": grid[best],
+        "on_edge": len(grid) > 1 and best in (0, len(grid) - 1),
+        "refit": refit,
+    }
+
+
+def standardise(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Scale features with the mean and deviation of the training rows; constants become 0."""
+    x = np.asarray(features, np.float64)
+    mean, spread = x[train].mean(0), x[train].std(0)
+    # a deviation that is rounding of a constant column is no deviation
+    flat = spread <= 1e-10 * np.maximum(np.abs(mean), 1e-30)
+    return np.where(flat, 0.0, (x - mean) / np.where(flat, 1.0, spread))

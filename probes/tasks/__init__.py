@@ -1,0 +1,19 @@
+"""What is asked of a sample: a class, labels, numbers, a map of classes, or its like."""
+
+from probes.tasks.base import TASKS, Task
+from probes.tasks.classes import Classes
+from probes.tasks.labels import Labels
+from probes.tasks.maps import Maps
+from probes.tasks.values import Values
+
+TASKS.update(
+    {
+        "class": Classes(),
+        "multilabel": Labels(),
+        "regression": Values(),
+        "segmentation": Maps(),
+        "change": Maps(),
+    }
+)
+
+__all__ = ["TASKS", "Task"]
