@@ -13,7 +13,8 @@ from typing import Any, Self
 from fm.errors import FMError
 from fm.files import read_json, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added the keys of `_SINCE_2`; files of version 1 are read with None in their place."""
 KINDS = ("pretrained", "random-init", "floor", "supervised")
 _NEEDED: dict[str, tuple[str, ...]] = {
     "model": (
@@ -40,7 +41,14 @@ _FLAT: dict[str, tuple[type, ...]] = {
     "seconds": (int, float, type(None)),
     "per_class": (list, type(None)),
     "confusion": (list, type(None)),
+    "axes": (dict, type(None)),
+    "cost": (dict, type(None)),
+    "diagnostics": (dict, type(None)),
+    "robustness": (list, type(None)),
+    "contamination": (dict, type(None)),
+    "examples": (list, type(None)),
 }
+_SINCE_2 = ("axes", "cost", "diagnostics", "robustness", "contamination", "examples")
 
 
 @dataclass
@@ -64,6 +72,13 @@ class Result:
         seconds: wall time of this row.
         per_class: one row a class.
         confusion: [K, K] counts, rows are the truth; None for multi-label.
+        axes: how pixels came to the model: resize, interpolation, normaliser, bands (names and what
+            was done about missing ones); None where the protocol has no such choice.
+        cost: parameters, flops (multiply-adds of one sample, counted), samples_per_second.
+        diagnostics: name to number: calibration, effective rank, uniformity, and their like.
+        robustness: one row a disturbance: name, metric, value, low, high, drop.
+        contamination: benchmark samples near what pretraining saw: counts and rules.
+        examples: a few test samples: key, truth, prediction, score.
         command: the command line, None from Python.
         created: UTC time, ISO-8601.
     """
@@ -82,6 +97,12 @@ class Result:
     seconds: float | None = None
     per_class: list[dict[str, Any]] | None = None
     confusion: list[list[int]] | None = None
+    axes: dict[str, Any] | None = None
+    cost: dict[str, Any] | None = None
+    diagnostics: dict[str, Any] | None = None
+    robustness: list[dict[str, Any]] | None = None
+    contamination: dict[str, Any] | None = None
+    examples: list[dict[str, Any]] | None = None
     command: str | None = None
     created: str = field(
         default_factory=lambda: datetime.now(UTC).replace(microsecond=0).isoformat()
@@ -120,11 +141,13 @@ class Result:
         """
         if not isinstance(value, dict) or "format_version" not in value:
             raise FMError(f"{where}: no format_version; this is not a result of `fm probe`")
-        if value["format_version"] != FORMAT_VERSION:
+        if value["format_version"] not in (1, FORMAT_VERSION):
             raise FMError(
                 f"{where}: format_version {value['format_version']!r}, this eofm reads "
-                f"{FORMAT_VERSION}; repeat the probe or upgrade eofm"
+                f"1 and {FORMAT_VERSION}; repeat the probe or upgrade eofm"
             )
+        if value["format_version"] == 1:
+            value = {**value, **dict.fromkeys(_SINCE_2)}
         known = {"format_version", *_NEEDED, *_FLAT}
         for key in (*sorted(known - set(value)), *sorted(set(value) - known)):
             state = "is missing" if key in known else "is unknown"

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from fm.errors import FMError
 
-FORMAT_VERSION = 1
-"""The only schema version that is read."""
+FORMAT_VERSIONS = (1, 2)
+"""The schema versions that are read; 2 added the keys of `SINCE_2`."""
+SINCE_2 = ("axes", "cost", "diagnostics", "robustness", "contamination", "examples")
 
 Name = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A name that is shown: not empty and without control characters or line breaks."""
@@ -113,9 +114,9 @@ class Overlap(_Record):
 
 
 class Record(_Record):
-    """One Result JSON document, schema 1 (`docs/leaderboard.md`)."""
+    """One Result JSON document (`docs/leaderboard.md`)."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     id: Name
     created: str
     command: str | None
@@ -133,6 +134,12 @@ class Record(_Record):
     seconds: float | None
     per_class: tuple[Any, ...] | None
     confusion: tuple[tuple[float, ...], ...] | None
+    axes: dict[str, Any] | None
+    cost: dict[str, Any] | None
+    diagnostics: dict[str, Any] | None
+    robustness: tuple[dict[str, Any], ...] | None
+    contamination: dict[str, Any] | None
+    examples: tuple[dict[str, Any], ...] | None
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -171,9 +178,10 @@ def _version_problem(raw: Any) -> str | None:
     version = raw.get("format_version")
     if version is None:
         return "key 'format_version' is missing; this is not a Result written by fm probe"
-    if isinstance(version, bool) or version != FORMAT_VERSION:
+    if isinstance(version, bool) or version not in FORMAT_VERSIONS:
+        known = " and ".join(map(str, FORMAT_VERSIONS))
         return (
-            f"key 'format_version': {version!r} is unknown, this eofm reads {FORMAT_VERSION}; "
+            f"key 'format_version': {version!r} is unknown, this eofm reads {known}; "
             "repeat the probe or update eofm"
         )
     return None
@@ -201,6 +209,8 @@ def parse(path: Path) -> tuple[Record | None, list[str]]:
     if problem:
         return None, [f"{path}: {problem}"]
     try:
+        if raw["format_version"] == 1:
+            data = json.dumps({**raw, **dict.fromkeys(SINCE_2)}).encode()
         record = Record.model_validate_json(data)
     except ValidationError as error:
         lines = []

@@ -17,7 +17,7 @@ from probes.evaluation import evaluate_many
 from probes.families import linear
 from probes.floors import centre_pixel, image_statistics
 from probes.protocols import get_protocol
-from probes.result import Result
+from probes.result import _SINCE_2, Result
 from probes.settings import Finetune, Grid, Linear
 from tests.probes import standin
 
@@ -99,10 +99,20 @@ def test_the_same_seed_gives_the_same_numbers(evaluated, checkpoint, blocks):
             assert getattr(one, key) == getattr(two, key)
 
 
+def test_a_result_of_format_1_is_read(evaluated, tmp_path):
+    old = {k: v for k, v in evaluated[0][0].to_dict().items() if k not in _SINCE_2}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**old, "format_version": 1}))
+    assert Result.load(path).robustness is None
+    path.write_text(json.dumps({**old, "format_version": 2}))
+    with pytest.raises(FMError, match="key 'axes' is missing"):
+        Result.load(path)
+
+
 def test_damaged_results_are_refused(evaluated, tmp_path):
     good = evaluated[0][0].to_dict()
     for change, text in (
-        ({"format_version": 2}, "format_version"),
+        ({"format_version": 3}, "format_version"),
         ({"primary": "nothing"}, "primary"),
         ({"extra": 1}, "unknown"),
         ({"id": "other"}, "id"),

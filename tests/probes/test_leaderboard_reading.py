@@ -36,7 +36,7 @@ def _with(key, value):
         (_without("overlap"), "key 'overlap' is missing"),
         (_without("model.kind"), "key 'model.kind' is missing"),
         (_without("format_version"), "key 'format_version' is missing"),
-        (_with("format_version", 2), "key 'format_version': 2 is unknown, this eofm reads 1"),
+        (_with("format_version", 3), "key 'format_version': 3 is unknown, this eofm reads 1 and 2"),
         (_with("model.kind", "trained"), "key 'model.kind'"),
         (_with("model.name", "two\nlines"), "key 'model.name'"),
         (_with("metrics.oa.value", "0.8"), "key 'metrics.oa.value'"),
