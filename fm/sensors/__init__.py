@@ -9,7 +9,7 @@ in the sensor's `offset`.
 from collections.abc import Iterable
 
 from fm.errors import UsageError, suggest
-from fm.sensors import aviris, enmap, landsat, neon, sentinel1, sentinel2
+from fm.sensors import aviris, colour, enmap, landsat, neon, sentinel1, sentinel2
 from fm.sensors.base import Band, Sensor, wavelengths
 
 __all__ = [
@@ -43,6 +43,7 @@ _SENSORS, _OWNERS = _register(
         *enmap.SENSORS,
         *landsat.SENSORS,
         *neon.SENSORS,
+        *colour.SENSORS,
     )
 )
 

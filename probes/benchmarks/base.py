@@ -1,9 +1,10 @@
 """What a benchmark is, and what it gives once its dataset folder is open."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,10 @@ class Data:
         notes: what a reader of the numbers has to know.
         maps: gives the truth of the samples with the given numbers as [B, H, W] class numbers,
             -1 where a pixel does not count; None where the truth is not a map.
+        lonlat: gives the places of the samples with the given numbers as [n, 2] longitude and
+            latitude in degrees, NaN where not known; None where the dataset tells no places, or
+            is a dataset of `shards` and tells them itself.
+        gsd_m: modality to metres a pixel, where that is not what the sensor's table says.
     """
 
     read: Callable[[NDArray[np.int64]], Inputs]
@@ -75,10 +80,21 @@ class Data:
     folder: Path
     notes: tuple[str, ...] = ()
     maps: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
+    lonlat: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
+    gsd_m: dict[str, float] = field(default_factory=dict)
 
     def of(self, split: str) -> NDArray[np.int64]:
         """Numbers of the samples in a split."""
         return np.flatnonzero(self.split == split)
+
+    def split_lists(self) -> dict[str, dict[str, Any]]:
+        """Number of stored samples of each split and SHA-256 of their sorted keys, a line each."""
+        found = {}
+        for name in ("train", "val", "test"):
+            keys = sorted(set(self.shards[self.of(name)].tolist()))
+            digest = hashlib.sha256("".join(f"{key}\n" for key in keys).encode())
+            found[name] = {"stored_samples": len(keys), "sha256": digest.hexdigest()}
+        return found
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,15 @@ class Benchmark:
         name: without the version.
         version: raised when any number it gives may change.
         help: one line.
-        source: how to get the dataset, a `fm shards build` command.
+        source: how to get the dataset: a `fm shards build` command, or the layout of the
+            published folder.
         task: `class` (one class a sample), `multilabel`, `regression`, or a class a pixel:
             `segmentation`, or `change` between two dates.
         primary: the metric that selection and differences use.
         unit: what the bootstrap draws.
         split: the split in words.
-        verified: on what the numbers were checked: real files, samples of them, or fixtures.
+        verified: on what the reading was checked: begins with `real files`, `samples` of them,
+            or `fixtures only`.
         load: opens a dataset folder; FMError when it is not the right dataset.
         protocols: the only protocol families it takes; None takes all.
         why_only: the reason for `protocols`, for the refusal.

@@ -35,6 +35,9 @@ MODALITIES = {
     "landsat9-oli-l1": {"l9l1_15": 1, "l9l1_30": 10},
     "landsat9-oli-l2": {"l9l2_30": 7},
     "neon-rgb": {"neonrgb_0": 3},
+    "rgb": {"rgb_0": 3},
+    "nir-rgb": {"nirrgb_0": 4},
+    "sentinel1-so2sat": {"s1so2sat_10": 8},
 }
 
 
@@ -52,8 +55,9 @@ def test_tables_are_sane(name):
     assert len({b.name for b in item.bands}) == len(item.bands)
     for band in item.bands:
         assert band.modality.endswith(f"_{band.gsd_m:.0f}")
-        assert band.unit in {"reflectance", "dB", "dn"}
-        assert (band.wavelength_nm is None) == (band.fwhm_nm is None) == (band.unit == "dB")
+        assert band.unit in {"reflectance", "dB", "linear", "dn"}
+        unknown = band.unit in {"dB", "linear"} or (name, band.name) == ("nir-rgb", "NIR")
+        assert (band.wavelength_nm is None) == (band.fwhm_nm is None) == unknown
         if band.wavelength_nm is not None and band.fwhm_nm is not None:
             assert 400 <= band.wavelength_nm <= 12_500
             assert 5 < band.fwhm_nm < 0.6 * band.wavelength_nm
