@@ -1,9 +1,9 @@
 """What a family is given and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,11 +22,19 @@ class Outcome:
         predictions: of the test samples in order, as the task wants them (`Task.shape`).
         selection: as in the result's JSON; None where nothing was chosen.
         notes: what a reader of the numbers has to know.
+        predict: features [n, D] as `Job.features` gives them to predictions, by what was fitted
+            on the training samples; None where a protocol does not work on them.
+        scale: what the predictions of classes or labels are: `logits` (softmax or sigmoid makes
+            them probabilities), `probabilities`, or None for anything else.
+        val: the same predictions of the val samples, where `predict` is None.
     """
 
     predictions: np.ndarray
     selection: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    predict: Callable[[np.ndarray], np.ndarray] | None = None
+    scale: Literal["logits", "probabilities"] | None = None
+    val: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,14 @@ def selection(
 
 def standardise(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Scale features with the mean and deviation of the training rows; constants become 0."""
-    x = np.asarray(features, np.float64)
-    mean, spread = x[train].mean(0), x[train].std(0)
+    return scaler(features[train])(features)
+
+
+def scaler(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the scaling by the mean and deviation of features [N, D]; constants become 0."""
+    x = np.asarray(train, np.float64)
+    mean, spread = x.mean(0), x.std(0)
     # a deviation that is rounding of a constant column is no deviation
     flat = spread <= 1e-10 * np.maximum(np.abs(mean), 1e-30)
-    return np.where(flat, 0.0, (x - mean) / np.where(flat, 1.0, spread))
+    divisor = np.where(flat, 1.0, spread)
+    return lambda features: np.where(flat, 0.0, (np.asarray(features, np.float64) - mean) / divisor)

@@ -20,20 +20,25 @@ def run(job: Job) -> Outcome:
     train = subset(data, train, settings.per_class, job.seed)
     ks = [k for k in settings.k if k <= len(train)] or [len(train)]
 
-    def votes(rows: np.ndarray, k: Sequence[int]) -> np.ndarray:
+    def votes(queries: np.ndarray, k: Sequence[int]) -> np.ndarray:
         return knn.scores(
             features[train],
             data.targets[train],
-            features[rows],
+            queries,
             k,
             classes=len(data.classes),
             temperature=settings.temperature,
             center=settings.center,
         )
 
-    values = [job.score(val, s) for s in votes(val, ks)]
+    values = [job.score(val, s) for s in votes(features[val], ks)]
     best = best_of(values)
     notes = []
     if len(ks) < len(settings.k):
         notes.append(f"k above the {len(train)} training samples left out")
-    return Outcome(votes(test, [ks[best]])[0], selection("k", ks, values, best), notes)
+
+    def predict(queries: np.ndarray) -> np.ndarray:
+        return votes(queries, [ks[best]])[0]
+
+    chosen = selection("k", ks, values, best)
+    return Outcome(predict(features[test]), chosen, notes, predict, "probabilities")

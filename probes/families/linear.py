@@ -1,9 +1,10 @@
 """Logistic regression on frozen features, every C of the grid in one solve."""
 
+import numpy as np
 import torch
 
 from probes import logistic
-from probes.families.job import Job, Outcome, best_of, selection, standardise
+from probes.families.job import Job, Outcome, best_of, scaler, selection
 from probes.labels import subset
 from probes.settings import Linear
 
@@ -16,7 +17,8 @@ def run(job: Job) -> Outcome:
     data, features = job.data, job.features()
     train, val, test = job.splits
     train = subset(data, train, settings.per_class, job.seed)
-    x = standardise(features, train)
+    scale = scaler(features[train])
+    x = scale(features)
     classes = len(data.classes)
     notes = []
     chosen, about = job.benchmark.fixed_c, None
@@ -39,4 +41,8 @@ def run(job: Job) -> Outcome:
     final = logistic.fit(x[train], data.targets[train], [chosen], classes=classes, tol=settings.tol)
     if not bool(final.converged[0]):
         notes.append(f"the final fit at C={chosen:g} did not converge")
-    return Outcome(final.scores(x[test])[0], about, notes)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return final.scores(scale(rows))[0]
+
+    return Outcome(final.scores(x[test])[0], about, notes, predict, "logits")
