@@ -1,57 +1,46 @@
-"""Full fine-tuning: backbone and head trained together, chosen on val, scored on test once."""
+"""Fine-tuning: backbone and head trained together, chosen on val, scored on test once."""
 
 import copy
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fm.console import progress
-from fm.errors import FMError
-from probes import logistic
-from probes.benchmarks.base import Data
-from probes.families.job import Job, Outcome, selection
+from fm.errors import FMError, UsageError
+from probes import logistic, tuning
+from probes.benchmarks.base import Data, Inputs
+from probes.families.job import Job, Outcome
+from probes.families.training import Learner, Tuned, train
 from probes.features import encode
+from probes.pixels import physical
 from probes.labels import subset
 from probes.settings import Finetune
 
-TASKS = ("class", "multilabel")
+TASKS = ("class", "multilabel", "regression")
 
 
 def run(job: Job) -> Outcome:
     """Train on train, choose rate and epoch on val, score test."""
     settings: Finetune = job.settings
     found = finetune(
-        job.model, job.data, settings, job.score, seed=job.seed, label=f"fine-tuning {job.label}"
+        job.model,
+        job.data,
+        settings,
+        job.score,
+        seed=job.seed,
+        label=f"fine-tuning {job.label}",
+        task=job.benchmark.task,
     )
-    trials = [f"lr={rate:g} epoch={epoch}" for rate, epoch in found.trials]
-    best = found.trials[found.chosen]
-    edges = (found.trials[0][0], found.trials[-1][0])
-    last = best[1] == settings.epochs
-    edge = last or (len(set(edges)) > 1 and best[0] in edges)
-    chosen = selection("lr, epoch", trials, found.val_scores, found.chosen)
-    return Outcome(found.test_scores, {**chosen, "on_edge": edge})
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What fine-tuning found.
-
-    Attributes:
-        test_scores: [N test, K] of the chosen weights.
-        trials: (learning rate, epoch from 1) in the order tried.
-        val_scores: primary metric on val of each trial.
-        chosen: place of the best trial; the first of equal ones.
-    """
-
-    test_scores: np.ndarray
-    trials: list[tuple[float, int]]
-    val_scores: list[float]
-    chosen: int
+    whole = settings.val_per_class is None
+    return Outcome(
+        found.test_scores,
+        found.selection,
+        [found.note],
+        scale=None if job.benchmark.task == "regression" else "logits",
+        val=found.val_predictions if whole else None,
+    )
 
 
 def finetune(
@@ -62,6 +51,7 @@ def finetune(
     *,
     seed: int,
     label: str = "fine-tuning",
+    task: str | None = None,
 ) -> Tuned:
     """Fine-tune copies of a model, one a learning rate.
 
@@ -69,52 +59,28 @@ def finetune(
         model: the starting point; it is not changed.
         data: the benchmark, opened.
         settings: the recipe.
-        score: (numbers of samples, scores [n, K]) to the primary metric; used on val.
+        score: (numbers of samples, predictions [n, K]) to the primary metric; used on val.
         seed: of the order of samples; each learning rate gets the same.
         label: shown beside the progress bar.
+        task: of `TASKS`; None takes what the targets look like, never a regression.
 
     Raises:
         FMError: the loss became NaN for every learning rate.
+        UsageError: mixup without one class a sample, or a model that drop path, layer decay or
+            LoRA does not fit.
     """
-    train = subset(data, data.of("train"), settings.per_class, seed)
-    val = subset(data, data.of("val"), settings.val_per_class, seed)
-    test = data.of("test")
-    steps = math.ceil(len(train) / settings.batch_size)
-    trials: list[tuple[float, int]] = []
-    found: list[float] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
-    network: nn.Module | None = None
-    total = len(settings.learning_rates) * settings.epochs * steps
-    head = _head(model, data, train, settings.head_c)
-    with torch.random.fork_rng(devices=[]), progress(label, total) as bar:
-        for rate in settings.learning_rates:
-            torch.manual_seed(seed)
-            network = _Network(copy.deepcopy(model), len(data.classes))
-            network.start(head)
-            optimizer = _optimizer(network, rate, settings)
-            for epoch in range(settings.epochs):
-                order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(train)
-                network.train()
-                for step in range(steps):
-                    index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-                    at = (epoch * steps + step) / (settings.epochs * steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * _schedule(at, settings.warmup)
-                    loss = _loss(network(data, index), data.targets[index])
-                    optimizer.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-                    optimizer.step()
-                    bar.advance(loss=f"{loss.item():.3f}")
-                value = score(val, _predict(network, data, val))
-                trials.append((rate, epoch + 1))
-                found.append(value)
-                if math.isfinite(value) and (best is None or value > best[0]):
-                    best = value, copy.deepcopy(network.state_dict())
-    if best is None or network is None:
-        raise FMError(f"{label}: no learning rate gave finite scores; give smaller ones")
-    network.load_state_dict(best[1])
-    return Tuned(_predict(network, data, test), trials, found, found.index(best[0]))
+    task = task or ("class" if data.targets.ndim == 1 else "multilabel")
+    if settings.mixup and task != "class":
+        raise UsageError(
+            f"mixup mixes two classes, and this benchmark is one of {task}; give mixup: 0"
+        )
+    rows = (
+        subset(data, data.of("train"), settings.per_class, seed),
+        subset(data, data.of("val"), settings.val_per_class, seed),
+        data.of("test"),
+    )
+    learner = _Finetuned(model, data, settings, task, rows[0])
+    return train(learner, settings, rows, score, seed=seed, label=label)
 
 
 class _Network(nn.Module):
@@ -129,12 +95,103 @@ class _Network(nn.Module):
         self.head.weight.copy_(head[0])
         self.head.bias.copy_(head[1])
 
-    def forward(self, data: Data, index: np.ndarray) -> Tensor:
-        return self.head(encode(self.backbone, data.read(index), data.bands, data.scaling))
+    def forward(self, data: Data, inputs: Inputs) -> Tensor:
+        return self.head(encode(self.backbone, inputs, data.bands, data.scaling))
 
 
-def _head(model: Any, data: Data, rows: np.ndarray, c: float) -> tuple[Tensor, Tensor]:
-    """The logistic regression on the frozen features of some samples, as a linear layer."""
+class _Finetuned(Learner):
+    def __init__(
+        self, model: Any, data: Data, settings: Finetune, task: str, rows: np.ndarray
+    ) -> None:
+        self.model, self.data, self.settings, self.task = model, data, settings, task
+        self.what = (getattr(model, "architecture", None) or {}).get("name", type(model).__name__)
+        if task == "regression":
+            # targets are trained on in units of their own spread
+            known = data.targets[rows]
+            if not np.isfinite(known).any(axis=0).all():
+                raise FMError(f"{data.folder}: a target is known for no training sample")
+            self.centre = np.nanmean(known, axis=0)
+            spread = np.nanstd(known, axis=0)
+            self.spread = np.where(spread > 0, spread, 1.0)
+        self.head = _head(model, data, rows, settings.head_c, self._targets(rows), task)
+
+    def build(self) -> nn.Module:
+        settings = self.settings
+        model = copy.deepcopy(self.model)
+        if settings.drop_path:
+            tuning.drop_paths(model, settings.drop_path, self.what)
+        network = _Network(model, len(self.data.classes))
+        network.start(self.head)
+        if settings.lora is not None:
+            lora = settings.lora
+            tuning.add_lora(model, lora.rank, lora.alpha, lora.targets, self.what)
+        return network
+
+    def groups(self, network: nn.Module, rate: float) -> list[dict[str, Any]]:
+        """AdamW without decay on biases, norms and tokens (everything that is no matrix)."""
+        return tuning.parameter_groups(
+            network,
+            rate=rate,
+            weight_decay=self.settings.weight_decay,
+            layer_decay=self.settings.layer_decay,
+            head_multiple=self.settings.head_multiple,
+            decayed=lambda p: p.ndim == 2,
+            what=self.what,
+        )
+
+    def loss(self, network: nn.Module, index: np.ndarray, draw: np.random.Generator) -> Tensor:
+        inputs, targets = self.data.read(index), self._targets(index)
+        if not self.settings.mixup:
+            return _loss(network(self.data, inputs), targets, self.task)
+        share = float(draw.beta(self.settings.mixup, self.settings.mixup))
+        other = draw.permutation(len(index))
+        scores = network(self.data, mixed(inputs, other, share, self.data.scaling))
+        return share * _loss(scores, targets, self.task) + (1 - share) * _loss(
+            scores, targets[other], self.task
+        )
+
+    def predict(self, network: nn.Module, index: np.ndarray, batch: int = 256) -> np.ndarray:
+        parts = [
+            network(self.data, self.data.read(index[i : i + batch]))
+            for i in range(0, len(index), batch)
+        ]
+        made = torch.cat(parts).float().numpy()
+        return made * self.spread + self.centre if self.task == "regression" else made
+
+    def _targets(self, index: np.ndarray) -> np.ndarray:
+        targets = self.data.targets[index]
+        return (targets - self.centre) / self.spread if self.task == "regression" else targets
+
+
+def mixed(
+    inputs: Inputs, other: np.ndarray, share: float, scaling: dict[str, tuple[float, float]]
+) -> Inputs:
+    """Mix samples in physical units: `share` of each and the rest of its partner.
+
+    Args:
+        inputs: B samples.
+        other: [B] number of each sample's partner.
+        share: of the sample itself.
+        scaling: of stored integers.
+
+    Returns:
+        float32 pixels, valid where both partners are, zero elsewhere.
+    """
+    pixels, valid = {}, {}
+    for modality, stored in inputs.pixels.items():
+        x = physical(stored, scaling[modality]).astype(np.float32)
+        pixels[modality] = np.float32(share) * x + np.float32(1 - share) * x[other]
+        if inputs.valid is not None:
+            mask = inputs.valid[modality]
+            valid[modality] = mask & mask[other]
+            pixels[modality] *= valid[modality][:, None]
+    return Inputs(pixels, valid or None)
+
+
+def _head(
+    model: Any, data: Data, rows: np.ndarray, c: float, targets: np.ndarray, task: str
+) -> tuple[Tensor, Tensor]:
+    """The linear model on the frozen features of some samples, as a linear layer."""
     model.eval()
     with torch.inference_mode():
         parts = [
@@ -143,44 +200,37 @@ def _head(model: Any, data: Data, rows: np.ndarray, c: float) -> tuple[Tensor, T
         ]
     features = np.concatenate(parts)
     mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-    found = logistic.fit(
-        (features - mean) / spread, data.targets[rows], [c], classes=len(data.classes)
-    )
-    weight = found.weights[0] / torch.from_numpy(spread)
-    # a class without training samples has an intercept of -inf, which no optimiser can move
-    bias = found.intercepts[0].clamp_min(-30.0) - weight @ torch.from_numpy(mean)
+    x = (features - mean) / spread
+    if task == "regression":
+        weights, intercepts = _ridge(x, targets, c)
+    else:
+        found = logistic.fit(x, targets, [c], classes=len(data.classes))
+        # a class without training samples has an intercept of -inf, which no optimiser can move
+        weights, intercepts = found.weights[0], found.intercepts[0].clamp_min(-30.0)
+    weight = weights / torch.from_numpy(spread)
+    bias = intercepts - weight @ torch.from_numpy(mean)
     return weight.float(), bias.float()
 
 
-def _loss(scores: Tensor, targets: np.ndarray) -> Tensor:
+def _ridge(x: np.ndarray, targets: np.ndarray, c: float) -> tuple[Tensor, Tensor]:
+    """Minimise c * squared errors + ||w||^2 of each target over its known samples."""
+    weights, intercepts = [], []
+    for y in targets.T:
+        known = np.isfinite(y)
+        centre, level = x[known].mean(0), y[known].mean()
+        a = x[known] - centre
+        w = np.linalg.solve(a.T @ a + np.eye(x.shape[1]) / c, a.T @ (y[known] - level))
+        weights.append(w)
+        intercepts.append(level - centre @ w)
+    return torch.from_numpy(np.stack(weights)), torch.from_numpy(np.array(intercepts))
+
+
+def _loss(scores: Tensor, targets: np.ndarray, task: str) -> Tensor:
     y = torch.from_numpy(targets)
-    if y.ndim == 1:
+    if task == "class":
         return nn.functional.cross_entropy(scores, y.long())
-    return nn.functional.binary_cross_entropy_with_logits(scores, y.to(scores.dtype))
-
-
-def _optimizer(network: nn.Module, rate: float, settings: Finetune) -> torch.optim.Optimizer:
-    """AdamW without decay on biases, norms and tokens (everything that is no matrix)."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim == 2]
-    others = [p for p in parameters if p.ndim != 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate)
-
-
-def _schedule(at: float, warmup: float) -> float:
-    """Share of the peak rate at a share `at` of the run: linear warm-up, then a half cosine."""
-    if at < warmup:
-        # the first step is not wasted on a rate of zero
-        return max(at / warmup, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (at - warmup) / (1 - warmup)))
-
-
-def _predict(network: nn.Module, data: Data, index: np.ndarray, batch: int = 256) -> np.ndarray:
-    network.eval()
-    with torch.inference_mode():
-        parts = [network(data, index[i : i + batch]) for i in range(0, len(index), batch)]
-    return torch.cat(parts).float().numpy()
+    if task == "multilabel":
+        return nn.functional.binary_cross_entropy_with_logits(scores, y.to(scores.dtype))
+    known = torch.isfinite(y)
+    error = torch.where(known, scores - torch.nan_to_num(y).to(scores.dtype), 0.0)
+    return error.square().sum() / known.sum().clamp(min=1)
