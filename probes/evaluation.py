@@ -17,7 +17,6 @@ from probes.families.job import Job
 from probes.judge import judge
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result, environment
-from probes.settings import Finetune
 from probes.statistics import LEVEL, RESAMPLES, intervals, paired
 
 
@@ -110,7 +109,11 @@ def evaluate_many(
         against = [
             e
             for e in extra
-            if (e.protocol == row.protocol if e.subject else e.protocol.name in beside)
+            if (
+                e.protocol.full_name == row.protocol.full_name
+                if e.subject
+                else e.protocol.name in beside
+            )
         ]
         row.result.versus = [v for e in against if row.subject and (v := _versus(row, e, seed))]
     results = [row.result for row in (*rows, *extra)]
@@ -192,10 +195,10 @@ def _floor_rows(
     for row in rows:
         if row.subject is None:
             continue
-        scratch = isinstance(row.protocol.settings, Finetune)
+        scratch = row.protocol.from_scratch()
         word = "from-scratch" if scratch else "random-init"
         about = dict(own, name=f"{subject.about['name']}-{word}")
-        floor_rows.append(session.row(row.protocol, _Subject(fitted, about, None)))
+        floor_rows.append(session.row(scratch or row.protocol, _Subject(fitted, about, None)))
     known = {id(row) for row in rows}
     return [row for row in floor_rows if id(row) not in known]
 

@@ -30,6 +30,12 @@ class Protocol(Config):
         """False for the floors, which look at pixels alone."""
         return getattr(self.settings, "input", "model") == "model"
 
+    def from_scratch(self) -> "Protocol | None":
+        """The same number of steps from random weights, for the floor; None where it is frozen."""
+        scratch = getattr(self.settings, "scratch", None)
+        settings = scratch() if scratch is not None else None
+        return None if settings is None else self.model_copy(update={"settings": settings})
+
 
 def list_protocols() -> list[str]:
     """List the shipped protocols as `NAME@VERSION`."""
