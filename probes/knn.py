@@ -1,15 +1,47 @@
-"""k nearest neighbours by cosine, a grid of k in one pass, single-label or multi-label.
+"""k nearest neighbours: one rule for classes, labels and numbers, a grid of k in one pass.
 
-A neighbour with cosine s votes with weight exp(s / T) (Wu et al., Unsupervised Feature Learning
-via Non-Parametric Instance Discrimination, CVPR 2018, section 3.4; T = 0.07 there). Features are
-centred with the training mean first, because the shared mean of transformer features brings all
-cosines close to 1; the protocol says so.
+The prediction for a sample is the mean of its neighbours' target vectors (one-hot classes, labels
+of 0 and 1, or numbers), weighted either alike, or by exp(s / T) for a neighbour with cosine s (Wu
+et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, section
+3.4; T = 0.07 there). The weights of the k neighbours sum to 1. DINOv2 takes the softmax over the
+largest k of its grid and cuts the others out of it: once the cut is made to sum to 1 again, which
+numbers and labels need and classes do not notice, it is this rule.
+
+Neighbours are found by one matrix product of the type asked for. Rounding must not decide who is a
+neighbour: where the first k and the rest lie closer together than the product's error, those pairs
+are measured again, one by one, in float64 (`_settle`). Neighbours at the same distance are taken in
+the order of the training set. So the neighbours depend neither on the type nor on how the work is
+cut into pieces.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from fm.errors import FMError
+
+Metric = Literal["cosine", "euclidean"]
+CELLS = 1 << 25
+"""Similarities held at once: a piece of float32 ones is 128 MiB."""
+PAIRS = 1 << 24
+"""Numbers of pairs measured again at once."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest training samples of M samples, nearest first.
+
+    Attributes:
+        index: [M, k] places in the training set.
+        similarity: [M, k] float64: the cosine, or minus the squared distance.
+    """
+
+    index: Tensor
+    similarity: Tensor
 
 
 def scores(
@@ -18,49 +50,227 @@ def scores(
     test: np.ndarray,
     ks: Sequence[int],
     *,
-    classes: int,
-    temperature: float = 0.07,
+    classes: int | None = None,
+    metric: Metric = "cosine",
+    temperature: float | None = 0.07,
     center: bool = True,
-    chunk: int = 1024,
+    chunk: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str | torch.device = "cpu",
 ) -> np.ndarray:
-    """Vote of the neighbours for each k.
+    """Predict from the neighbours for each k.
 
     Args:
         train: [N, D] features.
-        targets: [N] class numbers, or [N, K] of 0 and 1.
+        targets: [N] class numbers; or [N, K] labels of 0 and 1, or numbers, NaN where not known:
+            such a neighbour does not count for that target.
         test: [M, D] features.
         ks: numbers of neighbours; one above N uses all N.
-        classes: number of classes K.
-        temperature: T of the vote.
-        center: subtract the training mean from both sides first.
-        chunk: test rows handled at once.
+        classes: number of classes K, where targets are class numbers.
+        metric: `cosine`, or `euclidean` distance.
+        temperature: T of the weights; None weighs all k alike.
+        center: subtract the training mean from both sides first. No Euclidean distance changes.
+        chunk: test rows handled at once; None chooses by memory.
+        dtype: of the matrix product.
+        device: where it runs.
 
     Returns:
-        [len(ks), M, K] float64; the votes of a sample sum to 1 for single-label targets. Equal
-        similarities are ordered by training position, so the answer is deterministic.
+        [len(ks), M, K] float64. A target that no neighbour knows gets the training mean.
+
+    Raises:
+        FMError: features are not finite, or none; a temperature with Euclidean distances.
     """
-    x, q = (torch.from_numpy(np.asarray(a, np.float64)) for a in (train, test))
-    if center:
+    if temperature is not None and metric == "euclidean":
+        raise FMError("knn: a temperature needs cosines; take metric cosine or the uniform vote")
+    votes = _vectors(targets, classes, device)
+    found = neighbours(
+        train,
+        test,
+        max(ks),
+        boundaries=ks,
+        metric=metric,
+        center=center,
+        chunk=chunk,
+        dtype=dtype,
+        device=device,
+    )
+    unknown = torch.isnan(votes)
+    votes, known = votes.nan_to_num(), (~unknown).to(votes)
+    mean = votes.sum(0) / known.sum(0)
+    out = np.empty((len(ks), len(test), votes.shape[1]))
+    rows = max(1, PAIRS // max(1, found.index.shape[1] * votes.shape[1]))
+    for start in range(0, len(test), rows):
+        index = found.index[start : start + rows]
+        similar = found.similarity[start : start + rows]
+        weight = torch.ones_like(similar)
+        if temperature is not None:
+            # relative to the nearest neighbour, so that no exponent overflows
+            weight = torch.exp((similar - similar[:, :1]) / temperature)
+        for i, k in enumerate(ks):
+            part, w = index[:, :k], weight[:, :k, None]
+            top = (w * votes[part]).sum(1)
+            if unknown.any():
+                total = (w * known[part]).sum(1)
+                value = torch.where(total > 0, top / total, mean)
+            else:
+                value = top / w.sum(1)
+            out[i, start : start + rows] = value.cpu().numpy()
+    return out
+
+
+def _vectors(targets: np.ndarray, classes: int | None, device: str | torch.device) -> Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+    if values.ndim == 1:
+        values = torch.nn.functional.one_hot(values.long(), classes or -1)
+    return values.to(torch.float64)
+
+
+def neighbours(
+    train: np.ndarray,
+    test: np.ndarray,
+    k: int,
+    *,
+    boundaries: Sequence[int] = (),
+    metric: Metric = "cosine",
+    center: bool = True,
+    chunk: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str | torch.device = "cpu",
+) -> Neighbours:
+    """Find the k nearest training samples (all, where there are fewer).
+
+    Args:
+        train: [N, D] features.
+        test: [M, D] features.
+        k: how many.
+        boundaries: numbers up to k; the nearest of each number are exact as a set. k is always.
+        metric: see `scores`.
+        center: see `scores`.
+        chunk: see `scores`.
+        dtype: see `scores`.
+        device: see `scores`.
+
+    Raises:
+        FMError: no training sample, or features that are not finite.
+    """
+    if not len(train) or not np.isfinite(train).all() or not np.isfinite(test).all():
+        raise FMError("knn: the features are empty or hold NaN; check the model")
+    x, q = (torch.from_numpy(np.asarray(a, np.float64)).to(device) for a in (train, test))
+    if center or metric == "euclidean":  # small numbers lose fewer digits
         mean = x.mean(0)
         x, q = x - mean, q - mean
-    x = torch.nn.functional.normalize(x, dim=1)
-    q = torch.nn.functional.normalize(q, dim=1)
-    labels = torch.from_numpy(np.asarray(targets))
-    if labels.ndim == 1:
-        labels = torch.nn.functional.one_hot(labels.long(), classes)
-    votes = labels.to(torch.float64)
-    most = min(max(ks), len(x))
-    out = np.empty((len(ks), len(q), classes))
-    for start in range(0, len(q), chunk):
-        similar, index = torch.sort(
-            q[start : start + chunk] @ x.T, dim=1, descending=True, stable=True
+    if metric == "cosine":
+        x, q = (torch.nn.functional.normalize(a, dim=1) for a in (x, q))
+    search = _Search(x, q, metric, dtype)
+    most = min(k, len(x))
+    edges = sorted({min(b, most) for b in (*boundaries, k)})
+    rows = chunk or max(16, CELLS // len(x))
+    index = torch.empty(len(q), most, dtype=torch.long, device=x.device)
+    similar = torch.empty(len(q), most, dtype=torch.float64, device=x.device)
+    for start in range(0, len(q), rows):
+        part = slice(start, min(start + rows, len(q)))
+        index[part], similar[part] = search.nearest(part, most, edges)
+    return Neighbours(index, similar)
+
+
+class _Search:
+    """Training samples x [N, D] and samples q [M, D] in float64, and their copies in `dtype`."""
+
+    def __init__(self, x: Tensor, q: Tensor, metric: Metric, dtype: torch.dtype) -> None:
+        self.x, self.q, self.metric = x, q, metric
+        self.low_x, self.low_q = x.to(dtype), q.to(dtype)
+        lengths = (x**2).sum(1)
+        self.half = (0.5 * lengths).to(dtype) if metric == "euclidean" else None
+        # What the product can be wrong by (Higham, Accuracy and Stability of Numerical Algorithms,
+        # 2nd ed., section 3.1: D roundings, and those of the copies), for each row of q.
+        unit = torch.finfo(dtype).eps / 2
+        longest = lengths.max().sqrt()
+        reach = q.norm(dim=1) * longest
+        if metric == "euclidean":
+            reach = reach + longest**2
+        self.error = (x.shape[1] + 4) * unit * reach
+
+    def nearest(self, part: slice, k: int, edges: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Find the k nearest of some rows; see `neighbours`."""
+        table = self.low_q[part] @ self.low_x.T
+        if self.half is not None:
+            table -= self.half  # the order of distances: q.x - |x|^2 / 2
+        spare = min(table.shape[1], k + max(16, k // 4))
+        value, index = torch.topk(table, spare, dim=1)
+        value = value.double()
+        if self.half is not None:
+            value = 2 * value - (self.q[part] ** 2).sum(1, keepdim=True)
+        slack = (4 if self.half is not None else 2) * self.error[part]
+        self._settle(part, index, value, slack, edges, whole=spare == table.shape[1])
+        return index[:, :k], value[:, :k]
+
+    def _settle(
+        self,
+        part: slice,
+        index: Tensor,
+        value: Tensor,
+        slack: Tensor,
+        edges: Sequence[int],
+        *,
+        whole: bool,
+    ) -> None:
+        """Measure again, in float64, what lies too close to an edge to tell; in place.
+
+        Args:
+            part: the rows of q.
+            index: [R, S] candidates by falling `value`.
+            value: [R, S].
+            slack: [R], how far two values can be apart and yet be in the wrong order.
+            edges: the first so many have to be right as a set.
+            whole: every training sample is a candidate.
+        """
+        doubtful = torch.zeros_like(value, dtype=torch.bool)
+        for edge in edges:
+            if edge == value.shape[1]:
+                continue
+            last, first = value[:, edge - 1 : edge], value[:, edge : edge + 1]
+            close = (last - first) <= slack[:, None]
+            # whoever may lie on either side of the edge
+            near = (value <= last + slack[:, None]) & (value >= first - slack[:, None])
+            doubtful |= close & near
+        rows = doubtful.any(1)
+        if not whole:
+            # the list may end among those that cannot be told apart from its last wanted ones
+            lost = rows & doubtful[:, -1]
+            for row in lost.nonzero().flatten().tolist():
+                self._again(part.start + row, index[row], value[row])
+            rows &= ~lost
+        places = rows.nonzero().flatten()
+        if not len(places):
+            return
+        asked = doubtful[places]
+        which = index[places]
+        pairs = asked.nonzero()
+        measured = torch.empty(len(pairs), dtype=torch.float64, device=value.device)
+        step = max(1, PAIRS // self.x.shape[1])
+        for start in range(0, len(pairs), step):
+            row, column = pairs[start : start + step].T
+            q = self.q[part.start + places[row]]
+            measured[start : start + step] = self._measure(q, self.x[which[row, column]])
+        better = value[places]
+        better[asked] = measured
+        # by place in the training set first, then stably by value: equal ones keep that order
+        which, order = which.sort(dim=1)
+        better, best = better.gather(1, order).sort(dim=1, descending=True, stable=True)
+        index[places], value[places] = which.gather(1, best), better
+
+    def _again(self, row: int, index: Tensor, value: Tensor) -> None:
+        """Measure one row against all training samples, in place."""
+        step = max(1, PAIRS // self.x.shape[1])
+        q = self.q[row]
+        full = torch.cat(
+            [self._measure(q, self.x[at : at + step]) for at in range(0, len(self.x), step)]
         )
-        similar, index = similar[:, :most], index[:, :most]
-        # relative to the nearest neighbour, so that no exponent overflows
-        weight = torch.exp((similar - similar[:, :1]) / temperature)
-        weighted = torch.cumsum(weight[..., None] * votes[index], 1)
-        total = torch.cumsum(weight, 1)
-        for i, k in enumerate(ks):
-            at = min(k, most) - 1
-            out[i, start : start + chunk] = weighted[:, at] / total[:, at, None]
-    return out
+        best, order = full.sort(descending=True, stable=True)
+        index[:], value[:] = order[: len(index)], best[: len(index)]
+
+    def _measure(self, q: Tensor, x: Tensor) -> Tensor:
+        """Cosines, or minus squared distances, of pairs of rows: each alone, whatever its place."""
+        if self.half is None:
+            return (q * x).sum(1)
+        return -((q - x) ** 2).sum(1)

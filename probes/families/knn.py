@@ -1,44 +1,83 @@
 """Nearest neighbours of frozen features."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from probes import knn
-from probes.families.job import Job, Outcome, best_of, selection
+from fm.errors import UsageError
+from probes import corley, knn
+from probes.families.job import Job, Outcome, best_of, edge_note, selection, standardise
 from probes.labels import subset
 from probes.settings import Knn
 
-TASKS = ("class", "multilabel")
+TASKS = ("class", "multilabel", "regression")
 
 
 def run(job: Job) -> Outcome:
-    """Choose k on val, score test."""
+    """Choose k and the scaling on val, score test."""
     settings: Knn = job.settings
-    data, features = job.data, job.features()
+    data = job.data
     train, val, test = job.splits
     train = subset(data, train, settings.per_class, job.seed)
+    source, notes = _placed(job, settings)
+    features = source.features()
     ks = [k for k in settings.k if k <= len(train)] or [len(train)]
-
-    def votes(queries: np.ndarray, k: Sequence[int]) -> np.ndarray:
-        return knn.scores(
-            features[train],
-            data.targets[train],
-            queries,
-            k,
-            classes=len(data.classes),
-            temperature=settings.temperature,
-            center=settings.center,
-        )
-
-    values = [job.score(val, s) for s in votes(features[val], ks)]
-    best = best_of(values)
-    notes = []
     if len(ks) < len(settings.k):
         notes.append(f"k above the {len(train)} training samples left out")
+    scaled = {
+        name: standardise(features, train) if name == "standard" else features
+        for name in settings.scale
+    }
 
-    def predict(queries: np.ndarray) -> np.ndarray:
-        return votes(queries, [ks[best]])[0]
+    def predict(name: str, rows: np.ndarray, k: Sequence[int]) -> np.ndarray:
+        x = scaled[name]
+        return knn.scores(
+            x[train],
+            data.targets[train],
+            x[rows],
+            k,
+            classes=len(data.classes) if job.benchmark.task == "class" else None,
+            metric=settings.metric,
+            temperature=settings.temperature if settings.vote == "temperature" else None,
+            center=settings.center,
+            dtype=getattr(torch, settings.compute),
+        )
 
-    chosen = selection("k", ks, values, best)
-    return Outcome(predict(features[test]), chosen, notes, predict, "probabilities")
+    tried = [(name, k) for name in settings.scale for k in ks]
+    best, about = 0, None
+    if len(tried) > 1:
+        votes = [row for name in settings.scale for row in predict(name, val, ks)]
+        values = [job.score(val, row) for row in votes]
+        best = best_of(values)
+        if len(settings.scale) == 1:
+            about = selection("k", ks, values, best)
+        else:
+            about = selection("scale, k", [f"{name}, {k}" for name, k in tried], values, best)
+            about["on_edge"] = len(ks) > 1 and tried[best][1] in (ks[0], ks[-1])
+        notes += edge_note("k", ks, tried[best][1])
+    name, k = tried[best]
+    return Outcome(predict(name, test, [k])[0], about, notes)
+
+
+def _placed(job: Job, settings: Knn) -> tuple[Job, list[str]]:
+    """Put the bands where the seed paper's code puts them, or should have, if that is asked for."""
+    if settings.planes == "by-name" or job.model is None:
+        return job, []
+    data = corley.rearrange(job.data, defects=settings.planes == "corley")
+    if data is None:
+        return job, ["bands aligned by name: the seed paper's defects concern 12 or 13 S2 bands"]
+    for modality, names in data.bands.items():
+        own = {band.name for band in job.model.bands.get(modality, ())}
+        if names == corley.PLANES and own != set(names):
+            raise UsageError(
+                f"{job.benchmark.full_name}: corley-knn5 fills the 13 Sentinel-2 bands of "
+                f"{modality}, and {job.label} takes {len(own)}; take a model of 13 bands, or knn"
+            )
+    # another name, so that the feature cache does not mix them up
+    benchmark = dataclasses.replace(job.benchmark, name=f"{job.benchmark.name}+{settings.planes}")
+    notes = []
+    if settings.planes == "corley":
+        notes = ["bands in the places that the seed paper's code gives them, two defects kept"]
+    return dataclasses.replace(job, data=data, benchmark=benchmark), notes
