@@ -7,8 +7,10 @@ nothing in it is ever matched by file name or date.
 import hashlib
 import io
 import json
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,31 @@ from torch import Tensor
 from fm.console import progress
 from fm.errors import FMError
 from fm.files import write_atomic
-from probes import readout
+from fm.models import Backbone
+from probes import readout, workers
+from probes.backbones.adapter import Adapter
+from probes.backbones.cost import count
+from probes.backbones.feed import ForeignFeed, OwnFeed, make_feed
 from probes.benchmarks.base import Data, Inputs
+from probes.settings.features import Axes
 
 VERSION = 2
 """Raised when the same inputs would give other features."""
+
+
+@dataclass
+class Account:
+    """What extracting features was and cost; filled in by `extract`.
+
+    Attributes:
+        axes: as `Result.axes`; None until then, and where the model has no axes.
+        notes: what a reader of the numbers has to know.
+        cost: as `Result.cost`.
+    """
+
+    axes: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    cost: dict[str, Any] | None = None
 
 
 def model_hash(model: Any) -> str:
@@ -84,6 +106,7 @@ def encode(
     bands: Mapping[str, tuple[str, ...]],
     scaling: Mapping[str, tuple[float, float]],
     words: Sequence[str] = ("pooled",),
+    feed: ForeignFeed | OwnFeed | None = None,
 ) -> Tensor:
     """Return the features [B, D] of some inputs; gradients flow if they are enabled.
 
@@ -93,11 +116,21 @@ def encode(
         bands: modality to band names.
         scaling: of stored integers.
         words: the parts of the feature vector, see `probes.readout`.
+        feed: how the pixels come to the model; None is the model's own way.
     """
-    pixels, valid = prepare(model, inputs)
     options: dict[str, Any] = {"hidden": True} if readout.needs_hidden(words) else {}
+    if isinstance(feed, ForeignFeed):
+        model = model.bind(feed)
+    elif feed is not None and not feed.plain:
+        inputs = feed.inputs(inputs)
+        options |= feed.options()
+    pixels, valid = prepare(model, inputs)
     made = model.encode(pixels, bands=bands, valid=valid, scaling=scaling, **options)
-    return readout.read(made, words, readout.middle(model, inputs.pixels))
+    if isinstance(model, Adapter):
+        places = {name: (rows // 2, columns // 2) for name, (rows, columns) in made.grid.items()}
+    else:
+        places = readout.middle(model, inputs.pixels)
+    return readout.read(made, words, places)
 
 
 def extract(
@@ -109,6 +142,9 @@ def extract(
     batch_size: int = 256,
     precision: str = "float32",
     words: Sequence[str] = ("pooled",),
+    axes: Axes | None = None,
+    processes: int = 1,
+    account: Account | None = None,
 ) -> np.ndarray:
     """Return the features of every sample of a benchmark.
 
@@ -120,13 +156,23 @@ def extract(
         batch_size: samples at once.
         precision: `float32`, or `bfloat16` autocast.
         words: the parts of the feature vector, see `probes.readout`.
+        axes: how pixels come to the model; None is the model's own way.
+        processes: that share the batches (`probes.workers`); the features do not depend on it.
+        account: is told axes, notes and cost.
 
     Returns:
         [N, D] float32.
 
     Raises:
+        UsageError: axes that the model or the data cannot have.
         FMError: a feature is NaN or infinite.
     """
+    account = account if account is not None else Account()
+    axes = axes or Axes()
+    feed = None
+    if isinstance(model, Adapter | Backbone) or axes != Axes():
+        feed = make_feed(model, data, axes, benchmark=benchmark)
+        account.axes, account.notes = feed.record, list(feed.notes)
     settings = {
         "version": VERSION,
         "weights": model_hash(model),
@@ -134,39 +180,56 @@ def extract(
         "manifest": data.manifest_hash,
         "readout": list(words),
         "precision": precision,
+        "axes": feed.record if feed is not None else None,
     }
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = cache / f"features-{name[:32]}.npz" if cache is not None else None
-    if path is not None:
-        kept = _read(path, settings, len(data.targets))
-        if kept is not None:
-            return kept
     model.eval()
-    parts = []
+
+    def one(index: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            part = encode(model, data.read(index), data.bands, data.scaling, words, feed)
+        return part.float().cpu().numpy()
+
+    reduced = precision == "bfloat16"
     total = len(data.targets)
-    reduced = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-    with torch.inference_mode(), reduced, progress("encoding", total) as bar:
-        for start in range(0, total, batch_size):
-            index = np.arange(start, min(start + batch_size, total))
-            part = encode(model, data.read(index), data.bands, data.scaling, words)
-            parts.append(part.float().cpu().numpy())
-            bar.advance(len(index))
-    features = np.concatenate(parts)
+    account.cost = count(model, lambda: one(np.arange(1)))
+    if path is not None:
+        kept = _read(path, settings, total)
+        if kept is not None:
+            account.cost["samples_per_second"] = kept[1]
+            return kept[0]
+    batches = [
+        np.arange(start, min(start + batch_size, total)) for start in range(0, total, batch_size)
+    ]
+    begun = time.perf_counter()
+    with progress("encoding", total) as bar:
+        features = workers.rows(one, batches, processes, bar.advance)
+    speed = round(total / (time.perf_counter() - begun), 2)
+    account.cost |= {"samples_per_second": speed, "processes": processes}
     if not np.isfinite(features).all():
         raise FMError(f"{benchmark}: the model gives NaN or infinite features; it cannot be scored")
     if path is not None:
         stream = io.BytesIO()
-        np.savez(stream, features=features, settings=np.array(json.dumps(settings)))
+        np.savez(
+            stream,
+            features=features,
+            settings=np.array(json.dumps(settings)),
+            speed=np.array(speed),
+        )
         write_atomic(path, stream.getvalue())
     return features
 
 
-def _read(path: Path, settings: dict[str, Any], count: int) -> np.ndarray | None:
-    """Read a cache entry; None when it is absent, damaged or of something else."""
+def _read(
+    path: Path, settings: dict[str, Any], count: int
+) -> tuple[np.ndarray, float | None] | None:
+    """Read a cache entry and its speed; None when it is absent, damaged or of something else."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             same = json.loads(str(stored["settings"])) == settings
             features: np.ndarray = stored["features"]
+            speed = float(stored["speed"]) if "speed" in stored else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    return features if same and len(features) == count else None
+    return (features, speed) if same and len(features) == count else None
