@@ -1,16 +1,50 @@
 """The registry of benchmarks."""
 
 from fm.errors import UsageError, suggest
-from probes.benchmarks import bigearthnet, indian_pines, nc_landcover, neon_trees
+from probes.benchmarks import (
+    bigearthnet,
+    bigearthnet_folders,
+    eurosat,
+    indian_pines,
+    nc_change,
+    nc_landcover,
+    nc_landcover_seg,
+    neon_trees,
+    scenes,
+    so2sat,
+)
 from probes.benchmarks.base import Benchmark, Data, Inputs
+from probes.benchmarks.declare import Declaration
+
+DECLARATIONS: tuple[Declaration, ...] = (
+    *eurosat.DECLARATIONS,
+    *scenes.DECLARATIONS,
+    *bigearthnet_folders.DECLARATIONS,
+    *so2sat.DECLARATIONS,
+)
+"""Benchmarks that are read from the folders their authors publish."""
 
 _ALL = {
     b.full_name: b
-    for module in (indian_pines, nc_landcover, neon_trees, bigearthnet)
+    for module in (
+        indian_pines,
+        nc_landcover,
+        nc_landcover_seg,
+        nc_change,
+        neon_trees,
+        bigearthnet,
+    )
     for b in module.BENCHMARKS
-}
+} | {d.full_name: d.benchmark() for d in DECLARATIONS}
 
-__all__ = ["Benchmark", "Data", "Inputs", "get_benchmark", "list_benchmarks"]
+__all__ = [
+    "DECLARATIONS",
+    "Benchmark",
+    "Data",
+    "Inputs",
+    "get_benchmark",
+    "list_benchmarks",
+]
 
 
 def list_benchmarks() -> list[str]:

@@ -108,7 +108,7 @@ class Benchmark:
         source: how to get the dataset: a `fm shards build` command, or the layout of the
             published folder.
         task: `class` (one class a sample), `multilabel`, `regression`, or a class a pixel:
-            `segmentation`, or `change` between two dates.
+            `segmentation`, or `change` between two dates; or `retrieval` of like samples.
         primary: the metric that selection and differences use.
         unit: what the bootstrap draws.
         split: the split in words.
@@ -118,13 +118,15 @@ class Benchmark:
         protocols: the only protocol families it takes; None takes all.
         why_only: the reason for `protocols`, for the refusal.
         fixed_c: C of the logistic regressions where there is no validation split.
+        query: modalities of a query of a retrieval; the model encodes them alone.
+        gallery: modalities of the samples it is compared with, likewise.
     """
 
     name: str
     version: int
     help: str
     source: str
-    task: Literal["class", "multilabel", "regression", "segmentation", "change"]
+    task: Literal["class", "multilabel", "regression", "segmentation", "change", "retrieval"]
     primary: str
     unit: Literal["block", "image", "scene"]
     split: str
@@ -133,6 +135,8 @@ class Benchmark:
     protocols: tuple[str, ...] | None = None
     why_only: str = ""
     fixed_c: float | None = None
+    query: tuple[str, ...] = ()
+    gallery: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:

@@ -94,7 +94,33 @@ def _benchmark(name: str, help: str, modalities: tuple[str, ...]) -> Benchmark:
     )
 
 
+def _retrieval(name: str, help: str, query: tuple[str, ...], gallery: tuple[str, ...]) -> Benchmark:
+    across = query != gallery
+    return Benchmark(
+        name=name,
+        version=1,
+        help=help,
+        source=SOURCE,
+        task="retrieval",
+        primary="ndcg@10",
+        unit="image",
+        split="queries are the official test split, the gallery is train and val together",
+        verified="samples of the real files (configilm 0.7.1)",
+        load=partial(load, modalities=(*query, *gallery) if across else query),
+        protocols=("retrieval-across",) if across else None,
+        why_only="pixels of two sensors cannot be compared, so it has no floors on pixels"
+        if across
+        else "",
+        query=query,
+        gallery=gallery,
+    )
+
+
 BENCHMARKS = (
     _benchmark("bigearthnet-s1s2", "19 labels, Sentinel-1 and Sentinel-2 L2A pairs", (*S2, *S1)),
     _benchmark("bigearthnet-s2", "19 labels, Sentinel-2 L2A", S2),
+    _retrieval("bigearthnet-retrieval", "Sentinel-2 by Sentinel-2, graded by labels", S2, S2),
+    _retrieval("bigearthnet-retrieval-s1", "Sentinel-1 by Sentinel-1, graded by labels", S1, S1),
+    _retrieval("bigearthnet-retrieval-s1-s2", "Sentinel-2 by a query of Sentinel-1", S1, S2),
+    _retrieval("bigearthnet-retrieval-s2-s1", "Sentinel-1 by a query of Sentinel-2", S2, S1),
 )

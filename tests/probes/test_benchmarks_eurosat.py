@@ -1,0 +1,91 @@
+"""EuroSAT: our reader against torchgeo's classes on the same folder, and the B8A canary."""
+
+import numpy as np
+import pytest
+
+from fm.errors import FMError
+from probes.benchmarks.eurosat import DECLARATIONS
+from tests.probes.layouts import eurosat
+from tests.probes.layouts.witness import declared, same_pixels, torchgeo_class
+
+LISTS = {
+    "eurosat": "eurosat-{}.txt",
+    "eurosat-rgb": "eurosat-{}.txt",
+    "eurosat-spatial": "eurosat-spatial-{}.txt",
+    "eurosat-100": "eurosat-100-{}.txt",
+}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    root = tmp_path_factory.mktemp("eurosat")
+    for lists in set(LISTS.values()):
+        eurosat.write(root, lists)
+    return root
+
+
+@pytest.mark.parametrize("name", list(LISTS))
+def test_the_same_samples_as_torchgeo(release, name):
+    data = declared(DECLARATIONS, name, **eurosat.COUNTS).load(release)
+    witness = next(d.witness for d in DECLARATIONS if d.name == name)
+    kind = torchgeo_class(witness)
+    assert kind.all_band_names == eurosat.ORDER
+    place = {key: i for i, key in enumerate(data.shards.tolist())}
+    for part in ("train", "val", "test"):
+        theirs = kind(root=str(release), split=part)
+        stems = [path.rsplit("/", 1)[1][:-4] for path, _ in theirs.imgs]
+        rows = np.array([place[stem] for stem in stems])
+        assert sorted(rows) == data.of(part).tolist()
+        samples = [theirs[i] for i in range(len(theirs))]
+        same_pixels(
+            data, rows, [s["image"].numpy() for s in samples], kind.all_band_names, "s2l1c_10"
+        )
+        assert [theirs.classes[s["label"]] for s in samples] == [
+            data.classes[t] for t in data.targets[rows]
+        ]
+    assert data.scaling == {"s2l1c_10": (1e-4, 0.0)}
+
+
+def test_bands_are_given_in_table_order(release):
+    data = declared(DECLARATIONS, "eurosat", **eurosat.COUNTS).load(release)
+    assert " ".join(data.bands["s2l1c_10"]) == (
+        "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12"
+    )
+    means = data.read(np.arange(8)).pixels["s2l1c_10"].mean((0, 2, 3))
+    assert means[8] == pytest.approx(2594, rel=0.05)
+    assert means[10] == pytest.approx(12, rel=0.05)
+    lon, lat = data.lonlat(np.array([0]))[0]
+    assert (lon, lat) == pytest.approx((13.52, 48.28), abs=0.05)
+
+
+def test_sar(tmp_path):
+    home = eurosat.write_sar(tmp_path)
+    data = declared(DECLARATIONS, "eurosat-sar", **eurosat.COUNTS).load(home)
+    kind = torchgeo_class("CopernicusBenchEuroSATS1")
+    for part in ("train", "val", "test"):
+        theirs = kind(root=str(tmp_path), split=part)
+        samples = [theirs[i] for i in range(len(theirs))]
+        rows = data.of(part)
+        assert [f"{key}.jpg" for key in data.shards[rows]] == list(theirs.files)
+        same_pixels(data, rows, [s["image"].numpy() for s in samples], kind.all_bands, "s1grd_10")
+        assert [kind.classes[s["label"]] for s in samples] == [
+            data.classes[t] for t in data.targets[rows]
+        ]
+        place = data.lonlat(rows[:1])[0]
+        assert place == pytest.approx([float(samples[0]["lon"]), float(samples[0]["lat"])])
+
+
+def test_files_in_table_order_are_refused(tmp_path):
+    table = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10")
+    eurosat.write(tmp_path, order=(*table, "B11", "B12"))
+    with pytest.raises(FMError, match=r"mean\(B8A\) is 0\.49 x mean\(B08\)"):
+        declared(DECLARATIONS, "eurosat", **eurosat.COUNTS).load(tmp_path)
+
+
+def test_an_incomplete_download_is_refused(release, tmp_path):
+    with pytest.raises(FMError, match=r"10 samples in train, the published list .* has 16200"):
+        declared(DECLARATIONS, "eurosat").load(release)
+    with pytest.raises(FMError, match=r"eurosat-train\.txt: this list cannot be read"):
+        declared(DECLARATIONS, "eurosat").load(tmp_path)
+    with pytest.raises(FMError, match="no such folder; eurosat@1 reads ds/images"):
+        declared(DECLARATIONS, "eurosat").load(tmp_path / "none")
