@@ -81,7 +81,7 @@ def _list(as_json: bool) -> int:
         return 0
     print("benchmarks")
     for name, benchmark in benchmarks.items():
-        print(f"  {name:<28} {benchmark.help}")
+        print(f"  {name:<28} {benchmark.checked_on:<13} {benchmark.help}")
     print("protocols")
     for name, protocol in protocols.items():
         print(f"  {name:<28} {protocol.help}")

@@ -83,11 +83,9 @@ def _cells(other: str, seen: dict[str, Any], data: Data, test: np.ndarray) -> di
     """Compare location cells where both sides have them."""
     from fm.geo import block_id  # here, because it loads pyproj
 
-    ds = shards.open(data.folder)
-    place = dict(zip(ds.keys, np.asarray(ds.lonlat, np.float64), strict=True))
-    lonlat = np.array([place[key] for key in data.shards[test]]).reshape(-1, 2)
-    known = np.isfinite(lonlat).all(1)
     cells, size = seen.get("cells") or [], seen.get("cell_km")
+    lonlat = _places(data, test) if cells and size else np.zeros((0, 2))
+    known = np.isfinite(lonlat).all(1)
     if not known.all() or not cells or not size:
         side = "the benchmark" if not known.all() else "its card"
         return _answer(
@@ -101,6 +99,18 @@ def _cells(other: str, seen: dict[str, Any], data: Data, test: np.ndarray) -> di
             shared,
         )
     return _answer(f"not transductive: {other}; no test sample lies in its {size:g} km cells", 0)
+
+
+def _places(data: Data, rows: np.ndarray) -> np.ndarray:
+    """Places [n, 2] of samples, NaN where the benchmark does not tell them."""
+    if data.lonlat is not None:
+        return data.lonlat(rows)
+    try:
+        ds = shards.open(data.folder)
+    except FMError:  # a published folder without places, not a dataset of ours
+        return np.full((len(rows), 2), np.nan)
+    place = dict(zip(ds.keys, np.asarray(ds.lonlat, np.float64), strict=True))
+    return np.array([place[key] for key in data.shards[rows]]).reshape(-1, 2)
 
 
 def _answer(statement: str, shared: int | None) -> dict[str, Any]:

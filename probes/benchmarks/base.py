@@ -142,3 +142,9 @@ class Benchmark:
     def full_name(self) -> str:
         """`NAME@VERSION`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def checked_on(self) -> str:
+        """The first words of `verified`: `real files`, `samples` or `fixtures only`."""
+        kinds = ("real files", "samples", "fixtures only")
+        return next((kind for kind in kinds if self.verified.startswith(kind)), self.verified)
