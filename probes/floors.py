@@ -1,6 +1,6 @@
 """What a pretrained model has to beat: statistics, raw pixels, and its own random weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,11 @@ import torch
 
 import fm
 from fm.errors import FMError
+from probes import random_conv
 from probes.benchmarks.base import Data, Inputs
+from probes.pixels import physical
 
 Scaling = Mapping[str, tuple[float, float]]
-
-
-def physical(array: np.ndarray, scaling: tuple[float, float]) -> np.ndarray:
-    """Stored numbers to physical units in float64; floating arrays are physical already."""
-    if array.dtype.kind == "f":
-        return array.astype(np.float64)
-    return array.astype(np.float64) * scaling[0] + scaling[1]
 
 
 def image_statistics(inputs: Inputs, scaling: Scaling) -> np.ndarray:
@@ -30,12 +25,34 @@ def image_statistics(inputs: Inputs, scaling: Scaling) -> np.ndarray:
     Raises:
         FMError: a sample has no valid pixel.
     """
+    return np.concatenate(
+        [part for found in _statistics(inputs, scaling) for part in found[:2]], axis=1
+    )
+
+
+def image_statistics_corley(inputs: Inputs, scaling: Scaling) -> np.ndarray:
+    """Mean, standard deviation, maximum and minimum of each band over the valid pixels.
+
+    The "ImageStats" of Corley et al., arXiv 2305.13456, here in physical units.
+
+    Returns:
+        [B, 4 * sum C] float64, modalities in the order of `inputs`.
+
+    Raises:
+        FMError: a sample has no valid pixel.
+    """
+    return np.concatenate([part for found in _statistics(inputs, scaling) for part in found], 1)
+
+
+def _statistics(inputs: Inputs, scaling: Scaling) -> list[tuple[np.ndarray, ...]]:
+    """Mean, deviation, maximum and minimum [B, C] of each modality's valid pixels."""
     parts = []
     for modality, array in inputs.pixels.items():
         x = physical(array, scaling[modality])
-        w = np.ones((len(x), 1, *x.shape[-2:]))
+        known = np.ones((len(x), 1, *x.shape[-2:]), bool)
         if inputs.valid is not None:
-            w = inputs.valid[modality][:, None].astype(np.float64)
+            known = inputs.valid[modality][:, None]
+        w = known.astype(np.float64)
         count = w.sum((-2, -1))
         if (count == 0).any():
             raise FMError(
@@ -43,8 +60,10 @@ def image_statistics(inputs: Inputs, scaling: Scaling) -> np.ndarray:
             )
         mean = (x * w).sum((-2, -1)) / count
         spread = ((x - mean[..., None, None]) ** 2 * w).sum((-2, -1)) / count
-        parts += [mean, np.sqrt(spread)]
-    return np.concatenate(parts, 1)
+        high = np.where(known, x, -np.inf).max((-2, -1))
+        low = np.where(known, x, np.inf).min((-2, -1))
+        parts.append((mean, np.sqrt(spread), high, low))
+    return parts
 
 
 def centre_pixel(inputs: Inputs, scaling: Scaling) -> np.ndarray:
@@ -56,15 +75,33 @@ def centre_pixel(inputs: Inputs, scaling: Scaling) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-def floor_features(name: str, data: Data, batch_size: int = 512) -> np.ndarray:
-    """Features of a floor for every sample of a benchmark: `image-statistics` or `raw-pixel`."""
-    make = {"image-statistics": image_statistics, "raw-pixel": centre_pixel}[name]
-    starts = range(0, len(data.targets), batch_size)
-    ends = [min(start + batch_size, len(data.targets)) for start in starts]
+def encoder(name: str, data: Data, seed: int) -> Callable[[Inputs], np.ndarray]:
+    """Return what makes the features [B, D] of a floor.
+
+    Args:
+        name: a value of `OnFeatures.input` other than `model`.
+        data: the benchmark, opened; its training split is all that is looked at.
+        seed: of random kernels.
+    """
+    if name in ("random-conv", "random-conv-zca"):
+        fitted = random_conv.fit(data, "zca" if name.endswith("zca") else "gaussian", seed)
+        return lambda inputs: fitted(inputs, data.scaling)
+    make = {
+        "image-statistics": image_statistics,
+        "image-statistics-corley": image_statistics_corley,
+        "raw-pixel": centre_pixel,
+    }[name]
+    return lambda inputs: make(inputs, data.scaling)
+
+
+def floor_features(name: str, data: Data, seed: int = 0, batch_size: int = 512) -> np.ndarray:
+    """Features of a floor for every sample of a benchmark; arguments as `encoder`."""
+    make = encoder(name, data, seed)
+    total = len(data.targets)
     return np.concatenate(
         [
-            make(data.read(np.arange(start, end)), data.scaling)
-            for start, end in zip(starts, ends, strict=True)
+            make(data.read(np.arange(start, min(start + batch_size, total))))
+            for start in range(0, total, batch_size)
         ]
     )
 
