@@ -5,12 +5,15 @@ from typing import Any
 
 from fm.errors import UsageError
 from fm.sensors import sensor_of_modality
+from probes.backbones.align import table
 
 
 def fit(
     model: Any, bands: Mapping[str, tuple[str, ...]], *, benchmark: str, adapt: bool
 ) -> tuple[Any, dict[str, Any] | None]:
     """Check the bands, or adapt the model to them on request.
+
+    Foreign backbones are left as they are: `probes.backbones.feed` aligns their bands.
 
     Args:
         model: has `bands`.
@@ -24,6 +27,8 @@ def fit(
     Raises:
         UsageError: the bands differ and `adapt` is false, or no counterpart exists.
     """
+    if hasattr(model, "intake"):
+        return model, None
     problem = difference(model, bands)
     if problem is None:
         return model, None
@@ -34,11 +39,7 @@ def fit(
         )
     from fm.adapt import to_bands  # here, because it loads the backbones
 
-    wanted = {}
-    for modality, names in bands.items():
-        table = {band.name: band for band in sensor_of_modality(modality).modalities[modality]}
-        wanted[modality] = tuple(table[name] for name in names)
-    return to_bands(model, wanted, like=counterparts(model, bands, benchmark))
+    return to_bands(model, table(bands), like=counterparts(model, bands, benchmark))
 
 
 def difference(model: Any, bands: Mapping[str, tuple[str, ...]]) -> str | None:

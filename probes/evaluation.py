@@ -2,18 +2,21 @@
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fm
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
-from probes import bands, floors, overlap
+from probes import backbones, bands, floors, overlap
 from probes.answers import Scored
+from probes.axes import vary
+from probes.backbones.adapter import Adapter
 from probes.benchmarks import Benchmark, Data, get_benchmark
 from probes.families.job import Job
+from probes.feeding import fed, priced
 from probes.judge import judge
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result, environment
@@ -31,12 +34,15 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     adapt: bool = False,
     with_floors: bool = True,
+    axes: Mapping[str, Any] | None = None,
+    processes: int = 1,
     command: str | None = None,
 ) -> Result:
     """Judge a model by one protocol.
 
     Args:
-        model: a checkpoint folder, a model with `encode`, or None for a floor.
+        model: a checkpoint folder, a model with `encode` (`probes.backbones.load` for those of
+            others), or None for a floor.
         benchmark: such as `"indian-pines"` or `"indian-pines@1"`.
         protocol: such as `"linear"` or `"linear@1"`.
         data: the dataset folder the benchmark reads.
@@ -45,6 +51,9 @@ def evaluate(
         out: folder for the result's JSON and the floors'; None writes nothing.
         adapt: let a model with other bands be adapted by the bands it shares.
         with_floors: also judge the floors and put the paired differences into the result.
+        axes: how pixels come to the model where it is not the protocol's way, see
+            `probes.settings.features.Axes`.
+        processes: that share the encoding; no number depends on it.
         command: the command line, for the record.
 
     Returns:
@@ -64,6 +73,8 @@ def evaluate(
         out=out,
         adapt=adapt,
         with_floors=with_floors,
+        cells=[axes or {}],
+        processes=processes,
         command=command,
     )[0]
 
@@ -79,12 +90,17 @@ def evaluate_many(
     out: str | os.PathLike[str] | None = None,
     adapt: bool = False,
     with_floors: bool = True,
+    cells: Sequence[Mapping[str, Any]] = ({},),
+    processes: int = 1,
     command: str | None = None,
 ) -> list[Result]:
     """Judge a model by several protocols; the floors are judged once. Arguments as `evaluate`.
 
+    `cells` are the axes of each cell of a table, as `axes` of `evaluate`: every protocol on a model
+    is run in each.
+
     Returns:
-        the model's results in the order of `protocols`, then those of the floors.
+        the model's results in the order of `protocols` and cells, then those of the floors.
     """
     chosen = get_benchmark(benchmark)
     recipes = [get_protocol(name) for name in dict.fromkeys(protocols)]
@@ -96,12 +112,15 @@ def evaluate_many(
             )
         if recipe.needs_model and model is None:
             raise UsageError(f"the protocol {recipe.full_name} needs a model; name its folder")
-    session = _Session(chosen, chosen.load(Path(data)), seed, _path(cache), command)
+    varied = [vary(recipe, cell) for recipe in recipes for cell in cells]
+    varied = [one for n, one in enumerate(varied) if one not in varied[:n]]
+    session = _Session(chosen, chosen.load(Path(data)), seed, _path(cache), command, processes)
     subject = None
     if any(recipe.needs_model for recipe in recipes):
         subject = _subject(session, model, adapt)
     rows: list[_Row] = [
-        session.row(recipe, subject if recipe.needs_model else None) for recipe in recipes
+        session.row(recipe, subject if recipe.needs_model else None, changed)
+        for recipe, changed in varied
     ]
     extra = _floor_rows(session, subject, rows, adapt) if with_floors and subject else []
     for row in rows:
@@ -110,7 +129,7 @@ def evaluate_many(
             e
             for e in extra
             if (
-                e.protocol.full_name == row.protocol.full_name
+                e.protocol.full_name == row.protocol.full_name and e.changed == row.changed
                 if e.subject
                 else e.protocol.name in beside
             )
@@ -142,9 +161,12 @@ class _Row:
     subject: _Subject | None
     answers: Scored
     result: Result
+    changed: dict[str, Any] = field(default_factory=dict)
 
 
 def _subject(session: "_Session", model: Any, adapt: bool) -> _Subject:
+    if backbones.is_backbone(model):
+        model = backbones.load(str(model))
     folder = Path(model) if isinstance(model, str | os.PathLike) else None
     loaded = fm.load(folder) if folder is not None else model
     for needed in ("encode", "bands", "state_dict"):
@@ -160,8 +182,8 @@ def _subject(session: "_Session", model: Any, adapt: bool) -> _Subject:
         weights = sha256_file(folder / "model.safetensors")
     about = {
         "name": name,
-        "kind": "pretrained",
-        "path": str(folder) if folder is not None else None,
+        "kind": "pretrained" if getattr(loaded, "pretrained", True) else "random-init",
+        "path": str(folder) if folder is not None else getattr(loaded, "source", None),
         "weights_sha256": weights,
         **_size(fitted),
         "adapted": report,
@@ -172,7 +194,7 @@ def _subject(session: "_Session", model: Any, adapt: bool) -> _Subject:
 def _size(model: Any) -> dict[str, Any]:
     architecture = getattr(model, "architecture", None) or {}
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()) or None,
         "architecture": architecture.get("name", type(model).__name__),
     }
 
@@ -186,7 +208,15 @@ def _floor_rows(
     floor_rows = [session.row(get_protocol(name), None) for name in wanted if name not in done]
     floor_rows += [row for row in rows if row.subject is None]
     source = subject.model if subject.folder is None else None
-    fresh = floors.random_init(source, subject.folder, session.seed)
+    if isinstance(source, Adapter) and (source.fresh is None or not source.pretrained):
+        if source.fresh is None:
+            for row in rows:
+                row.result.benchmark["notes"].append(f"{source.source} has no random-init floor")
+        return [row for row in floor_rows if id(row) not in {id(one) for one in rows}]
+    if isinstance(source, Adapter) and source.fresh is not None:
+        fresh: Any = source.fresh(session.seed)
+    else:
+        fresh = floors.random_init(source, subject.folder, session.seed)
     fitted, report = bands.fit(
         fresh, session.data.bands, benchmark=session.benchmark.full_name, adapt=adapt
     )
@@ -198,7 +228,9 @@ def _floor_rows(
         scratch = row.protocol.from_scratch()
         word = "from-scratch" if scratch else "random-init"
         about = dict(own, name=f"{subject.about['name']}-{word}")
-        floor_rows.append(session.row(scratch or row.protocol, _Subject(fitted, about, None)))
+        floor_rows.append(
+            session.row(scratch or row.protocol, _Subject(fitted, about, None), row.changed)
+        )
     known = {id(row) for row in rows}
     return [row for row in floor_rows if id(row) not in known]
 
@@ -222,13 +254,24 @@ class _Session:
     """One benchmark opened for some rows."""
 
     def __init__(
-        self, benchmark: Benchmark, data: Data, seed: int, cache: Path | None, command: str | None
+        self,
+        benchmark: Benchmark,
+        data: Data,
+        seed: int,
+        cache: Path | None,
+        command: str | None,
+        processes: int,
     ) -> None:
         self.benchmark, self.data, self.seed = benchmark, data, seed
-        self.cache, self.command = cache, command
+        self.cache, self.command, self.processes = cache, command, processes
 
-    def row(self, protocol: Protocol, subject: _Subject | None) -> _Row:
-        """Judge one model (None for a floor) by one protocol."""
+    def row(
+        self,
+        protocol: Protocol,
+        subject: _Subject | None,
+        changed: dict[str, Any] | None = None,
+    ) -> _Row:
+        """Judge one model (None for a floor) by one protocol, some of its axes changed."""
         begun = time.perf_counter()
         label = subject.about["name"] if subject else protocol.name
         job = Job(
@@ -239,8 +282,11 @@ class _Session:
             seed=self.seed,
             cache=self.cache,
             label=label,
+            processes=self.processes,
         )
+        job = fed(job)
         outcome = judge(protocol, job)
+        axes, cost = priced(job, changed or {})
         answers = job.task.answers(self.data, self.data.of("test"), outcome.predictions)
         metrics = {
             name: value
@@ -255,7 +301,7 @@ class _Session:
         rows, matrix = job.task.details(self.data, answers, outcome.predictions)
         result = Result(
             model=subject.about if subject else _floor(protocol),
-            benchmark=self._about(outcome.notes),
+            benchmark=self._about([*job.account.notes, *outcome.notes]),
             protocol={
                 "name": protocol.name,
                 "version": protocol.version,
@@ -277,9 +323,11 @@ class _Session:
             seconds=round(time.perf_counter() - begun, 3),
             per_class=rows,
             confusion=matrix,
+            axes=axes,
+            cost=cost,
             command=self.command,
         )
-        return _Row(protocol, subject, answers, result)
+        return _Row(protocol, subject, answers, result, changed or {})
 
     def _overlap(self, subject: _Subject | None, protocol: Protocol) -> dict[str, Any]:
         if subject is None:
@@ -303,6 +351,7 @@ class _Session:
             "verified": benchmark.verified,
             "split": benchmark.split,
             "unit": benchmark.unit,
+            "split_lists": data.split_lists(),
             "notes": [*data.notes, *notes],
         }
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from fm.errors import FMError
 from fm.files import read_json, write_json
+from probes.axes import tag
 
 FORMAT_VERSION = 2
 """2 added the keys of `_SINCE_2`; files of version 1 are read with None in their place."""
@@ -73,8 +74,9 @@ class Result:
         per_class: one row a class.
         confusion: [K, K] counts, rows are the truth; None for multi-label.
         axes: how pixels came to the model: resize, interpolation, normaliser, bands (names and what
-            was done about missing ones); None where the protocol has no such choice.
-        cost: parameters, flops (multiply-adds of one sample, counted), samples_per_second.
+            was done about missing ones), changed (those that are not the protocol's own, also in
+            the id); None where the protocol has no such choice.
+        cost: parameters, flops (of one sample, counted, two a multiply-add), samples_per_second.
         diagnostics: name to number: calibration, effective rank, uniformity, and their like.
         robustness: one row a disturbance: name, metric, value, low, high, drop.
         contamination: benchmark samples near what pretraining saw: counts and rules.
@@ -110,12 +112,17 @@ class Result:
 
     @property
     def id(self) -> str:
-        """`BENCHMARK--PROTOCOL--MODEL--sSEED`, also the file's name."""
+        """`BENCHMARK--PROTOCOL--MODEL--sSEED`, also the file's name.
+
+        Axes that are not the protocol's own stand before the seed.
+        """
         parts = [
             f"{self.benchmark['name']}@{self.benchmark['version']}",
             f"{self.protocol['name']}@{self.protocol['version']}",
             self.model["name"],
         ]
+        if changed := tag((self.axes or {}).get("changed") or {}):
+            parts.append(changed)
         safe = [re.sub(r"[^A-Za-z0-9@._+-]+", "-", part).strip("-.") for part in parts]
         return "--".join([*safe, f"s{self.seed}"])
 

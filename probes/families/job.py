@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from probes.benchmarks.base import Benchmark, Data
-from probes.features import extract
+from probes.features import Account, extract
 from probes.floors import floor_features
 from probes.settings import OnFeatures
 from probes.tasks import TASKS, Task
@@ -49,6 +49,8 @@ class Job:
         seed: of everything that is random.
         cache: folder for features; None keeps none.
         label: name of the model beside progress bars.
+        processes: that share the encoding.
+        account: is told how pixels came to the model, and what that cost.
     """
 
     settings: Any
@@ -58,6 +60,8 @@ class Job:
     seed: int
     cache: Path | None
     label: str
+    processes: int = 1
+    account: Account = field(default_factory=Account)
 
     @property
     def task(self) -> Task:
@@ -87,6 +91,9 @@ class Job:
             cache=self.cache,
             precision=settings.precision,
             words=settings.readout,
+            axes=settings.axes,
+            processes=self.processes,
+            account=self.account,
         )
 
 

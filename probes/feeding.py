@@ -1,0 +1,62 @@
+"""What a family works with and what it cost: a model bound to the benchmark's pixels."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fm.errors import UsageError
+from probes.axes import tag
+from probes.backbones.adapter import Adapter
+from probes.backbones.cost import count
+from probes.backbones.feed import make_feed
+from probes.families.job import Job
+from probes.features import encode
+from probes.settings.features import Axes
+
+
+def fed(job: Job) -> Job:
+    """Bind a foreign backbone to the pixels of the benchmark, by the protocol's axes.
+
+    Whatever a family then does with the model, it sees the same bands and numbers.
+
+    Raises:
+        UsageError: bands, units or axes that do not go together.
+    """
+    if not isinstance(job.model, Adapter):
+        return job
+    axes = getattr(job.settings, "axes", None) or Axes()
+    feed = make_feed(job.model, job.data, axes, benchmark=job.benchmark.full_name)
+    job.account.axes, job.account.notes = feed.record, list(feed.notes)
+    return replace(job, model=job.model.bind(feed))
+
+
+def priced(
+    job: Job, changed: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return axes and cost of a job that is done, as results keep them.
+
+    Raises:
+        UsageError: axes were asked for and the family does not read pixels by them.
+    """
+    if job.model is None:
+        return None, None
+    axes = getattr(job.settings, "axes", None)
+    if job.account.axes is None and (changed or (axes is not None and axes != Axes())):
+        what = tag(changed) or "axes of the protocol"
+        raise UsageError(
+            f"{what}: this protocol family gives a checkpoint of ours its pixels in the model's "
+            f"own way; take knn or linear"
+        )
+    cost = job.account.cost
+    if cost is None:
+        inputs = job.data.read(np.arange(1))
+
+        def one() -> None:
+            with torch.inference_mode():
+                encode(job.model, inputs, job.data.bands, job.data.scaling)
+
+        cost = count(job.model, one)
+    record = None if job.account.axes is None else {**job.account.axes, "changed": changed}
+    return record, cost
