@@ -16,6 +16,7 @@ class Features:
         grid: group to its token grid (rows, columns), in the order of `tokens`; the images of a
             series lie one below the other, so rows are T times those of one image.
         hidden: the tokens after each block, when asked for.
+        cls: the class token `[B, D]` after each block, when `hidden` is asked for and there is one.
         mask: `[B, N]` bool, False for tokens that had no valid pixel; None when all are valid.
         images: T, number of images in a sample.
     """
@@ -26,6 +27,7 @@ class Features:
     hidden: tuple[Tensor, ...] = ()
     mask: Tensor | None = None
     images: int = 1
+    cls: tuple[Tensor, ...] = ()
 
 
 def pool(tokens: Tensor, mask: Tensor | None) -> Tensor:

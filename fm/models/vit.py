@@ -406,6 +406,7 @@ class VisionTransformer(Backbone):
             hidden=tuple(x[:, front:] for x in outputs),
             mask=mask,
             images=inputs.images,
+            cls=tuple(x[:, 0] for x in outputs),
         )
 
 

@@ -12,6 +12,7 @@ from probes.features import Account, extract
 from probes.floors import floor_features
 from probes.settings import OnFeatures
 from probes.tasks import TASKS, Task
+from probes.tasks.tries import Tries
 
 
 @dataclass
@@ -65,8 +66,9 @@ class Job:
 
     @property
     def task(self) -> Task:
-        """What is asked of a sample."""
-        return TASKS[self.benchmark.task]
+        """What is asked of a sample; by few-shot protocols several times."""
+        task = TASKS[self.benchmark.task]
+        return Tries(task) if hasattr(self.settings, "tries") else task
 
     @property
     def splits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,7 +85,7 @@ class Job:
         """One vector a sample, [N, D]: the model's, or a floor's; settings are `OnFeatures`."""
         settings: OnFeatures = self.settings
         if settings.input != "model":
-            return floor_features(settings.input, self.data)
+            return floor_features(settings.input, self.data, self.seed)
         return extract(
             self.model,
             self.data,
@@ -115,6 +117,14 @@ def selection(
         "on_edge": len(grid) > 1 and best in (0, len(grid) - 1),
         "refit": refit,
     }
+
+
+def edge_note(name: str, grid: Sequence[Any], chosen: Any) -> list[str]:
+    """Warn where the best value lies at an end of its grid: a better one may lie beyond."""
+    if len(grid) < 2 or chosen not in (grid[0], grid[-1]):
+        return []
+    end = "lower" if chosen == grid[0] else "upper"
+    return [f"{name}={chosen:g} is the {end} end of its grid: a better one may lie beyond"]
 
 
 def standardise(features: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from probes.tasks.base import TASKS, Task
 from probes.tasks.classes import Classes
 from probes.tasks.labels import Labels
 from probes.tasks.maps import Maps
+from probes.tasks.retrieval import Retrieval
 from probes.tasks.values import Values
 
 TASKS.update(
@@ -13,6 +14,7 @@ TASKS.update(
         "regression": Values(),
         "segmentation": Maps(),
         "change": Maps(),
+        "retrieval": Retrieval(),
     }
 )
 
