@@ -8,12 +8,45 @@ from typing import Annotated
 
 from pydantic import Field
 
+from probes.settings.attentive import Attentive
+from probes.settings.change import Change
+from probes.settings.dense import Dense
 from probes.settings.features import OnFeatures
+from probes.settings.fewshot import Fewshot
 from probes.settings.finetune import Finetune
 from probes.settings.grid import Grid
 from probes.settings.knn import Knn
 from probes.settings.linear import Linear
+from probes.settings.linear_sgd import LinearSgd
+from probes.settings.mlp import Mlp
+from probes.settings.retrieval import Retrieval
 
-Settings = Annotated[Linear | Knn | Finetune, Field(discriminator="family")]
+Settings = Annotated[
+    Linear
+    | Knn
+    | Finetune
+    | Dense
+    | Change
+    | LinearSgd
+    | Mlp
+    | Attentive
+    | Fewshot
+    | Retrieval,
+    Field(discriminator="family"),
+]
 
-__all__ = ["Finetune", "Grid", "Knn", "Linear", "OnFeatures", "Settings"]
+__all__ = [
+    "Attentive",
+    "Change",
+    "Dense",
+    "Fewshot",
+    "Finetune",
+    "Grid",
+    "Knn",
+    "Linear",
+    "LinearSgd",
+    "Mlp",
+    "OnFeatures",
+    "Retrieval",
+    "Settings",
+]
