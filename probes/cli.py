@@ -1,14 +1,15 @@
-"""The verbs `probe`, `embed` and `leaderboard`."""
+"""The verbs `probe` and `embed`; `leaderboard` is beside them."""
 
 import json
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fm.command import Command
 from fm.console import note
 from fm.errors import UsageError
+from probes.leaderboard_verbs import leaderboard
 
 if TYPE_CHECKING:
     from probes.result import Result
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 def _configure_probe(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="checkpoint folder; none for floors"
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="checkpoint folder, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, package:NAME; none for "
+        "floors",
     )
     parser.add_argument("--benchmark", metavar="NAME", help="see --list")
     parser.add_argument("--protocol", default="linear", metavar="NAME[,NAME]", help="see --list")
@@ -26,8 +31,30 @@ def _configure_probe(parser: ArgumentParser) -> None:
     parser.add_argument("--adapt", action="store_true", help="fit other bands by the shared ones")
     parser.add_argument("--floors", action=BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--list", action="store_true", help="benchmarks and protocols")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="encode in N processes")
+    parser.add_argument("--list", action="store_true", help="benchmarks, protocols and backbones")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    foreign = parser.add_argument_group("models of others")
+    foreign.add_argument("--from", dest="file", type=Path, metavar="FILE", help="their weights")
+    foreign.add_argument("--weights", choices=("random",), help="random ones, asked for in words")
+    foreign.add_argument("--bands", metavar="SENSOR:BAND,BAND", help="of the channels, in order")
+    foreign.add_argument(
+        "--packages", type=Path, metavar="DIR", help="pip packages (default: EOFM_CACHE)"
+    )
+    axes = parser.add_argument_group(
+        "axes", "how pixels come to the model; several values make a table, one result a cell"
+    )
+    axes.add_argument("--resize", metavar="PX[,PX]", help="pixels of the shorter side, or native")
+    axes.add_argument(
+        "--normaliser",
+        metavar="NAME[,NAME]",
+        help="model, divide, zscore, minmax, seco or identity",
+    )
+    axes.add_argument("--interpolation", metavar="NAME[,NAME]", help="bilinear or nearest")
+    axes.add_argument("--antialias", action=BooleanOptionalAction, default=None)
+    axes.add_argument("--order", metavar="NAME[,NAME]", help="normalise-first or resize-first")
+    axes.add_argument("--missing", metavar="NAME", help="refuse, zero, mean or nearest")
+    axes.add_argument("--tolerance-nm", type=float, metavar="NM", help="of bands' centres")
 
 
 def _probe(arguments: Namespace) -> int:
@@ -40,30 +67,92 @@ def _probe(arguments: Namespace) -> int:
         raise UsageError(f"--seed {arguments.seed}: give a whole number from 0")
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a file; name a folder for the results")
+    if arguments.workers < 1:
+        raise UsageError(f"--workers {arguments.workers}: give a whole number from 1")
+    protocols = [name for name in arguments.protocol.split(",") if name]
+    cells = _cells(arguments, protocols)
+    model = _model(arguments)
     from probes.evaluation import evaluate_many
 
     results = evaluate_many(
-        arguments.model,
+        model,
         arguments.benchmark,
-        [name for name in arguments.protocol.split(",") if name],
+        protocols,
         data=arguments.data,
         seed=arguments.seed,
         cache=arguments.cache,
         out=arguments.out,
         adapt=arguments.adapt,
         with_floors=arguments.floors,
+        cells=cells,
+        processes=arguments.workers,
         command="fm " + " ".join(sys.argv[1:]),
     )
     if arguments.json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
     else:
         print(table(results))
+        if len(cells) > 1:
+            print(grid(results))
         if arguments.out is not None:
             note(f"{len(results)} results in {arguments.out}")
     return 0
 
 
+def _model(arguments: Namespace) -> Any:
+    """The model as `evaluate_many` takes it; foreign ones are loaded here."""
+    from probes import backbones
+
+    options = {key: getattr(arguments, key) for key in ("file", "weights", "bands")}
+    if backbones.is_backbone(arguments.model):
+        return backbones.load(
+            arguments.model, seed=arguments.seed, packages=arguments.packages, **options
+        )
+    for key, value in options.items():
+        if value is not None:
+            option = "from" if key == "file" else key
+            kinds = ", ".join(f"{kind}:" for kind in backbones.KINDS)
+            raise UsageError(f"--{option} is for models of others ({kinds})")
+    return arguments.model
+
+
+def _cells(arguments: Namespace, protocols: list[str]) -> list[dict[str, Any]]:
+    """The cells of the table that the axes span; wrong values are told before anything is read."""
+    from probes.axes import cells, vary
+    from probes.protocols import get_protocol
+
+    choices: dict[str, list[Any]] = {}
+    for name in ("resize", "normaliser", "interpolation", "order", "missing"):
+        text = getattr(arguments, name)
+        if text is not None:
+            choices[name] = list(dict.fromkeys(word for word in text.split(",") if word))
+            if not choices[name]:
+                raise UsageError(f"--{name} {text!r} names nothing")
+    for name in ("antialias", "tolerance_nm"):
+        if (value := getattr(arguments, name)) is not None:
+            choices[name] = [value]
+    if "resize" in choices:
+        choices["resize"] = [_pixels(word) for word in choices["resize"]]
+    if choices and arguments.model is None:
+        option = next(iter(choices)).replace("_", "-")
+        raise UsageError(f"--{option} says how pixels come to a model; name one")
+    found = cells(choices)
+    for protocol in protocols:
+        for cell in found:
+            vary(get_protocol(protocol), cell)
+    return found
+
+
+def _pixels(word: str) -> int | None:
+    if word == "native":
+        return None
+    if not word.isdigit():
+        raise UsageError(f"--resize {word!r}: give native, or a whole number of pixels")
+    return int(word)
+
+
 def _list(as_json: bool) -> int:
+    from probes.backbones import KINDS, PACKAGES
     from probes.benchmarks import get_benchmark, list_benchmarks
     from probes.protocols import get_protocol, list_protocols
 
@@ -76,6 +165,7 @@ def _list(as_json: bool) -> int:
                 for n, b in benchmarks.items()
             },
             "protocols": {n: p.model_dump(mode="json") for n, p in protocols.items()},
+            "backbones": {**{f"{k}:": v for k, v in KINDS.items()}, **_packages(PACKAGES)},
         }
         print(json.dumps(everything, indent=2))
         return 0
@@ -85,15 +175,26 @@ def _list(as_json: bool) -> int:
     print("protocols")
     for name, protocol in protocols.items():
         print(f"  {name:<28} {protocol.help}")
+    print("backbones")
+    for name, text in {**{f"{k}:": v for k, v in KINDS.items()}, **_packages(PACKAGES)}.items():
+        print(f"  {name:<28} {text}")
     return 0
+
+
+def _packages(known: dict[str, str]) -> dict[str, str]:
+    return {f"package:{name}": text for name, text in known.items()}
 
 
 def table(results: "list[Result]") -> str:
     """Lay out results and their paired differences as lines for a terminal."""
+    from probes.axes import tag
+
     lines = []
     for result in results:
         score = result.metrics[result.primary]
         name = f"{result.model['name']} ({result.model['kind']})"
+        if cell := tag((result.axes or {}).get("changed") or {}):
+            name += f" {cell}"
         lines.append(
             f"{result.protocol['name']:<18} {name:<48} {result.primary} "
             f"{score['value']:.3f} {_interval(score)}"
@@ -112,6 +213,39 @@ def table(results: "list[Result]") -> str:
             f"{about['name']}@{about['version']}, train/val/test {counts}, intervals 95 % by {unit}"
         )
         lines += [f"note: {text}" for text in about["notes"]]
+    return "\n".join(lines)
+
+
+def grid(results: "list[Result]") -> str:
+    """Lay the primary metric out as one table a protocol and model: size by everything else.
+
+    The two tables of Corley et al. (arXiv 2305.13456): rows are sizes, columns the normaliser and
+    what else was varied.
+    """
+    from probes.axes import tag
+
+    tables: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
+    columns: dict[str, None] = {}
+    for result in results:
+        if result.axes is None:
+            continue
+        changed = dict(result.axes["changed"])
+        changed.pop("resize", None)
+        changed.pop("normaliser", None)
+        column = tag({"normaliser": result.axes["normaliser"], **changed})
+        columns[column.removeprefix("normaliser-")] = None
+        row = str(result.axes["resize"] or "native")
+        key = result.protocol["name"], result.model["name"]
+        cells = tables.setdefault(key, {}).setdefault(row, {})
+        cells[column.removeprefix("normaliser-")] = result.value
+    lines = []
+    for (protocol, model), rows in tables.items():
+        lines.append(f"{protocol} {model} ({results[0].primary})")
+        lines.append(f"  {'px':<8}" + "".join(f"{name:>20}" for name in columns))
+        for row, cells in rows.items():
+            shown = (cells.get(name) for name in columns)
+            text = "".join(f"{'' if v is None else f'{v:.4f}':>20}" for v in shown)
+            lines.append(f"  {row:<8}{text}")
     return "\n".join(lines)
 
 
@@ -148,46 +282,13 @@ def _embed(arguments: Namespace) -> int:
     return 0
 
 
-def _configure_leaderboard(parser: ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", metavar="build|check", required=True)
-    build = verbs.add_parser("build", help="page, CSV and Markdown from a folder of results")
-    build.add_argument("results", type=Path, metavar="RESULTS")
-    build.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    build.set_defaults(run=_build)
-    check = verbs.add_parser("check", help="check results against the schema")
-    check.add_argument("path", type=Path, metavar="RESULTS")
-    check.set_defaults(run=_check)
-
-
-def _build(arguments: Namespace) -> int:
-    from probes.leaderboard import build
-
-    for path in build(arguments.results, arguments.out).values():
-        print(path)
-    return 0
-
-
-def _check(arguments: Namespace) -> int:
-    from probes.leaderboard import check
-
-    problems = check(arguments.path)
-    for line in problems:
-        note(line)
-    if not problems:
-        print(f"{arguments.path}: sound")
-    return 1 if problems else 0
-
-
-def _no_verb(arguments: Namespace) -> int:
-    del arguments
-    raise UsageError("say what to do: build or check")
-
-
 probe = Command(
     help="Judge a model on a benchmark, with floors and intervals",
     example=(
         "fm probe runs/mae_indian_pines_tiny/export --benchmark indian-pines "
         "--protocol linear,knn --data data/indian-pines --out results\n"
+        "fm probe package:efficientnet-lite0 --benchmark nc-landcover --data data/nc-landcover "
+        "--resize native,64 --normaliser divide,zscore --out results\n"
         "fm probe --list"
     ),
     configure=_configure_probe,
@@ -199,9 +300,5 @@ embed = Command(
     configure=_configure_embed,
     run=_embed,
 )
-leaderboard = Command(
-    help="Make a page, CSV and Markdown from results",
-    example=("fm leaderboard build results --out leaderboard\nfm leaderboard check results"),
-    configure=_configure_leaderboard,
-    run=_no_verb,
-)
+
+__all__ = ["embed", "leaderboard", "probe"]
