@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from probes.metrics import class_metrics, confusion, multilabel_metrics
 
+LARGEST = 2**24
+"""Numbers in one array of weights; more resamples are taken in parts."""
+
 
 class Scored(Protocol):
     """Test answers of one model, ready to be reweighted by units."""
@@ -74,8 +77,18 @@ class LabelAnswers:
 
     def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
         """Weigh each sample by the multiplicity [..., U] of its unit."""
-        found = multilabel_metrics(self.truth, self.scores, np.asarray(counts)[..., self.unit])
-        return {"map": found["map"], "map_micro": found["map_micro"]}
+        counts = np.asarray(counts)
+        rows = counts.reshape(-1, self.units)
+        # micro averaging ranks N * K pairs in every resample: a bounded number at once
+        step = max(1, LARGEST // self.truth.size)
+        parts = [
+            multilabel_metrics(self.truth, self.scores, rows[i : i + step][:, self.unit])
+            for i in range(0, len(rows), step)
+        ]
+        return {
+            name: np.concatenate([part[name] for part in parts]).reshape(counts.shape[:-1])
+            for name in ("map", "map_micro")
+        }
 
 
 @dataclass

@@ -6,10 +6,13 @@ to the Bootstrap, chapters 8 and 13: percentile interval); differences between t
 same draws for both.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from probes.answers import Scored
+from probes.tasks.tries import TryAnswers
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -59,6 +62,49 @@ def paired(first: Scored, second: Scored, metric: str, seed: int) -> dict[str, f
     return {"difference": _number(value), "low": low, "high": high}
 
 
-def _number(value: np.ndarray) -> float | None:
+def over_seeds(answers: Sequence[Scored], seed: int) -> dict[str, dict[str, float | None]]:
+    """Each metric of several runs that differ in their seed alone, with one interval for both.
+
+    A resample draws test units and runs together, each with replacement, so the interval holds
+    other test units and other seeds.
+
+    Args:
+        answers: of each run, on the same test units in the same order.
+        seed: of the resamples.
+
+    Returns:
+        metric name -> `value` (mean over the runs), `low`, `high`, `between` (deviation between
+        the runs, n - 1; None of a single run) and `runs`.
+    """
+    _same_units(answers)
+    found = intervals(TryAnswers(list(answers)), seed)
+    one = np.ones(answers[0].units, np.int64)
+    each = [run.metrics(one) for run in answers]
+    for name, entry in found.items():
+        values = np.array([float(run[name]) for run in each])
+        entry["between"] = _number(values.std(ddof=1)) if len(values) > 1 else None
+        entry["runs"] = len(values)
+    return found
+
+
+def paired_over_seeds(
+    first: Sequence[Scored], second: Sequence[Scored], metric: str, seed: int
+) -> dict[str, float | None]:
+    """The difference of the means over seeds with its interval over units and seeds together.
+
+    As many runs of both; runs are paired in the order given.
+    """
+    if len(first) != len(second):
+        raise ValueError("give as many runs of the first as of the second")
+    _same_units([*first, *second])
+    return paired(TryAnswers(list(first)), TryAnswers(list(second)), metric, seed)
+
+
+def _same_units(answers: Sequence[Scored]) -> None:
+    if len({one.units for one in answers}) != 1:
+        raise ValueError("answers over seeds must share their test units")
+
+
+def _number(value: np.ndarray | float) -> float | None:
     number = float(value)
     return number if np.isfinite(number) else None

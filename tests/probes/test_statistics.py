@@ -3,7 +3,14 @@ import pytest
 
 from probes.answers import ClassAnswers, LabelAnswers
 from probes.metrics import class_metrics, confusion
-from probes.statistics import draws, intervals, paired, percentile
+from probes.statistics import (
+    draws,
+    intervals,
+    over_seeds,
+    paired,
+    paired_over_seeds,
+    percentile,
+)
 
 
 def _answers(seed=0, blocks=12, each=20, right=0.7):
@@ -68,3 +75,45 @@ def test_multilabel_interval_by_image():
     found = intervals(answers, 0)
     assert set(found) == {"map", "map_micro"}
     assert found["map"]["low"] <= found["map"]["value"] <= found["map"]["high"]
+
+
+def test_intervals_over_seeds_hold_both_units_and_seeds():
+    runs = [_answers(seed=s, right=r)[3] for s, r in ((0, 0.55), (1, 0.7), (2, 0.85))]
+    found = over_seeds(runs, 0)["oa"]
+    each = [intervals(run, 0)["oa"] for run in runs]
+    values = [one["value"] for one in each]
+    assert found["value"] == pytest.approx(np.mean(values))
+    assert found["between"] == pytest.approx(np.std(values, ddof=1))
+    assert found["runs"] == 3
+    # seeds differ by far more than blocks do: an interval over blocks alone would be too narrow
+    widest = max(one["high"] - one["low"] for one in each)
+    assert found["high"] - found["low"] > 1.5 * widest
+    alike = over_seeds([runs[0], runs[0], runs[0]], 0)["oa"]
+    assert alike["between"] == 0
+    assert (alike["low"], alike["high"]) == pytest.approx((each[0]["low"], each[0]["high"]))
+
+
+def test_paired_differences_over_seeds():
+    first = [_answers(seed=s, right=0.8)[3] for s in range(3)]
+    second = [_answers(seed=s + 10, right=0.5)[3] for s in range(3)]
+    found = paired_over_seeds(first, second, "oa", 0)
+    gap = np.mean([a.metrics(np.ones(12))["oa"] for a in first]) - np.mean(
+        [a.metrics(np.ones(12))["oa"] for a in second]
+    )
+    assert found["difference"] == pytest.approx(gap)
+    assert 0 < found["low"] < gap < found["high"]
+    with pytest.raises(ValueError, match="as many runs"):
+        paired_over_seeds(first, second[:2], "oa", 0)
+    with pytest.raises(ValueError, match="share their test units"):
+        over_seeds([first[0], _answers(blocks=11)[3]], 0)
+
+
+def test_resamples_taken_in_parts_are_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = rng.random((12, 3)) < 0.5
+    answers = LabelAnswers(y, rng.random((12, 3)), np.arange(12) // 2)
+    counts = draws(6, 0)[:60].reshape(5, 12, 6)
+    whole = answers.metrics(counts)
+    monkeypatch.setattr("probes.answers.LARGEST", 7 * y.size)
+    for name, values in answers.metrics(counts).items():
+        np.testing.assert_array_equal(values, whole[name])
