@@ -188,7 +188,9 @@ class DenseLearner(Learner):
         shapes, joins = self.shapes, []
         if isinstance(settings, Change):
             for shape in self.shapes:
-                pair = pairs.build(settings.pair, shape.channels, settings.channels, settings.blocks)
+                pair = pairs.build(
+                    settings.pair, shape.channels, settings.channels, settings.blocks
+                )
                 joins.append(pair)
             shapes = [
                 Shape(join.channels(s.channels), s.rows, s.columns, s.cell)

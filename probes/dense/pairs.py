@@ -78,9 +78,7 @@ class Attention(Pair):
         """Join two maps; `missing` [B, 1, h, w] cells are seen by none."""
         rows, columns = a.shape[-2:]
         place = sincos_2d(self.width, rows, columns, a.device)
-        dates = [
-            self.project(x.flatten(2).mT) + place + self.date[i] for i, x in enumerate((a, b))
-        ]
+        dates = [self.project(x.flatten(2).mT) + place + self.date[i] for i, x in enumerate((a, b))]
         x = torch.cat(dates, dim=1)
         seen = ~missing.flatten(1).repeat(1, 2)
         # a sample without any cell would have nothing to attend to: it sees all

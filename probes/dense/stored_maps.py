@@ -19,11 +19,11 @@ from fm.console import progress
 from fm.errors import FMError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
 from probes.benchmarks.base import Data, Inputs
+from probes.dense.grids import resample
+from probes.dense.heads import Shape
+from probes.dense.token_maps import TokenMaps, token_maps
 from probes.features import model_hash
 from probes.pixels import physical
-from probes.dense.heads import Shape
-from probes.dense.grids import resample
-from probes.dense.token_maps import TokenMaps, token_maps
 
 VERSION = 1
 """Raised when the same inputs would give other maps."""

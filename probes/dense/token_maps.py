@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
-from probes.features import prepare
-from probes.dense.heads import Shape
 from probes.dense.grids import resample
+from probes.dense.heads import Shape
+from probes.features import prepare
 
 LEVELS = 4
 Cell = tuple[float, float]
@@ -89,7 +89,9 @@ def token_maps(
         return TokenMaps([last], [cell])
     count = made.tokens.shape[1]
     if not made.hidden:
-        raise UsageError("upernet needs the tokens after each block, which this model does not give")
+        raise UsageError(
+            "upernet needs the tokens after each block, which this model does not give"
+        )
     if all(x.shape[1] == count for x in made.hidden):
         depth = len(made.hidden)
         places = [math.ceil(depth * (i + 1) / LEVELS) - 1 for i in range(LEVELS - 1)]

@@ -14,8 +14,8 @@ from probes.benchmarks.base import Data, Inputs
 from probes.families.job import Job, Outcome
 from probes.families.training import Learner, Tuned, train
 from probes.features import encode
-from probes.pixels import physical
 from probes.labels import subset
+from probes.pixels import physical
 from probes.settings import Finetune
 
 TASKS = ("class", "multilabel", "regression")

@@ -73,7 +73,9 @@ def model(token_px: int = 1, name: str = "vit_nano", seed: int = 3, **options):
             bands={MODALITY: SENSOR.modalities[MODALITY]},
             token_m=28.5 * token_px,
             normalisation={
-                MODALITY: Normalisation.fit("zscore", {"mean": [120.0] * count, "std": [60.0] * count})
+                MODALITY: Normalisation.fit(
+                    "zscore", {"mean": [120.0] * count, "std": [60.0] * count}
+                )
             },
             scaling={MODALITY: (1.0, 0.0)},
             **(sizes | options),

@@ -46,7 +46,9 @@ def test_levels_of_a_plain_vit_are_never_finer_than_the_pixels(pixels, factors):
     shapes = [Shape(8, 36 // pixels, 36 // pixels, (cell, cell))] * 4
     head = heads.UPerNet(shapes, (36, 36), 8, 2)
     assert [cell / own[0] for own in head.cells] == pytest.approx(factors)
-    sizes = [r(p(x)).shape[-1] for x, p, r in zip(maps(shapes), head.project, head.rescale)]
+    sizes = [
+        r(p(x)).shape[-1] for x, p, r in zip(maps(shapes), head.project, head.rescale, strict=True)
+    ]
     assert sizes == [-(-36 // pixels * f // 1) for f in factors]
 
 

@@ -84,8 +84,6 @@ def test_groups_meet_on_the_grid_of_the_most_tokens():
 
 def test_a_model_that_does_not_tell_its_tokens_covers_the_picture():
     class Foreign:
-        groups = {}
-
         def encode(self, pixels, **_):
             x = torch.ones(2, 6, 4)
             return SimpleNamespace(tokens=x, mask=None, grid={"a": (2, 3)}, hidden=(), images=1)
