@@ -1,25 +1,27 @@
-"""The leaderboard: a folder of results becomes one page, one CSV and one Markdown file."""
+"""The leaderboard: a folder of results becomes a static site, CSV, Markdown and exports."""
 
 from pathlib import Path
 
 from fm.errors import FMError
-from fm.files import write_atomic
-from probes.leaderboard import export, page, records, table
+from probes.leaderboard import board, records, site, table
+from probes.leaderboard.schema import schema
+from probes.leaderboard.template import init
 
-__all__ = ["build", "check"]
+__all__ = ["build", "check", "init", "schema"]
 
 
 def build(results: Path, out: Path) -> dict[str, Path]:
-    """Build the leaderboard of a folder of Result JSON files.
+    """Build the site of a folder of Result JSON files.
 
     The bytes depend on the results alone. Nothing is written unless every result is sound.
 
     Args:
         results: a folder that holds `*.json` files written by `fm probe`.
-        out: the folder for the page; made if need be, other files in it are left alone.
+        out: the folder of the site; made if need be. What an earlier build wrote there and this
+            one does not is removed, other files are left alone.
 
     Returns:
-        the paths written: `html`, `csv` and `markdown`.
+        the front page and the tables: `html`, `csv`, `markdown` and `evaluma`.
 
     Raises:
         FMError: no folder, no results, a result that breaks the schema, two results with one
@@ -28,17 +30,12 @@ def build(results: Path, out: Path) -> dict[str, Path]:
     results, out = Path(results), Path(out)
     if out.exists() and not out.is_dir():
         raise FMError(f"{out} is a file; name a folder for the leaderboard")
-    groups = table.groups(records.load(results))
-    content = {
-        "html": ("index.html", page.render(groups)),
-        "csv": ("leaderboard.csv", export.as_csv(groups)),
-        "markdown": ("leaderboard.md", export.as_markdown(groups)),
-    }
-    written = {}
-    for kind, (name, text) in content.items():
-        write_atomic(out / name, text)
-        written[kind] = out / name
-    return written
+    if out.resolve() == results.resolve():
+        raise FMError(f"{out} holds the results; name another folder for the leaderboard")
+    found = records.load(results)
+    site.write(out, site.content(board.of(found), records.sources(results)))
+    names = {"html": "index.html", "csv": "leaderboard.csv", "markdown": "leaderboard.md"}
+    return {kind: out / name for kind, name in (names | {"evaluma": "evaluma.csv"}).items()}
 
 
 def check(path: Path) -> list[str]:

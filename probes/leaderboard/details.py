@@ -1,80 +1,35 @@
 """The details of one result: everything needed to repeat and to doubt it, as HTML."""
 
-import json
-from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
-from probes.leaderboard import metrics
+from probes.leaderboard import classes, findings, metrics, words
+from probes.leaderboard.html import Markup, el, flat, join, pairs, plain, small_table
 from probes.leaderboard.records import Record
-from probes.leaderboard.table import KIND_NAMES, Row
-
-MOST_CLASSES = 50
-"""Confusion matrices larger than this are left to the JSON."""
+from probes.leaderboard.table import KIND_NAMES, Group, Row
 
 
-def plain(value: Any) -> str:
-    """Write a JSON value for reading: text as it is, numbers short, the rest as JSON."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}".replace("-", "−")
-    if isinstance(value, str | int):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def pairs(items: Iterable[tuple[str, Any]]) -> str:
-    """Write a definition list of names and values."""
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(plain(value))}</dd></div>"
-        for name, value in items
-    )
-    return f"<dl>{rows}</dl>" if rows else "<p>–</p>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str) -> str:
-    """Write a small table; the first cell of a row is its heading."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(plain(row[0]))}</th>'
-        + "".join(f"<td>{escape(plain(cell))}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="small"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _selection(record: Record) -> str:
+def _selection(record: Record) -> Markup:
     selection = record.selection
     if selection is None:
-        return "<p>Nothing was selected: the protocol has no grid.</p>"
+        return el("p", "Nothing was selected: the protocol has no grid.")
     scores = [
         (
             plain(value) + (" (chosen)" if value == selection.chosen else ""),
-            "–" if score is None else metrics.number(score, 4),
+            None if score is None else metrics.number(score, 4),
         )
         for value, score in zip(selection.grid, selection.scores, strict=True)
     ]
-    edge = (
-        '<p class="warning">The chosen value lies on the edge of the grid: a wider grid may '
-        "score better.</p>"
-        if selection.on_edge
-        else ""
-    )
     caption = f"{selection.name}, scored on {selection.split}"
-    return table((selection.name, "score"), scores, caption) + edge
+    table = small_table((selection.name, "score"), scores, caption)
+    if not selection.on_edge:
+        return table
+    warning = "The chosen value lies on the edge of the grid: a wider grid may score better."
+    return Markup(table + el("p", warning, class_="warn"))
 
 
-def _versus(record: Record) -> str:
+def _versus(record: Record) -> Markup:
     if not record.versus:
-        return "<p>No paired comparison was made.</p>"
+        return el("p", "No paired comparison was made.")
     rows = [
         (
             item.name,
@@ -86,54 +41,42 @@ def _versus(record: Record) -> str:
         for item in record.versus
     ]
     head = ("compared with", "kind", "metric", "this minus that", "pairing")
-    return table(head, rows, "Paired differences on the same test samples")
+    return small_table(head, rows, "Paired differences on the same test samples")
 
 
-def _rounded(value: Any) -> Any:
-    return metrics.number(value) if isinstance(value, float) else value
+def _comparisons(row: Row) -> Markup:
+    said = [el("p", row.verdict.text)] if row.verdict is not None else []
+    return join([*said, _versus(row.record)])
 
 
-def _per_class(record: Record) -> str:
-    scores, classes = record.per_class, record.benchmark.classes or ()
-    if not scores:
-        return "<p>No per-class scores.</p>"
-    if all(isinstance(item, dict) for item in scores):
-        keys = list(dict.fromkeys(key for item in scores for key in item))
-        rows = [[_rounded(item.get(key)) for key in keys] for item in scores]
-        return table(keys, rows, "Per class, on test")
-    names = [classes[at] if at < len(classes) else str(at) for at in range(len(scores))]
-    rows = [[name, _rounded(score)] for name, score in zip(names, scores, strict=True)]
-    return table(("class", "score"), rows, "Per class, on test")
-
-
-def _confusion(record: Record) -> str:
-    matrix = record.confusion
-    if not matrix:
-        return ""
-    if len(matrix) > MOST_CLASSES:
-        return f"<p>The confusion matrix of {len(matrix)} classes is in the result's JSON.</p>"
-    classes = record.benchmark.classes or ()
-    names = [classes[at] if at < len(classes) else str(at) for at in range(len(matrix))]
-    rows = [(name, *counts) for name, counts in zip(names, matrix, strict=True)]
-    return table(("true \\ predicted", *names), rows, "Confusion matrix, on test")
-
-
-def _model(record: Record) -> str:
-    model = record.model
-    count = None if model.parameters is None else f"{model.parameters:,}".replace(",", " ")
-    items: list[tuple[str, Any]] = [
-        ("kind", KIND_NAMES[model.kind]),
-        ("architecture", model.architecture),
-        ("parameters", count),
-        ("path", model.path),
-        ("weights SHA-256", model.weights_sha256),
+def _metrics(record: Record) -> Markup:
+    rows = [
+        (
+            metrics.label(name),
+            metrics.number(score.value, 4),
+            metrics.interval(score.low, score.high) or None,
+        )
+        for name, score in record.metrics.items()
     ]
-    if model.adapted is not None:
-        items.append(("adapted", model.adapted))
-    return pairs(items)
+    return small_table(
+        ("metric", "value", "interval"), rows, words.describe_interval(record.interval)
+    )
 
 
-def _run(record: Record) -> str:
+def _mapping(value: dict[str, Any] | None) -> Markup | None:
+    return pairs(flat(value)) if value else None
+
+
+def _cost(record: Record) -> Markup | None:
+    if not record.cost:
+        return None
+    return pairs(
+        (name, metrics.compact(v) if isinstance(v, int | float) and v >= 1000 else v)
+        for name, v in flat(record.cost)
+    )
+
+
+def _run(record: Record) -> Markup:
     benchmark = record.benchmark
     return pairs(
         [
@@ -146,40 +89,57 @@ def _run(record: Record) -> str:
             ("manifest", benchmark.manifest_hash),
             ("split", benchmark.split),
             ("samples", f"{benchmark.n_train} / {benchmark.n_val} / {benchmark.n_test}"),
-            ("overlap", record.overlap.statement),
-            ("transductive", record.overlap.transductive),
             *(("note", text) for text in benchmark.notes),
         ]
     )
 
 
-def _command(record: Record) -> str:
+def _command(record: Record) -> Markup:
     if record.command is None:
-        return "<p>Made from Python; the result names no command.</p>"
-    return f'<pre tabindex="0"><code>{escape(record.command)}</code></pre>'
+        return el("p", "Made from Python; the result names no command.")
+    return el("pre", el("code", record.command), tabindex=0)
 
 
-def of(row: Row) -> str:
-    """Write the folded details of one result."""
+def of(group: Group, row: Row, file: str) -> Markup:
+    """Write the folded details of one result.
+
+    Args:
+        group: one that it stands in.
+        row: the result.
+        file: the way to its JSON.
+    """
     record = row.record
-    parts = [
+    parts: list[tuple[str, Markup | None]] = [
         ("Command to repeat", _command(record)),
-        ("Run", _run(record)),
-        ("Model", _model(record)),
+        ("Scores", _metrics(record)),
+        ("Comparisons", _comparisons(row)),
+        ("Selection", _selection(record)),
         (
             f"Protocol {record.protocol.name}, version {record.protocol.version}",
-            pairs(record.protocol.settings.items()),
+            pairs(flat(record.protocol.settings)),
         ),
-        ("Selection", _selection(record)),
-        ("Comparisons", _versus(record)),
-        ("Per class", _per_class(record) + _confusion(record)),
-        ("Environment", pairs(record.environment.items())),
+        ("Pixels", _mapping(record.axes)),
+        ("Cost", _cost(record)),
+        ("Robustness", findings.disturbed(record)),
+        ("Diagnostics", _mapping(record.diagnostics)),
+        ("Near what pretraining saw", _mapping(record.contamination)),
+        ("Per class", classes.per_class(record)),
+        ("Confusion", classes.confusion(record)),
+        ("Examples", classes.examples(record)),
+        ("Run", _run(record)),
+        ("Environment", _mapping(record.environment)),
     ]
-    body = "".join(f"<section><h4>{escape(name)}</h4>{text}</section>" for name, text in parts)
+    body = [
+        el("section", el("h4", name), content) for name, content in parts if content is not None
+    ]
+    body.append(el("p", el("a", "This result as JSON", href=file, download=True)))
     score = record.metrics[record.primary]
     shown = f"{metrics.label(record.primary)} {metrics.number(score.value)}"
-    return (
-        f'<details class="result {record.model.kind}" id="{row.anchor}"><summary>'
-        f"<span>{escape(row.name)}</span> <small>{KIND_NAMES[record.model.kind]} · {escape(shown)}"
-        f'</small></summary><div class="details-body">{body}</div></details>'
+    summary = el(
+        "summary",
+        el("span", f"{record.benchmark.name} · {record.protocol.name}"),
+        " ",
+        el("small", f"seed {record.seed} · {shown}"),
     )
+    return el("details", summary, el("div", *body, class_="details-body"), id=row.anchor,
+              class_="result")  # fmt: skip

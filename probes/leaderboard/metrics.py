@@ -119,3 +119,16 @@ def change(difference: float, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return signed(difference)
     return f"{signed(difference)} [{signed(low)}, {signed(high)}]"
+
+
+def compact(value: float) -> str:
+    """Write a count in three figures for an axis or a cell: `5.53 M`, `200 k`, `12`."""
+    for power, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= power * 0.9995:
+            return f"{value / power:.3g}\u00a0{unit}"
+    return f"{value:.3g}"
+
+
+def fraction(name: str) -> bool:
+    """Say whether a metric is a score of which 1 is the best: all that we know as higher."""
+    return _head(name) in HIGHER

@@ -1,108 +1,180 @@
-"""A bar plot with intervals as inline SVG, in bytes that depend on nothing but the scores.
+"""Forest plots: a mark with its interval on a line for each result, as lists with inline SVG.
 
-Positions along the score axis are percentages, so the plot follows the width of a phone or a
-desk screen while its text keeps its size. Colours are classes of the page's style sheet.
+Positions along the axis are percentages, so a plot follows the width of a phone or a desk screen
+while marks and text keep their size. Colours are classes of the page's style sheet; shapes differ
+by kind, so colour is never the only sign. Bytes depend on nothing but the scores.
 """
 
 import math
-from html import escape
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from probes.leaderboard import metrics
-from probes.leaderboard.table import Group
+from probes.leaderboard.html import Markup, el
 
-ROW = 40
-"""Height of one bar with its label, in CSS pixels."""
-_TOP, _FOOT, _BAR = 4, 26, 10
+HEIGHT = 24
+_SHAPES = {
+    "pretrained": "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z",
+    "supervised": "M-4.5-4.5H4.5V4.5H-4.5Z",
+    "random-init": "M-4.5 0A4.5 4.5 0 1 0 4.5 0A4.5 4.5 0 1 0-4.5 0Z",
+    "floor": "M0-5.5 5.5 0 0 5.5-5.5 0Z",
+}
 
 
-def _nice_step(span: float) -> float:
-    """Return 1, 2, 2.5 or 5 times a power of ten that cuts `span` into four or five parts."""
+@dataclass(frozen=True)
+class Scale:
+    """An axis by its ascending ticks; the first and the last are its ends."""
+
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> str:
+        """Place a value, as a percentage of the width."""
+        low, high = self.ticks[0], self.ticks[-1]
+        return f"{100 * (value - low) / (high - low):.2f}%"
+
+    @property
+    def digits(self) -> int:
+        """Decimals that tell the ticks apart."""
+        step = self.ticks[1] - self.ticks[0]
+        return next((d for d in range(6) if abs(round(step, d) - step) < step / 1000), 6)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One result on a line; `kind` gives its shape, `tone` another colour."""
+
+    value: float
+    low: float | None
+    high: float | None
+    kind: str
+    tone: str = ""
+
+
+def nice_step(span: float) -> float:
+    """Return 1, 2, 2.5 or 5 times a power of ten that cuts `span` into at most five parts."""
     power = 10.0 ** math.floor(math.log10(span / 4))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= 5)
 
 
-def axis(group: Group) -> list[float]:
-    """Choose the ticks: always with zero, to 1 for scores that are fractions.
-
-    Returns:
-        ascending ticks; the first and last are the ends of the axis.
-    """
-    values = [0.0]
-    for row in group.rows:
-        score = row.record.metrics[group.primary]
-        values += [v for v in (score.value, score.low, score.high) if v is not None]
-    low, high = min(values), max(values)
-    if group.higher and low >= 0 and high <= 1:
-        return [0.0, 0.25, 0.5, 0.75, 1.0]
-    if high == low:
-        high = low + 1.0
-    step = _nice_step(high - low)
-    start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [at * step for at in range(start, stop + 1)]
-
-
-def bars(group: Group) -> str:
-    """Draw one bar a result, best first, with its interval as a whisker.
+def scale(values: Iterable[float | None], *, include: Sequence[float] = ()) -> Scale:
+    """Choose an axis that holds all values.
 
     Args:
-        group: the rows to draw.
-
-    Returns:
-        an `<svg>` element; a dashed line marks the random-initialised backbone when the group
-        has exactly one.
+        values: scores and the ends of their intervals; None is left out.
+        include: values that the axis must reach, such as 0.
     """
-    ticks = axis(group)
-    height = _TOP + ROW * len(group.rows) + _FOOT
+    held = [v for v in values if v is not None] + list(include)
+    low, high = min(held, default=0.0), max(held, default=1.0)
+    if high - low < 1e-12:
+        low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
+    step = nice_step(high - low)
+    start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return Scale(tuple(round(at * step, 12) for at in range(start, stop + 1)))
 
-    def at(value: float) -> str:
-        return f"{100 * (value - ticks[0]) / (ticks[-1] - ticks[0]):.2f}%"
 
-    def width(a: float, b: float) -> str:
-        return f"{100 * abs(b - a) / (ticks[-1] - ticks[0]):.2f}%"
+def ends(marks: Iterable[Mark]) -> list[float | None]:
+    """All numbers of some marks, for `scale`."""
+    return [value for mark in marks for value in (mark.value, mark.low, mark.high)]
 
-    foot = height - _FOOT
-    name = metrics.label(group.primary)
-    words = f"Bar plot of {name} for {group.title}; the table below holds the same numbers."
-    parts = [
-        f'<svg class="bars" role="img" aria-label="{escape(words)}" width="100%" '
-        f'height="{height}" xmlns="http://www.w3.org/2000/svg">'
+
+def _mark(mark: Mark, on: Scale, middle: int) -> list[Markup]:
+    parts = []
+    if mark.low is not None and mark.high is not None:
+        low, high = on.at(mark.low), on.at(mark.high)
+        parts.append(el("line", class_="whisker", x1=low, x2=high, y1=middle, y2=middle))
+        parts += [
+            el("line", class_="whisker", x1=end, x2=end, y1=middle - 3, y2=middle + 3)
+            for end in (low, high)
+        ]
+    shape = el("path", class_="mark", d=_SHAPES[mark.kind])
+    parts.append(el("svg", shape, x=on.at(mark.value), y=middle, class_="point"))
+    return [el("g", *parts, class_=f"{mark.kind} {mark.tone}".strip())]
+
+
+def track(marks: Sequence[Mark], on: Scale, reference: float | None = None) -> Markup:
+    """Draw marks on one line.
+
+    The numbers stand beside it as text, so it is hidden from screen readers.
+
+    Args:
+        marks: drawn in turn, the last on top.
+        on: the axis.
+        reference: a dashed line across, such as the random initialisation.
+    """
+    parts = [el("line", class_="grid", x1=on.at(t), x2=on.at(t), y1=0, y2=HEIGHT) for t in on.ticks]
+    if reference is not None:
+        x = on.at(reference)
+        parts.append(el("line", class_="reference", x1=x, x2=x, y1=0, y2=HEIGHT))
+    for mark in marks:
+        parts += _mark(mark, on, HEIGHT // 2)
+    return el("svg", *parts, class_="track", width="100%", height=HEIGHT, aria_hidden="true")
+
+
+def axis(on: Scale) -> Markup:
+    """Write the numbers of the ticks."""
+    labels = [
+        el(
+            "text", metrics.number(tick, on.digits), class_="tick", x=on.at(tick), y=14,
+            text_anchor="middle",
+        )
+        for tick in on.ticks
+    ]  # fmt: skip
+    return el("svg", *labels, class_="track", width="100%", height=18, aria_hidden="true")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a forest plot: what it is, where it lies, what it says."""
+
+    name: Markup
+    mark: Mark
+    text: Markup
+    kind: str
+
+
+def forest(
+    lines: Sequence[Line], on: Scale, caption: str, reference: float | None = None
+) -> Markup:
+    """Draw a forest plot: a list, so that its names and numbers are read as text.
+
+    Args:
+        lines: from above.
+        on: the axis, written below.
+        caption: what the axis is.
+        reference: a dashed line through all lines.
+    """
+    items = [
+        el(
+            "li",
+            el("span", line.name, class_="name"),
+            track([line.mark], on, reference),
+            el("span", line.text, class_="figure"),
+            class_=line.kind,
+        )
+        for line in lines
     ]
-    for index, tick in enumerate(ticks):
-        anchor = {0: "start", len(ticks) - 1: "end"}.get(index, "middle")
-        parts.append(
-            f'<line class="grid" x1="{at(tick)}" x2="{at(tick)}" y1="{_TOP}" y2="{foot}"/>'
-            f'<text class="tick" x="{at(tick)}" y="{height - 8}" text-anchor="{anchor}">'
-            f"{metrics.number(tick, 2)}</text>"
-        )
-    baseline = [row.value for row in group.rows if row.record.model.kind == "random-init"]
-    reference = baseline[0] if len(baseline) == 1 else None
-    for index, row in enumerate(group.rows):
-        score = row.record.metrics[group.primary]
-        top = _TOP + index * ROW
-        bar = top + 20
-        middle = bar + _BAR // 2
-        kind = row.record.model.kind
-        shown = f"{metrics.number(score.value)} {metrics.interval(score.low, score.high)}".strip()
-        parts.append(
-            f'<g class="{kind}"><text class="name" x="0" y="{top + 14}">{escape(row.name)}</text>'
-            f'<text class="score" x="100%" y="{top + 14}" text-anchor="end">{shown}</text>'
-            f'<rect class="bar" x="{at(min(0.0, score.value))}" y="{bar}" '
-            f'width="{width(0.0, score.value)}" height="{_BAR}"/>'
-        )
-        if score.low is not None and score.high is not None:
-            low, high = at(score.low), at(score.high)
-            parts.append(
-                f'<line class="whisker" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>'
-            )
-            parts += [
-                f'<line class="whisker" x1="{end}" x2="{end}" y1="{middle - 4}" y2="{middle + 4}"/>'
-                for end in (low, high)
-            ]
-        if reference is not None:
-            x = at(reference)
-            parts.append(
-                f'<line class="reference" x1="{x}" x2="{x}" y1="{bar - 2}" y2="{bar + _BAR + 8}"/>'
-            )
-        parts.append("</g>")
-    parts.append("</svg>")
-    return "".join(parts)
+    foot = el("span", caption, class_="caption")
+    below = el("div", foot, axis(on), class_="axis")
+    return el("div", el("ol", *items), below, class_="forest")
+
+
+def legend(kinds: Iterable[str], *, reference: str = "") -> Markup:
+    """Say what the shapes are, and the dashed line when there is one."""
+    words = {
+        "pretrained": "pretrained",
+        "supervised": "supervised",
+        "random-init": "random init",
+        "floor": "floor",
+    }
+    present = set(kinds)
+    items = []
+    for kind, word in words.items():
+        if kind in present:
+            point = el("svg", el("path", class_="mark", d=_SHAPES[kind]), x=7, y=7, class_="point")
+            key = el("svg", point, class_="key", width=14, height=14, aria_hidden="true")
+            items.append(el("li", key, word, class_=kind))
+    if reference:
+        line = el("line", class_="reference", x1=7, x2=7, y1=0, y2=14)
+        key = el("svg", line, class_="key", width=14, height=14, aria_hidden="true")
+        items.append(el("li", key, reference))
+    return el("ul", *items, class_="legend")

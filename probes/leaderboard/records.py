@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from fm.errors import FMError
+from probes.leaderboard.metrics import fraction
 
 FORMAT_VERSIONS = (1, 2)
 """The schema versions that are read; 2 added the keys of `SINCE_2`."""
@@ -37,6 +38,7 @@ class Model(_Record):
     parameters: int | None
     architecture: str | None
     adapted: dict[str, Any] | None
+    card: dict[str, Any] | None = None
 
 
 class Benchmark(_Record):
@@ -134,12 +136,13 @@ class Record(_Record):
     seconds: float | None
     per_class: tuple[Any, ...] | None
     confusion: tuple[tuple[float, ...], ...] | None
-    axes: dict[str, Any] | None
-    cost: dict[str, Any] | None
-    diagnostics: dict[str, Any] | None
-    robustness: tuple[dict[str, Any], ...] | None
-    contamination: dict[str, Any] | None
-    examples: tuple[dict[str, Any], ...] | None
+    # of format 2: parse() insists on them there
+    axes: dict[str, Any] | None = None
+    cost: dict[str, Any] | None = None
+    diagnostics: dict[str, Any] | None = None
+    robustness: tuple[dict[str, Any], ...] | None = None
+    contamination: dict[str, Any] | None = None
+    examples: tuple[dict[str, Any], ...] | None = None
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -168,6 +171,20 @@ def _problems(record: Record) -> list[str]:
         found.append(
             f"key 'selection': {len(selection.grid)} grid values but {len(selection.scores)} "
             "scores; give one score for each"
+        )
+    for name, score in record.metrics.items():
+        ends = [v for v in (score.value, score.low, score.high) if v is not None]
+        if score.better is None and fraction(name) and max(ends) > 1 + 1e-9:
+            found.append(
+                f"key 'metrics.{name}': {max(ends):g} is above 1, the best there is; give a "
+                "fraction, not a percentage"
+            )
+    matrix, classes = record.confusion, record.benchmark.classes
+    if matrix is not None and any(len(row) != len(matrix) for row in matrix):
+        found.append("key 'confusion': not square; give one row and one column a class")
+    if matrix is not None and classes is not None and len(matrix) != len(classes):
+        found.append(
+            f"key 'confusion': {len(matrix)} rows for {len(classes)} classes; give one a class"
         )
     return found
 
@@ -209,8 +226,6 @@ def parse(path: Path) -> tuple[Record | None, list[str]]:
     if problem:
         return None, [f"{path}: {problem}"]
     try:
-        if raw["format_version"] == 1:
-            data = json.dumps({**raw, **dict.fromkeys(SINCE_2)}).encode()
         record = Record.model_validate_json(data)
     except ValidationError as error:
         lines = []
@@ -222,8 +237,15 @@ def parse(path: Path) -> tuple[Record | None, list[str]]:
                 message = item["msg"][0].lower() + item["msg"][1:]
                 lines.append(f"{path}: key {key!r}: {message}; mend it or repeat the probe")
         return None, list(dict.fromkeys(lines))
-    lines = [f"{path}: {text}" for text in _problems(record)]
+    lost = [key for key in SINCE_2 if record.format_version == 2 and key not in raw]
+    lines = [f"{path}: key {key!r} is missing; repeat the probe or add it" for key in lost]
+    lines += [f"{path}: {text}" for text in _problems(record)]
     return (None if lines else record), lines
+
+
+def paths(results: Path) -> list[Path]:
+    """List the result files of a folder."""
+    return sorted(path for path in results.glob("*.json") if not path.name.startswith("."))
 
 
 def scan(results: Path) -> tuple[list[Record], list[str]]:
@@ -240,13 +262,12 @@ def scan(results: Path) -> tuple[list[Record], list[str]]:
     """
     if not results.is_dir():
         raise FMError(f"{results}: no such folder of results; name the folder fm probe wrote to")
-    paths = sorted(path for path in results.glob("*.json") if not path.name.startswith("."))
-    if not paths:
+    if not paths(results):
         raise FMError(f"{results}: no results (*.json) in this folder; run fm probe first")
     records: list[Record] = []
     lines: list[str] = []
     first: dict[str, Path] = {}
-    for path in paths:
+    for path in paths(results):
         record, problems = parse(path)
         lines += problems
         if record is None:
@@ -273,3 +294,9 @@ def load(results: Path) -> list[Record]:
         more = f" (and {len(lines) - 1} more; fm leaderboard check lists them)"
         raise FMError(lines[0] + (more if len(lines) > 1 else ""))
     return records
+
+
+def sources(results: Path) -> dict[str, bytes]:
+    """Return id to the bytes of its file, for a folder that `load` accepts."""
+    found = [path.read_bytes() for path in paths(results)]
+    return {json.loads(data)["id"]: data for data in found}

@@ -6,6 +6,8 @@ from typing import Literal
 
 from fm.errors import FMError
 from probes.leaderboard import metrics
+from probes.leaderboard.names import Names, anchor
+from probes.leaderboard.names import key as identity
 from probes.leaderboard.records import Record, Versus
 
 BASELINES = ("floor", "random-init")
@@ -39,14 +41,20 @@ class Row:
 
     Attributes:
         anchor: of its details; a floor that stands in several groups has one.
-        name: the model's, with the seed where seeds differ.
+        model: its name, told apart from other weights of that name.
+        label: the same with what differs in its axes where it was judged with several.
+        name: the label, with the seed where seeds differ.
+        page: of the model, the stem of its file.
         first: false where this result was already shown in an earlier group.
         random_init: the comparison the verdict rests on.
     """
 
     record: Record
     anchor: str
+    model: str
+    label: str
     name: str
+    page: str
     first: bool
     random_init: Versus | None
     verdict: Verdict | None
@@ -81,25 +89,21 @@ class Group:
 
     @property
     def first(self) -> Record:
-        """A record to read the shared facts from."""
-        return self.rows[0].record
+        """A record to read the shared facts from: a probed one, a floor when there is no other."""
+        probed = (row.record for row in self.rows if row.record.model.kind != "floor")
+        return next(probed, self.rows[0].record)
+
+    @property
+    def recipe(self) -> tuple[str, str]:
+        """Name and version of the protocol; floors alone have none."""
+        if self.first.model.kind == "floor":
+            return "floors", ""
+        return self.first.protocol.name, str(self.first.protocol.version)
 
     @property
     def pretrained(self) -> tuple[Row, ...]:
         """The rows that carry a verdict."""
         return tuple(row for row in self.rows if row.verdict is not None)
-
-
-def _anchor(text: str, used: set[str]) -> str:
-    """Make a unique fragment of letters, digits and hyphens."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
-    base = "-".join(part for part in kept.split("-") if part) or "item"
-    name, count = base, 1
-    while name in used:
-        count += 1
-        name = f"{base}-{count}"
-    used.add(name)
-    return name
 
 
 def random_init(record: Record, higher: bool) -> Versus | None:
@@ -229,11 +233,11 @@ def _metric_order(records: Iterable[Record], primary: str) -> tuple[str, ...]:
     return (primary, *(name for name in names if name != primary))
 
 
-def _repeated(records: Iterable[Record]) -> set[str]:
-    """Names that stand in a group with more than one seed."""
+def _repeated(records: Iterable[Record], names: Names) -> set[str]:
+    """Labels that stand in a group with more than one seed."""
     seeds: dict[str, set[int]] = {}
     for record in records:
-        seeds.setdefault(record.model.name, set()).add(record.seed)
+        seeds.setdefault(names.label(record), set()).add(record.seed)
     return {name for name, found in seeds.items() if len(found) > 1}
 
 
@@ -251,6 +255,7 @@ def groups(records: list[Record]) -> list[Group]:
     """
     gathered = _gather(records)
     keys = sorted(gathered)
+    names = Names.of(gathered.values())
     used: set[str] = set()
     anchors: dict[str, str] = {}
     made = []
@@ -272,24 +277,36 @@ def groups(records: list[Record]) -> list[Group]:
         higher = next(iter(ways))
         sign = -1 if higher else 1
         members.sort(key=lambda r: (sign * r.metrics[r.primary].value, r.model.name, r.seed, r.id))
-        anchor = _anchor(title, used)
         new = {record.id for record in members} - set(anchors)
         for record in members:
             if record.id in new:
-                anchors[record.id] = _anchor(f"result {record.id}", used)
-        repeated = _repeated(members)
+                anchors[record.id] = anchor(f"result {record.id}", used)
+        repeated = _repeated(members, names)
         rows = tuple(
             Row(
                 record=record,
                 anchor=anchors[record.id],
-                name=record.model.name
-                + (f" (seed {record.seed})" if record.model.name in repeated else ""),
+                model=names.labels[identity(record)],
+                label=names.label(record),
+                name=names.label(record)
+                + (f" (seed {record.seed})" if names.label(record) in repeated else ""),
+                page=names.page(record),
                 first=record.id in new,
                 random_init=random_init(record, higher),
                 verdict=judge(record, higher) if record.model.kind == "pretrained" else None,
             )
             for record in members
         )
-        names = _metric_order(members, primary)
-        made.append(Group(anchor, title, key[0], key[1], primary, higher, names, rows))
+        made.append(
+            Group(
+                anchor=anchor(title, used),
+                title=title,
+                benchmark=key[0],
+                protocol=key[1],
+                primary=primary,
+                higher=higher,
+                metrics=_metric_order(members, primary),
+                rows=rows,
+            )
+        )
     return made

@@ -1,0 +1,74 @@
+"""What was measured beside the score: disturbed test samples and diagnostics of the features."""
+
+from typing import Any
+
+from probes.leaderboard import metrics, shell, words
+from probes.leaderboard.board import ModelPage
+from probes.leaderboard.html import Markup, flat, small_table
+from probes.leaderboard.records import Record
+
+
+def _shown(row: dict[str, Any], key: str) -> Any:
+    value = row.get(key)
+    if key == "value" and isinstance(value, int | float):
+        span = metrics.interval(row.get("low"), row.get("high"))
+        return words.with_interval(metrics.number(value), span)
+    return metrics.number(value) if isinstance(value, float) else value
+
+
+def disturbed(record: Record) -> Markup | None:
+    """The scores of one result on disturbed test samples.
+
+    Returns:
+        None when it has none.
+    """
+    held = record.robustness
+    if not held:
+        return None
+    keys = list(dict.fromkeys(key for row in held for key in row if key not in ("low", "high")))
+    rows = [[_shown(row, key) for key in keys] for row in held]
+    return small_table(keys, rows, "The same head on disturbed test samples")
+
+
+def robustness(page: ModelPage) -> Markup:
+    """What each disturbance costs in each cell of a model; nothing when none was tried.
+
+    Each number is a score after the disturbance; cells in which it was not tried are missing.
+    """
+    cells = [(group, row) for group, row in page.rows if row.record.robustness]
+    if not cells:
+        return Markup("")
+    names = list(
+        dict.fromkeys(
+            str(item.get("name")) for _, row in cells for item in row.record.robustness or ()
+        )
+    )
+    rows = []
+    for group, row in cells:
+        held = {str(item.get("name")): item for item in row.record.robustness or ()}
+        tried = [_shown(held[n], "value") if n in held else words.missing() for n in names]
+        rows.append([f"{group.title}, seed {row.record.seed}", words.score(row), *tried])
+    caption = "Scores after each disturbance"
+    return shell.section(
+        "robustness",
+        "Robustness",
+        small_table(["cell", "undisturbed", *names], rows, caption),
+    )
+
+
+def diagnostics(page: ModelPage) -> Markup:
+    """Calibration and the shape of the features in each cell; nothing when none was measured."""
+    cells = [(group, row, dict(flat(row.record.diagnostics or {}))) for group, row in page.rows]
+    names = list(dict.fromkeys(name for *_, held in cells for name in held))
+    if not names:
+        return Markup("")
+    rows = [
+        [f"{group.title}, seed {row.record.seed}", *(held.get(name) for name in names)]
+        for group, row, held in cells
+        if held
+    ]
+    return shell.section(
+        "diagnostics",
+        "Diagnostics",
+        small_table(["cell", *names], rows, "Beside the score, on test"),
+    )
