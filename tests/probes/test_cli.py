@@ -8,6 +8,7 @@ def test_list_names_benchmarks_and_protocols(capsys):
     text = capsys.readouterr().out
     assert "indian-pines@1" in text
     assert "linear@1" in text
+    assert "package:efficientnet-lite0" in text
     assert main(["probe", "--list", "--json"]) == 0
     assert "finetune@1" in json.loads(capsys.readouterr().out)["protocols"]
 
@@ -43,3 +44,53 @@ def test_wrong_words_are_one_line_and_leave_nothing(blocks, tmp_path, capsys):
 def test_embed_of_a_missing_model_is_one_line(blocks, tmp_path, capsys):
     assert main(["embed", "nowhere", str(blocks), "--out", str(tmp_path / "e.parquet")]) == 1
     assert "no such checkpoint folder" in capsys.readouterr().err
+
+
+SWEEP = ["--resize", "native,20", "--normaliser", "divide,zscore"]
+
+
+def test_a_table_of_sizes_and_normalisers_is_one_command(pairs, tmp_path, capsys):
+    words = ["probe", "timm:test_resnet", "--weights", "random", "--benchmark", "bigearthnet-s2"]
+    words += ["--protocol", "corley-knn5", "--data", str(pairs), "--no-floors"]
+    out = tmp_path / "results"
+    assert main([*words, *SWEEP, "--workers", "2", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    rows = [line.split() for line in text.splitlines()]
+    assert ["px", "divide", "zscore"] in rows
+    values = {
+        row[0]: [float(v) for v in row[1:]] for row in rows if row[:1] in (["native"], ["20"])
+    }
+    assert set(values) == {"native", "20"}
+    found = {}
+    for path in out.glob("*.json"):
+        result = json.loads(path.read_text())
+        assert result["id"] == path.stem
+        size = str(result["axes"]["resize"] or "native")
+        found[size, result["axes"]["normaliser"]] = result["metrics"][result["primary"]]["value"]
+    assert len(found) == 4
+    for size, row in values.items():
+        for value, name in zip(row, ("divide", "zscore"), strict=True):
+            assert abs(found[size, name] - value) < 1e-4
+
+
+def test_wrong_axes_and_backbones_are_one_line_before_any_data_is_read(capsys):
+    common = ["--benchmark", "bigearthnet-s2", "--data", "nowhere"]
+    random = ["timm:test_resnet", "--weights", "random"]
+    cases = (
+        ([*random, "--resize", "big"], "native"),
+        ([*random, "--resize", "0"], "--resize 0"),
+        ([*random, "--normaliser", "zscor"], "--normaliser 'zscor'"),
+        ([*random, "--normaliser", ","], "names nothing"),
+        ([*random, "--protocol", "finetune", "--resize", "20"], "has no axes"),
+        ([*random, "--workers", "0"], "--workers 0"),
+        (["timm:test_resnet"], "no weights"),
+        (["somewhere", "--weights", "random"], "--weights is for models of others"),
+        (["somewhere", "--from", "x.pth"], "--from is for models of others"),
+        (["--protocol", "raw-pixel", "--resize", "20"], "come to a model"),
+        (["package:efficientnet-lite1", "--weights", "random"], "did you mean"),
+    )
+    for words, text in cases:
+        assert main(["probe", *words, *common]) == 2, words
+        said = capsys.readouterr().err.strip()
+        assert text in said, words
+        assert len(said.splitlines()) == 1, said
