@@ -14,7 +14,7 @@ from probes import tuning
 from probes.benchmarks.base import Data
 from probes.dense import heads, pairs
 from probes.dense.heads import Shape
-from probes.dense.stored_maps import StoredMaps, dates, extract_maps, stored_pixels
+from probes.dense.stored_maps import StoredMaps, dates, extract_maps, pixel_maps
 from probes.dense.token_maps import token_maps
 from probes.families.job import Job, Outcome
 from probes.families.training import Learner, train
@@ -110,9 +110,7 @@ class DenseLearner(Learner):
     def prepare(self, rows: np.ndarray, cache: Path | None) -> None:
         """Make the maps of a frozen backbone; measure scales and class shares on training rows."""
         settings = self.settings
-        if settings.input == "raw-pixel":
-            self.stored = [stored_pixels(self.data, after=after) for after in self.dates_of]
-        elif settings.backbone == "frozen":
+        if settings.input == "model" and settings.backbone == "frozen":
             self.stored = [
                 extract_maps(
                     self.model,
@@ -121,12 +119,13 @@ class DenseLearner(Learner):
                     pyramid=self.pyramid,
                     after=after,
                     cache=cache,
+                    batch_size=settings.batch_size,
                 )
                 for after in self.dates_of
             ]
         self.scales = self._measure(rows)
         counts = np.zeros(len(self.data.classes))
-        for index in _batches(rows, 64):
+        for index in _batches(rows, self.settings.batch_size):
             truth = self.maps(index)
             counts += np.bincount(truth[truth >= 0], minlength=len(counts))
         if not counts.any():
@@ -140,10 +139,10 @@ class DenseLearner(Learner):
     def _measure(self, rows: np.ndarray) -> list[tuple[Tensor, Tensor]]:
         """Mean and deviation of each channel of each level over both dates' valid cells."""
         sums: list[Tensor] = []
-        if self.stored is None:
+        if self.model is not None:
             self.model.eval()
         with torch.inference_mode():
-            for index in _batches(rows, 64):
+            for index in _batches(rows, self.settings.batch_size):
                 for levels in self.read(self.model, index):
                     sums = sums or [torch.zeros(3, x.shape[1], dtype=torch.float64) for x in levels]
                     for total, x in zip(sums, levels, strict=True):
@@ -168,16 +167,13 @@ class DenseLearner(Learner):
                 self.shapes = self.stored[0].shapes
             return [stored.of(index) for stored in self.stored]
         inputs = self.data.read(index)
-        made = [
-            token_maps(
-                backbone,
-                dates(inputs, after),
-                self.data.bands,
-                self.data.scaling,
-                pyramid=self.pyramid,
-            )
-            for after in self.dates_of
-        ]
+        each = [dates(inputs, after) for after in self.dates_of]
+        if self.settings.input == "raw-pixel":
+            size = self.maps(index[:1]).shape[1:]
+            made = [pixel_maps(one, self.data, (size[0], size[1])) for one in each]
+        else:
+            bands, scaling = self.data.bands, self.data.scaling
+            made = [token_maps(backbone, x, bands, scaling, pyramid=self.pyramid) for x in each]
         self.shapes = made[0].shapes
         return [maps.levels for maps in made]
 
@@ -200,7 +196,7 @@ class DenseLearner(Learner):
             settings.head, shapes, (height, width), settings.channels, len(self.data.classes)
         )
         backbone = None
-        if self.stored is None:
+        if self.stored is None and settings.input == "model":
             backbone = copy.deepcopy(self.model)
             if settings.drop_path:
                 tuning.drop_paths(backbone, settings.drop_path, self.what)
@@ -234,7 +230,7 @@ class DenseLearner(Learner):
         """One confusion matrix [K, K] a sample, pixels of -1 left out."""
         matrices = []
         classes = len(self.data.classes)
-        for rows in _batches(index, 64):
+        for rows in _batches(index, self.settings.batch_size):
             truth = self.maps(rows)
             guess = self._scores(network, rows, torch.from_numpy(truth)).argmax(1).numpy()
             for t, g in zip(truth, guess, strict=True):

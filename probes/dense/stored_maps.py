@@ -154,24 +154,6 @@ def extract_maps(
     return kept
 
 
-def stored_pixels(data: Data, *, after: bool = False, batch_size: int = 64) -> StoredMaps:
-    """The bands of every sample as maps, for floors; see `pixel_maps`."""
-    maps = data.maps
-    assert maps is not None, "dense families take benchmarks with maps alone"
-
-    def batches() -> Iterator[tuple[np.ndarray, TokenMaps]]:
-        for start in range(0, len(data.targets), batch_size):
-            index = np.arange(start, min(start + batch_size, len(data.targets)))
-            height, width = maps(index).shape[1:]
-            yield index, pixel_maps(dates(data.read(index), after), data, (height, width))
-
-    def in_memory(place: int, shape: tuple[int, ...]) -> np.ndarray:
-        del place
-        return np.empty(shape, np.float32)
-
-    return _fill(batches(), len(data.targets), data.dataset, in_memory, None)
-
-
 def _fill(
     batches: Iterator[tuple[np.ndarray, TokenMaps]],
     count: int,
