@@ -42,23 +42,18 @@ class Blocks:
 
 def blocks(
     model: Any, data: Data, count: int, *, benchmark: str, cache: Path | None, precision: str
-) -> Blocks:
-    """Encode every sample once and read the last `count` blocks.
+) -> Blocks | None:
+    """Encode every sample once and read the last `count` blocks; None if the model gives fewer.
 
     A block's vector is its class token through the model's last norm (DINOv2, Oquab et al.,
     arXiv 2304.07193, appendix B.3), or, in a model that has none, the mean of its valid tokens.
 
     Raises:
-        UsageError: a model without tokens, or with fewer blocks.
         FMError: an output is not finite.
     """
     first = _encode(model, data, np.arange(1), precision, hidden=True)
-    depth = len(getattr(first, "hidden", ()))
-    if depth < count:
-        raise UsageError(
-            f"{benchmark}: the last {count} blocks are asked for and the model gives {depth}; "
-            f"choose another protocol"
-        )
+    if len(getattr(first, "hidden", ())) < count:
+        return None
     own = bool(getattr(first, "cls", ()))
     norm = getattr(model, "norm", None) if own else None
 
@@ -156,6 +151,8 @@ def _kept(
         "weights": model_hash(model),
         "benchmark": benchmark,
         "manifest": data.manifest_hash,
+        # how pixels come to a backbone of others
+        "feed": getattr(getattr(model, "feed", None), "record", None),
     }
     total = len(data.targets)
     name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

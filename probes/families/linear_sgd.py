@@ -26,12 +26,12 @@ class Views:
     Attributes:
         x: [N, U] float32.
         masks: [V, U] of 0 and 1, the columns that a view uses.
-        names: [V], empty where there is one view.
+        names: [V]; None where the one view is the readout.
     """
 
     x: Tensor
     masks: Tensor
-    names: tuple[str, ...]
+    names: tuple[str, ...] | None
 
 
 def run(job: Job) -> Outcome:
@@ -61,7 +61,8 @@ def run(job: Job) -> Outcome:
     best: tuple[float, Tensor, Tensor] | None = None
     for share, weight, bias in _train(x, views.masks, goal, train, settings, job):
         found = values(weight, bias)
-        trials += [_name(views.names[v], rate, share, settings) for v, rate in heads]
+        names = views.names or ("",)
+        trials += [_name(names[v], rate, share, settings) for v, rate in heads]
         scores += found
         top = best_of(found)
         if math.isfinite(found[top]) and (best is None or found[top] > best[0]):
@@ -81,7 +82,7 @@ def run(job: Job) -> Outcome:
         predictions=goal.predictions(x[test] @ weight.T + bias),
         selection=about,
         notes=notes,
-        predict=predict if settings.plain or settings.input != "model" else None,
+        predict=predict if views.names is None else None,
         scale=goal.scale,
         val=goal.predictions(x[val] @ weight.T + bias),
     )
@@ -95,17 +96,21 @@ def _name(view: str, rate: float, share: float, settings: LinearSgd) -> str:
 def _views(job: Job) -> tuple[Views, list[str]]:
     """Gather what the heads of a job look at."""
     settings: LinearSgd = job.settings
-    if settings.plain or settings.input != "model":
+    made = None
+    if not settings.plain and settings.input == "model":
+        made = blocks(
+            job.model,
+            job.data,
+            max(settings.blocks),
+            benchmark=job.benchmark.full_name,
+            cache=job.cache,
+            precision=settings.precision,
+        )
+    if made is None:
         x = torch.from_numpy(np.asarray(job.features())).float()
-        return Views(x, torch.ones(1, x.shape[1]), ("",)), []
-    made = blocks(
-        job.model,
-        job.data,
-        max(settings.blocks),
-        benchmark=job.benchmark.full_name,
-        cache=job.cache,
-        precision=settings.precision,
-    )
+        words = ", ".join(settings.readout)
+        notes = [f"the model does not give its last blocks: heads saw {words} alone"]
+        return Views(x, torch.ones(1, x.shape[1]), None), [] if settings.plain else notes
     parts = [*made.last, made.average]
     starts = np.cumsum([0, *(part.shape[1] for part in parts)])
     masks, names = [], []

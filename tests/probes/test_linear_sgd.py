@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 import fm
-from fm.errors import FMError, UsageError
+from fm.errors import FMError
 from fm.normalize import Normalisation
 from probes import features
 from probes.evaluation import evaluate_many
@@ -34,7 +34,7 @@ def words():
 def test_overfits_eight_samples(task):
     x, data = vectors.eight(task)
     benchmark = vectors.benchmark(task, vectors.PRIMARY[task])
-    settings = LinearSgd(**{**SETTINGS, "rates": (0.1, 0.5), "steps": 2000})
+    settings = LinearSgd(**{**SETTINGS, "rates": (0.1, 0.5), "steps": 600})
     if task == "regression":  # eight equations need eight unknowns
         x = np.tile(np.eye(8), (3, 1))
     job = standin.job(settings, benchmark, data, x)
@@ -185,8 +185,7 @@ def test_blocks_are_class_tokens_through_the_last_norm(blocks_data, vit, tmp_pat
     again = blocks(vit, blocks_data, 2, benchmark="b@1", cache=tmp_path, precision="float32")
     np.testing.assert_array_equal(again.average, made.average)
     assert entry.stat().st_mtime_ns == stamp
-    with pytest.raises(UsageError, match="last 5 blocks are asked for and the model gives 4"):
-        blocks(vit, blocks_data, 5, benchmark="b@1", cache=None, precision="float32")
+    assert blocks(vit, blocks_data, 5, benchmark="b@1", cache=None, precision="float32") is None
 
 
 def _mean(seen):
@@ -221,6 +220,18 @@ def test_a_head_sees_its_own_blocks_alone(blocks_data, vit):
     assert runs[2].selection["grid"] == names[3:]
     assert runs[0].selection["scores"][3] == pytest.approx(runs[2].selection["scores"][0])
     assert "class tokens" in runs[0].notes[0]
+
+
+def test_a_model_without_blocks_is_read_by_its_pooled_vector(blocks_data):
+    from probes.benchmarks import get_benchmark
+    from probes.families.job import Job
+
+    settings = LinearSgd(**SETTINGS, steps=5, blocks=(1, 4))
+    model = standin.Encoder()
+    job = Job(settings, get_benchmark("indian-pines"), blocks_data, model, 0, None, "pooled")
+    outcome = linear_sgd.run(job)
+    assert outcome.notes == ["the model does not give its last blocks: heads saw pooled alone"]
+    assert outcome.selection["grid"] == ["lr=0.1", "lr=1"]
 
 
 def test_shipped_protocols():
