@@ -1,26 +1,24 @@
 """`probes.evaluate`: a model, a benchmark and a protocol become a result with floors."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fm
-from fm.errors import FMError, UsageError
+from fm.errors import UsageError
 from fm.files import sha256_file
-from probes import backbones, bands, floors, overlap
-from probes.answers import Scored
+from probes import backbones, bands, floors
 from probes.axes import vary
 from probes.backbones.adapter import Adapter
-from probes.benchmarks import Benchmark, Data, get_benchmark
-from probes.families.job import Job
-from probes.feeding import fed, priced
-from probes.judge import judge
-from probes.protocols import Protocol, get_protocol
-from probes.result import Result, environment
-from probes.statistics import LEVEL, RESAMPLES, intervals, paired
+from probes.benchmarks import get_benchmark
+from probes.carded import told
+from probes.contamination import Rule
+from probes.judge import answers_task
+from probes.kept import differ
+from probes.protocols import get_protocol
+from probes.result import Result
+from probes.session import Row, Session, Subject
 
 
 def evaluate(
@@ -36,6 +34,8 @@ def evaluate(
     with_floors: bool = True,
     axes: Mapping[str, Any] | None = None,
     processes: int = 1,
+    robustness: bool = False,
+    exclude_near: str | None = None,
     command: str | None = None,
 ) -> Result:
     """Judge a model by one protocol.
@@ -54,6 +54,9 @@ def evaluate(
         axes: how pixels come to the model where it is not the protocol's way, see
             `probes.settings.features.Axes`.
         processes: that share the encoding; no number depends on it.
+        robustness: also score disturbed test images (`probes.robustness`), the floors' too.
+        exclude_near: `KM` or `KM,DAYS`: test samples that may lie so near what the model's card
+            says it saw leave the score, the floors' too (`probes.contamination`).
         command: the command line, for the record.
 
     Returns:
@@ -75,6 +78,8 @@ def evaluate(
         with_floors=with_floors,
         cells=[axes or {}],
         processes=processes,
+        robustness=robustness,
+        exclude_near=exclude_near,
         command=command,
     )[0]
 
@@ -92,6 +97,8 @@ def evaluate_many(
     with_floors: bool = True,
     cells: Sequence[Mapping[str, Any]] = ({},),
     processes: int = 1,
+    robustness: bool = False,
+    exclude_near: str | None = None,
     command: str | None = None,
 ) -> list[Result]:
     """Judge a model by several protocols; the floors are judged once. Arguments as `evaluate`.
@@ -102,6 +109,7 @@ def evaluate_many(
     Returns:
         the model's results in the order of `protocols` and cells, then those of the floors.
     """
+    rule = None if exclude_near is None else Rule.parse(exclude_near)
     chosen = get_benchmark(benchmark)
     recipes = [get_protocol(name) for name in dict.fromkeys(protocols)]
     for recipe in recipes:
@@ -114,11 +122,16 @@ def evaluate_many(
             raise UsageError(f"the protocol {recipe.full_name} needs a model; name its folder")
     varied = [vary(recipe, cell) for recipe in recipes for cell in cells]
     varied = [one for n, one in enumerate(varied) if one not in varied[:n]]
-    session = _Session(chosen, chosen.load(Path(data)), seed, _path(cache), command, processes)
+    session = Session(
+        chosen, chosen.load(Path(data)), seed, _path(cache), command, processes, robustness
+    )
     subject = None
     if any(recipe.needs_model for recipe in recipes):
         subject = _subject(session, model, adapt)
-    rows: list[_Row] = [
+        session.look_near(subject, rule)
+    elif rule is not None:
+        raise UsageError("--exclude-near asks what a model saw; name a model, or leave it out")
+    rows: list[Row] = [
         session.row(recipe, subject if recipe.needs_model else None, changed)
         for recipe, changed in varied
     ]
@@ -135,36 +148,18 @@ def evaluate_many(
             )
         ]
         row.result.versus = [v for e in against if row.subject and (v := _versus(row, e, seed))]
-    results = [row.result for row in (*rows, *extra)]
+    every = [*rows, *extra]
     if out is not None:
-        for result in results:
-            result.save(out)
-    return results
+        for row in every:
+            row.kept.save(beside(row.result.save(out)))
+    return [row.result for row in every]
 
 
 def _path(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-@dataclass
-class _Subject:
-    """A model and how it is told of in results."""
-
-    model: Any
-    about: dict[str, Any]
-    folder: Path | None
-
-
-@dataclass
-class _Row:
-    protocol: Protocol
-    subject: _Subject | None
-    answers: Scored
-    result: Result
-    changed: dict[str, Any] = field(default_factory=dict)
-
-
-def _subject(session: "_Session", model: Any, adapt: bool) -> _Subject:
+def _subject(session: Session, model: Any, adapt: bool) -> Subject:
     if backbones.is_backbone(model):
         model = backbones.load(str(model))
     folder = Path(model) if isinstance(model, str | os.PathLike) else None
@@ -187,8 +182,9 @@ def _subject(session: "_Session", model: Any, adapt: bool) -> _Subject:
         "weights_sha256": weights,
         **_size(fitted),
         "adapted": report,
+        **told(card),
     }
-    return _Subject(fitted, about, folder)
+    return Subject(fitted, about, folder)
 
 
 def _size(model: Any) -> dict[str, Any]:
@@ -199,13 +195,14 @@ def _size(model: Any) -> dict[str, Any]:
     }
 
 
-def _floor_rows(
-    session: "_Session", subject: _Subject, rows: Sequence[_Row], adapt: bool
-) -> list[_Row]:
+def _floor_rows(session: Session, subject: Subject, rows: Sequence[Row], adapt: bool) -> list[Row]:
     """Judge the random-initialised backbone by the model's protocols, and the pixel floors."""
     done = {row.protocol.name for row in rows if row.subject is None}
     wanted = dict.fromkeys(name for row in rows if row.subject for name in row.protocol.floors)
-    floor_rows = [session.row(get_protocol(name), None) for name in wanted if name not in done]
+    recipes = [get_protocol(name) for name in wanted if name not in done]
+    floor_rows = [
+        session.row(recipe, None) for recipe in recipes if answers_task(recipe, session.benchmark)
+    ]
     floor_rows += [row for row in rows if row.subject is None]
     source = subject.model if subject.folder is None else None
     if isinstance(source, Adapter) and (source.fresh is None or not source.pretrained):
@@ -222,6 +219,7 @@ def _floor_rows(
     )
     own = dict(subject.about, kind="random-init", path=None, weights_sha256=None)
     own |= {"adapted": report or subject.about["adapted"]}
+    own.pop("card", None)  # it is of the trained weights
     for row in rows:
         if row.subject is None:
             continue
@@ -229,16 +227,16 @@ def _floor_rows(
         word = "from-scratch" if scratch else "random-init"
         about = dict(own, name=f"{subject.about['name']}-{word}")
         floor_rows.append(
-            session.row(scratch or row.protocol, _Subject(fitted, about, None), row.changed)
+            session.row(scratch or row.protocol, Subject(fitted, about, None), row.changed)
         )
     known = {id(row) for row in rows}
     return [row for row in floor_rows if id(row) not in known]
 
 
-def _versus(row: _Row, other: _Row, seed: int) -> dict[str, Any] | None:
+def _versus(row: Row, other: Row, seed: int) -> dict[str, Any] | None:
     """The paired difference of two rows; None where it has no value."""
     metric = row.result.primary
-    found = paired(row.answers, other.answers, metric, seed)
+    found = differ(row.kept, other.kept, metric, seed)
     if found["difference"] is None:
         return None
     return {
@@ -248,114 +246,3 @@ def _versus(row: _Row, other: _Row, seed: int) -> dict[str, Any] | None:
         **found,
         "paired": f"{row.result.benchmark['unit']} bootstrap",
     }
-
-
-class _Session:
-    """One benchmark opened for some rows."""
-
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        data: Data,
-        seed: int,
-        cache: Path | None,
-        command: str | None,
-        processes: int,
-    ) -> None:
-        self.benchmark, self.data, self.seed = benchmark, data, seed
-        self.cache, self.command, self.processes = cache, command, processes
-
-    def row(
-        self,
-        protocol: Protocol,
-        subject: _Subject | None,
-        changed: dict[str, Any] | None = None,
-    ) -> _Row:
-        """Judge one model (None for a floor) by one protocol, some of its axes changed."""
-        begun = time.perf_counter()
-        label = subject.about["name"] if subject else protocol.name
-        job = Job(
-            settings=protocol.settings,
-            benchmark=self.benchmark,
-            data=self.data,
-            model=subject.model if subject else None,
-            seed=self.seed,
-            cache=self.cache,
-            label=label,
-            processes=self.processes,
-        )
-        job = fed(job)
-        outcome = judge(protocol, job)
-        axes, cost = priced(job, changed or {})
-        answers = job.task.answers(self.data, self.data.of("test"), outcome.predictions)
-        metrics = {
-            name: value
-            for name, value in intervals(answers, self.seed).items()
-            if value["value"] is not None
-        }
-        if self.benchmark.primary not in metrics:
-            raise FMError(
-                f"{self.benchmark.full_name}: {self.benchmark.primary} has no value on this test "
-                f"set; it needs positive samples"
-            )
-        rows, matrix = job.task.details(self.data, answers, outcome.predictions)
-        result = Result(
-            model=subject.about if subject else _floor(protocol),
-            benchmark=self._about([*job.account.notes, *outcome.notes]),
-            protocol={
-                "name": protocol.name,
-                "version": protocol.version,
-                "settings": protocol.settings.model_dump(mode="json"),
-            },
-            seed=self.seed,
-            metrics=metrics,
-            primary=self.benchmark.primary,
-            overlap=self._overlap(subject, protocol),
-            interval={
-                "kind": "percentile bootstrap",
-                "unit": self.benchmark.unit,
-                "units": answers.units,
-                "resamples": RESAMPLES,
-                "level": LEVEL,
-            },
-            selection=outcome.selection,
-            environment=environment(),
-            seconds=round(time.perf_counter() - begun, 3),
-            per_class=rows,
-            confusion=matrix,
-            axes=axes,
-            cost=cost,
-            command=self.command,
-        )
-        return _Row(protocol, subject, answers, result, changed or {})
-
-    def _overlap(self, subject: _Subject | None, protocol: Protocol) -> dict[str, Any]:
-        if subject is None:
-            return overlap.none(protocol.name)
-        if subject.about["kind"] != "pretrained":
-            return overlap.none("a model with random weights")
-        return overlap.describe(subject.model, self.data)
-
-    def _about(self, notes: Sequence[str]) -> dict[str, Any]:
-        benchmark, data = self.benchmark, self.data
-        return {
-            "name": benchmark.name,
-            "version": benchmark.version,
-            "dataset": data.dataset,
-            "manifest_hash": data.manifest_hash,
-            "task": benchmark.task,
-            "n_train": len(data.of("train")),
-            "n_val": len(data.of("val")),
-            "n_test": len(data.of("test")),
-            "classes": list(data.classes),
-            "verified": benchmark.verified,
-            "split": benchmark.split,
-            "unit": benchmark.unit,
-            "split_lists": data.split_lists(),
-            "notes": [*data.notes, *notes],
-        }
-
-
-def _floor(protocol: Protocol) -> dict[str, Any]:
-    keys = ("path", "weights_sha256", "parameters", "architecture", "adapted")
-    return {"name": protocol.name, "kind": "floor", **dict.fromkeys(keys)}

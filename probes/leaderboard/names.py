@@ -4,16 +4,14 @@ A model is its name, kind and weights. Two weights of one name are two models, t
 start of their hash: nobody can put a score under a name that other weights earned.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from probes.leaderboard.html import plain
 from probes.leaderboard.records import Record
 
 Key = tuple[str, str, str]
-_NO_VARIANT = ("bands",)
-"""Axes that follow from the benchmark and do not make a variant of a model."""
 
 
 def anchor(text: str, used: set[str]) -> str:
@@ -35,12 +33,19 @@ def key(record: Record) -> Key:
 
 
 def _axes(record: Record) -> dict[str, str]:
+    """The axes that are one value; lists and mappings, such as bands, follow from the data."""
     axes: dict[str, Any] = record.axes or {}
     return {
-        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        name: "native" if value is None else plain(value)
         for name, value in axes.items()
-        if name not in _NO_VARIANT
+        if not isinstance(value, dict | list)
     }
+
+
+def _changed(record: Record) -> set[str]:
+    """The axes that are not the protocol's own."""
+    held = (record.axes or {}).get("changed")
+    return set(held) if isinstance(held, dict) else set()
 
 
 @dataclass
@@ -100,8 +105,14 @@ class Names:
 def _varying(own: Key, tables: list[list[Record]]) -> tuple[str, ...]:
     found: set[str] = set()
     for table in tables:
-        axes = [_axes(record) for record in table if key(record) == own]
-        for name in {name for item in axes for name in item}:
-            if len({item.get(name) for item in axes}) > 1:
-                found.add(name)
+        records = [record for record in table if key(record) == own]
+        axes = [_axes(record) for record in records]
+        differing = {
+            name
+            for name in {name for item in axes for name in item}
+            if len({item.get(name) for item in axes}) > 1
+        }
+        # others follow from those that were changed on purpose
+        chosen = {name for record in records for name in _changed(record)}
+        found |= differing & chosen if chosen else differing
     return tuple(sorted(found))

@@ -132,10 +132,11 @@ def _cells(board: Board, page: ModelPage) -> Markup:
         if metrics.fraction(group.primary)
         for value in plot.ends(marks[row.anchor])
     )
+    above = [plot.axis(shared)] if any(metrics.fraction(g.primary) for g, *_ in beside) else []
     heads = [
         grid.head("benchmark · protocol", "text", "ascending"),
         grid.head("score", "number", "descending"),
-        el("th", "beside its floors", plot.axis(shared), scope="col", class_="strip"),
+        el("th", "beside its floors", *above, scope="col", class_="strip"),
         grid.head("random init", "number", "descending"),
         grid.head("best floor", "number", "descending"),
         grid.head("vs random init", "number", "descending", title="paired difference"),

@@ -1,4 +1,4 @@
-"""Score against cost: parameters, multiply-adds or throughput, on a logarithmic axis."""
+"""Score against cost: parameters, operations or throughput, on a logarithmic axis."""
 
 import math
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Cost:
 
 COSTS = (
     Cost("parameters", "fewer is cheaper", parameters),
-    Cost("multiply-adds a sample", "fewer is cheaper", lambda r: _cost(r, "flops")),
+    Cost("FLOPs a sample", "fewer is cheaper", lambda r: _cost(r, "flops")),
     Cost("samples a second", "more is cheaper", lambda r: _cost(r, "samples_per_second")),
 )
 

@@ -167,7 +167,7 @@ def sample_folder(folder: Path) -> Path:
     return folder
 
 
-# name, kind, level, parameters, multiply-adds, samples a second
+# name, kind, level, parameters, FLOPs, samples a second
 _MODELS = (
     ("fixture-mae-base", "pretrained", 0.79, 86_400_000, 17.6e9, 95.0),
     ("fixture-mae-small", "pretrained", 0.77, 22_050_000, 4.6e9, 310.0),

@@ -181,6 +181,17 @@ def test_axes_of_one_model_are_rows_of_their_own_told_by_what_differs(tmp_path):
     assert len({row.page for group in made for row in group.rows}) == 1
 
 
+def test_axes_that_follow_from_a_changed_one_are_not_named(tmp_path):
+    own, changed = full_result(), full_result(id="fixture-changed")
+    own["axes"] |= {"resize": None, "scale": 1.5, "changed": {}}
+    changed["axes"] |= {"resize": 64, "scale": 0.4, "changed": {"resize": 64}}
+    (group,) = table.groups(records.load(save(tmp_path, own, changed)))
+    assert {row.label for row in group.rows} == {
+        "fixture-mae · resize native",
+        "fixture-mae · resize 64",
+    }
+
+
 def test_a_percentage_is_refused(tmp_path):
     result = fixture_result()
     result["metrics"]["oa"] = {"value": 81.2, "low": 80.0, "high": 82.0}
