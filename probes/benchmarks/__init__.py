@@ -2,16 +2,23 @@
 
 from fm.errors import UsageError, suggest
 from probes.benchmarks import (
+    aerial_cover,
     bigearthnet,
     bigearthnet_folders,
+    copernicus_bench,
     eurosat,
     indian_pines,
+    isprs,
     nc_change,
     nc_landcover,
     nc_landcover_seg,
     neon_trees,
+    pairs,
     scenes,
+    sen12ms,
     so2sat,
+    tree_cover,
+    treesatai,
 )
 from probes.benchmarks.base import Benchmark, Data, Inputs
 from probes.benchmarks.declare import Declaration
@@ -21,6 +28,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
     *scenes.DECLARATIONS,
     *bigearthnet_folders.DECLARATIONS,
     *so2sat.DECLARATIONS,
+    *sen12ms.DECLARATIONS,
+    *treesatai.DECLARATIONS,
+    *copernicus_bench.DECLARATIONS,
+    *aerial_cover.DECLARATIONS,
+    *isprs.DECLARATIONS,
+    *pairs.DECLARATIONS,
 )
 """Benchmarks that are read from the folders their authors publish."""
 
@@ -32,6 +45,7 @@ _ALL = {
         nc_landcover_seg,
         nc_change,
         neon_trees,
+        tree_cover,
         bigearthnet,
     )
     for b in module.BENCHMARKS

@@ -20,6 +20,10 @@ Classes = Callable[[np.ndarray, str], NDArray[np.int64]]
 for errors."""
 
 
+NEAR = 8
+"""How far a channel of a label picture may lie from 0 or 255."""
+
+
 class Files:
     """A source whose arrays are image files; `paths` finds those of an array."""
 
@@ -80,7 +84,11 @@ def numbers(table: Mapping[int, int]) -> Classes:
 
 
 def colours(table: Mapping[tuple[int, int, int], int]) -> Classes:
-    """Take colours for class numbers by a table; refuse the ones it lacks."""
+    """Take colours for class numbers by a table; refuse the ones it lacks.
+
+    The table's colours are corners of the cube. A channel within `NEAR` of 0 or 255 is taken for
+    it, because some published label files were once compressed with loss.
+    """
     codes = {(r << 16) | (g << 8) | b: number for (r, g, b), number in table.items()}
     keys = np.array(sorted(codes), np.int64)
     values = np.array([codes[int(key)] for key in keys], np.int64)
@@ -88,7 +96,8 @@ def colours(table: Mapping[tuple[int, int, int], int]) -> Classes:
     def read(stored: np.ndarray, path: str) -> NDArray[np.int64]:
         if len(stored) != 3:
             raise FMError(f"{path}: {len(stored)} bands, expected the colours of a map")
-        red, green, blue = stored.astype(np.int64)
+        near = np.where(stored <= NEAR, 0, np.where(stored >= 255 - NEAR, 255, stored))
+        red, green, blue = near.astype(np.int64)
         code = (red << 16) | (green << 8) | blue
         place = np.minimum(np.searchsorted(keys, code), len(keys) - 1)
         strange = keys[place] != code

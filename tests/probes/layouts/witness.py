@@ -59,3 +59,29 @@ def by_content(data: Data, rows: np.ndarray, modality: str, band: str) -> dict[f
 def folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """A new folder for a fixture."""
     return tmp_path_factory.mktemp(name)
+
+
+def whole(data: Data, key: str, date: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Put an image and its map together from their windows; the filled edges are left out."""
+    rows = np.flatnonzero(data.shards == key)
+    inputs = data.read(rows)
+    inputs = inputs if date == 0 else inputs.after
+    assert inputs is not None
+    truth = data.maps(rows)
+    side = truth.shape[-1]
+    modality = next(iter(inputs.pixels))
+    pixels = inputs.pixels[modality]
+    known = np.ones((len(rows), side, side), bool)
+    known = known if inputs.valid is None else inputs.valid[modality]
+    across = next((n for n in range(1, len(rows)) if not known[n - 1, 0, -1]), None)
+    if across is None:  # no filled column on the right: rows of windows end where the map says
+        across = next(n for n in range(1, len(rows) + 1) if n * n == len(rows) or n == len(rows))
+    lines = [slice(n, n + across) for n in range(0, len(rows), across)]
+    image = np.concatenate([np.concatenate(pixels[line], -1) for line in lines], -2)
+    answer = np.concatenate([np.concatenate(truth[line], -1) for line in lines], -2)
+    inside = np.concatenate([np.concatenate(known[line], -1) for line in lines], -2)
+    height, width = int(inside[:, 0].sum()), int(inside[0].sum())
+    assert inside[:height, :width].all()
+    assert inside.sum() == height * width
+    assert (answer[~inside] == -1).all()
+    return {modality: image[:, :height, :width]}, answer[:height, :width]
