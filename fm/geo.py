@@ -196,13 +196,21 @@ def block_bounds(block: int, size_km: float) -> tuple[float, float, float, float
     Raises:
         UsageError: there is no such block.
     """
+    west, south, east, north = blocks_bounds(np.array([block]), size_km)[0].tolist()
+    return west, south, east, north
+
+
+def blocks_bounds(blocks: np.ndarray, size_km: float) -> np.ndarray:
+    """Return `[n, 4]` west, south, east, north in degrees of blocks `[n]`; see `block_bounds`."""
     counts, starts = _rows(size_km)
-    if not 0 <= block < starts[-1]:
+    for block in blocks[(blocks < 0) | (blocks >= starts[-1])].tolist():
         raise UsageError(f"there is no block {block}; numbers run from 0 to {starts[-1] - 1}")
-    row = int(np.searchsorted(starts, block, side="right")) - 1
-    column, count = int(block - starts[row]), int(counts[row])
-    south, north = (_latitude(2 * starts[i] / starts[-1] - 1) for i in (row, row + 1))
-    return 360 * column / count - 180, south, 360 * (column + 1) / count - 180, north
+    row = np.searchsorted(starts, blocks, side="right") - 1
+    column, count = blocks - starts[row], counts[row]
+    edges = {int(r): _latitude(2 * starts[r] / starts[-1] - 1) for r in {*row, *(row + 1)}}
+    south, north = (np.array([edges[int(r)] for r in rows]) for rows in (row, row + 1))
+    west, east = (360 * (column + side) / count - 180 for side in (0, 1))
+    return np.stack([west, south, east, north], -1)
 
 
 @lru_cache(maxsize=64)

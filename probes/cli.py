@@ -32,6 +32,15 @@ def _configure_probe(parser: ArgumentParser) -> None:
     parser.add_argument("--floors", action=BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="encode in N processes")
+    parser.add_argument(
+        "--scratch", metavar="PROTOCOL", help="also train from random weights, such as finetune"
+    )
+    parser.add_argument("--robustness", action="store_true", help="also score disturbed images")
+    parser.add_argument(
+        "--exclude-near",
+        metavar="KM[,DAYS]",
+        help="leave out test samples so near what the card says was seen",
+    )
     parser.add_argument("--list", action="store_true", help="benchmarks, protocols and backbones")
     parser.add_argument("--json", action="store_true", help="print JSON")
     foreign = parser.add_argument_group("models of others")
@@ -86,6 +95,9 @@ def _probe(arguments: Namespace) -> int:
         with_floors=arguments.floors,
         cells=cells,
         processes=arguments.workers,
+        scratch=arguments.scratch,
+        robustness=arguments.robustness,
+        exclude_near=arguments.exclude_near,
         command="fm " + " ".join(sys.argv[1:]),
     )
     if arguments.json:
@@ -203,8 +215,11 @@ def table(results: "list[Result]") -> str:
             lines.append(
                 f"{'':<18}   minus {other['name']}: {other['difference']:+.3f} {_interval(other)}"
             )
+        lines += _disturbed(result)
         if result.model["kind"] == "pretrained":
             lines.append(f"{'':<18}   overlap: {result.overlap['statement']}")
+            if result.contamination:
+                lines.append(f"{'':<18}   near: {result.contamination['statement']}")
     if results:
         about = results[0].benchmark
         counts = "/".join(str(about[f"n_{name}"]) for name in ("train", "val", "test"))
@@ -247,6 +262,16 @@ def grid(results: "list[Result]") -> str:
             text = "".join(f"{'' if v is None else f'{v:.4f}':>20}" for v in shown)
             lines.append(f"  {row:<8}{text}")
     return "\n".join(lines)
+
+
+def _disturbed(result: "Result") -> list[str]:
+    """One line a disturbance, where they were asked for."""
+    lines = []
+    for row in result.robustness or ():
+        text = row["how"] if row["value"] is None else f"{row['value']:.3f} {_interval(row)}"
+        lost = "" if row["drop"] is None else f", {row['drop']:.3f} lost"
+        lines.append(f"{'':<18}   {row['name']}: {text}{lost}")
+    return lines
 
 
 def _interval(score: dict) -> str:

@@ -16,7 +16,7 @@ from probes.carded import told
 from probes.contamination import Rule
 from probes.judge import answers_task
 from probes.kept import differ
-from probes.protocols import get_protocol
+from probes.protocols import Protocol, get_protocol
 from probes.result import Result
 from probes.session import Row, Session, Subject
 
@@ -34,6 +34,7 @@ def evaluate(
     with_floors: bool = True,
     axes: Mapping[str, Any] | None = None,
     processes: int = 1,
+    scratch: str | None = None,
     robustness: bool = False,
     exclude_near: str | None = None,
     command: str | None = None,
@@ -54,6 +55,8 @@ def evaluate(
         axes: how pixels come to the model where it is not the protocol's way, see
             `probes.settings.features.Axes`.
         processes: that share the encoding; no number depends on it.
+        scratch: a protocol that trains all weights: beside the floors the same architecture is
+            trained by it from random weights, on the benchmark's labels alone.
         robustness: also score disturbed test images (`probes.robustness`), the floors' too.
         exclude_near: `KM` or `KM,DAYS`: test samples that may lie so near what the model's card
             says it saw leave the score, the floors' too (`probes.contamination`).
@@ -78,6 +81,7 @@ def evaluate(
         with_floors=with_floors,
         cells=[axes or {}],
         processes=processes,
+        scratch=scratch,
         robustness=robustness,
         exclude_near=exclude_near,
         command=command,
@@ -97,6 +101,7 @@ def evaluate_many(
     with_floors: bool = True,
     cells: Sequence[Mapping[str, Any]] = ({},),
     processes: int = 1,
+    scratch: str | None = None,
     robustness: bool = False,
     exclude_near: str | None = None,
     command: str | None = None,
@@ -110,6 +115,11 @@ def evaluate_many(
         the model's results in the order of `protocols` and cells, then those of the floors.
     """
     rule = None if exclude_near is None else Rule.parse(exclude_near)
+    untrained = None if scratch is None else get_protocol(scratch).from_scratch()
+    if scratch is not None and untrained is None:
+        raise UsageError(f"--scratch {scratch} trains no backbone; name one such as finetune")
+    if scratch is not None and not (with_floors and model is not None):
+        raise UsageError("--scratch is a floor beside a model; name a model and leave floors on")
     chosen = get_benchmark(benchmark)
     recipes = [get_protocol(name) for name in dict.fromkeys(protocols)]
     for recipe in recipes:
@@ -135,14 +145,15 @@ def evaluate_many(
         session.row(recipe, subject if recipe.needs_model else None, changed)
         for recipe, changed in varied
     ]
-    extra = _floor_rows(session, subject, rows, adapt) if with_floors and subject else []
+    extra = _floor_rows(session, subject, rows, adapt, untrained) if with_floors and subject else []
     for row in rows:
         beside = row.protocol.floors
         against = [
             e
             for e in extra
             if (
-                e.protocol.full_name == row.protocol.full_name and e.changed == row.changed
+                e.result.model["kind"] == "supervised"
+                or (e.protocol.full_name == row.protocol.full_name and e.changed == row.changed)
                 if e.subject
                 else e.protocol.name in beside
             )
@@ -195,7 +206,13 @@ def _size(model: Any) -> dict[str, Any]:
     }
 
 
-def _floor_rows(session: Session, subject: Subject, rows: Sequence[Row], adapt: bool) -> list[Row]:
+def _floor_rows(
+    session: Session,
+    subject: Subject,
+    rows: Sequence[Row],
+    adapt: bool,
+    untrained: Protocol | None,
+) -> list[Row]:
     """Judge the random-initialised backbone by the model's protocols, and the pixel floors."""
     done = {row.protocol.name for row in rows if row.subject is None}
     wanted = dict.fromkeys(name for row in rows if row.subject for name in row.protocol.floors)
@@ -224,11 +241,17 @@ def _floor_rows(session: Session, subject: Subject, rows: Sequence[Row], adapt: 
         if row.subject is None:
             continue
         scratch = row.protocol.from_scratch()
+        if scratch and scratch == untrained:
+            untrained = None  # it stands there already
         word = "from-scratch" if scratch else "random-init"
         about = dict(own, name=f"{subject.about['name']}-{word}")
         floor_rows.append(
             session.row(scratch or row.protocol, Subject(fitted, about, None), row.changed)
         )
+    if untrained is not None:
+        name = f"{subject.about['name']}-from-scratch"
+        about = dict(own, kind="supervised", name=name)
+        floor_rows.append(session.row(untrained, Subject(fitted, about, None)))
     known = {id(row) for row in rows}
     return [row for row in floor_rows if id(row) not in known]
 

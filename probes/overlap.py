@@ -84,7 +84,7 @@ def _cells(other: str, seen: dict[str, Any], data: Data, test: np.ndarray) -> di
     from fm.geo import block_id  # here, because it loads pyproj
 
     cells, size = seen.get("cells") or [], seen.get("cell_km")
-    lonlat = _places(data, test) if cells and size else np.zeros((0, 2))
+    lonlat = places(data, test) if cells and size else np.zeros((0, 2))
     known = np.isfinite(lonlat).all(1)
     if not known.all() or not cells or not size:
         side = "the benchmark" if not known.all() else "its card"
@@ -101,7 +101,7 @@ def _cells(other: str, seen: dict[str, Any], data: Data, test: np.ndarray) -> di
     return _answer(f"not transductive: {other}; no test sample lies in its {size:g} km cells", 0)
 
 
-def _places(data: Data, rows: np.ndarray) -> np.ndarray:
+def places(data: Data, rows: np.ndarray) -> np.ndarray:
     """Places [n, 2] of samples, NaN where the benchmark does not tell them."""
     if data.lonlat is not None:
         return data.lonlat(rows)

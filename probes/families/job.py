@@ -28,6 +28,8 @@ class Outcome:
         scale: what the predictions of classes or labels are: `logits` (softmax or sigmoid makes
             them probabilities), `probabilities`, or None for anything else.
         val: the same predictions of the val samples, where `predict` is None.
+        features: [N, D] of all samples, which `predict` was fitted on.
+        source: the job that made them, where it is not the one that ran.
     """
 
     predictions: np.ndarray
@@ -36,6 +38,8 @@ class Outcome:
     predict: Callable[[np.ndarray], np.ndarray] | None = None
     scale: Literal["logits", "probabilities"] | None = None
     val: np.ndarray | None = None
+    features: np.ndarray | None = None
+    source: "Job | None" = None
 
 
 @dataclass(frozen=True)

@@ -14,3 +14,11 @@ def blocks(tmp_path_factory):
 def pairs(tmp_path_factory):
     """Sentinel-1 and Sentinel-2 L2A pairs with labels, in the layout of BigEarthNet."""
     return standin.write_pairs(tmp_path_factory.mktemp("pairs") / "ds")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_random_features():
+    """Rows with floors have fewer random features than 512, so that tests stay quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probes.random_conv.FEATURES", 32)
+        yield

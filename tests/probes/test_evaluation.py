@@ -65,14 +65,17 @@ def test_rows_and_floors(evaluated):
         ("knn", "pretrained"),
         ("image-statistics", "floor"),
         ("raw-pixel", "floor"),
+        ("random-conv", "floor"),
+        ("random-conv-zca", "floor"),
         ("linear", "random-init"),
         ("knn", "random-init"),
     ]
     for result in results[:2]:
         names = [v["name"] for v in result.versus]
-        assert names == ["image-statistics", "raw-pixel", "export-random-init"]
+        pixels = ["image-statistics", "raw-pixel", "random-conv", "random-conv-zca"]
+        assert names == [*pixels, "export-random-init"]
         for other, versus in zip(
-            [results[2], results[3], results[4 if result is results[0] else 5]],
+            [*results[2:6], results[6 if result is results[0] else 7]],
             result.versus,
             strict=True,
         ):
@@ -270,7 +273,7 @@ def test_other_bands_are_refused_and_adapted_on_request(pairs):
         probes.evaluate(model, "bigearthnet-s1s2", "linear", data=pairs, adapt=True)
     results = evaluate_many(model, "bigearthnet-s2", ["linear"], data=pairs, adapt=True)
     assert results[0].model["adapted"]["modalities"]["s2l2a_10"] == "s2l1c_10"
-    assert [r.model["kind"] for r in results] == ["pretrained", "floor", "floor", "random-init"]
+    assert [r.model["kind"] for r in results] == ["pretrained", *["floor"] * 4, "random-init"]
     assert set(results[0].metrics) == {"map", "map_micro"}
     assert results[0].confusion is None
     assert len(results[0].per_class) == 19
@@ -335,3 +338,23 @@ def test_protocol_files_parse_to_what_they_say():
     assert len(get_protocol("linear@1").settings.c.values()) == 17
     assert get_protocol("raw-pixel").needs_model is False
     assert get_protocol("finetune-full").settings.per_class is None
+
+
+def test_the_architecture_is_trained_from_scratch_on_request(checkpoint, blocks, monkeypatch):
+    quick = get_protocol("finetune")
+    few = {"epochs": 1, "learning_rates": (1e-3,), "per_class": 5, "val_per_class": 5}
+    quick = quick.model_copy(update={"settings": quick.settings.model_copy(update=few)})
+    real = get_protocol
+    monkeypatch.setattr(
+        "probes.evaluation.get_protocol", lambda name: quick if name == "finetune" else real(name)
+    )
+    results = evaluate_many(checkpoint, "indian-pines", ["knn"], data=blocks, scratch="finetune")
+    last = results[-1]
+    assert (last.model["kind"], last.model["name"]) == ("supervised", "export-from-scratch")
+    assert last.protocol["name"] == "finetune"
+    assert results[0].versus[-1]["name"] == "export-from-scratch"
+    assert results[0].versus[-1]["difference"] == pytest.approx(results[0].value - last.value)
+    with pytest.raises(UsageError, match="trains no backbone"):
+        probes.evaluate(checkpoint, "indian-pines", "knn", data=blocks, scratch="linear")
+    with pytest.raises(UsageError, match="beside a model"):
+        evaluate_many(None, "indian-pines", ["raw-pixel"], data=blocks, scratch="finetune")

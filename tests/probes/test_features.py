@@ -176,8 +176,9 @@ def test_a_foreign_backbone_is_judged_in_every_cell(pairs, tmp_path):
     for one, other in zip(own, fresh, strict=True):
         assert one.axes["changed"] == other.axes["changed"]
         names = [v["name"] for v in one.versus]
-        assert names == ["image-statistics", "raw-pixel", "conv-random-init"]
-        assert one.versus[2]["difference"] == pytest.approx(one.value - other.value)
+        pixels = ["image-statistics", "raw-pixel", "random-conv", "random-conv-zca"]
+        assert names == [*pixels, "conv-random-init"]
+        assert one.versus[4]["difference"] == pytest.approx(one.value - other.value)
         assert one.cost["parameters"] == 140
         assert one.cost["samples_per_second"] > 0
         path = tmp_path / f"{one.id}.json"

@@ -14,6 +14,11 @@ from probes.pixels import moments, physical, training_rows
 SCALING = {"fine": (0.5, 1.0), "coarse": (1.0, 0.0)}
 
 
+@pytest.fixture(autouse=True)
+def all_features(monkeypatch):
+    monkeypatch.setattr(random_conv, "FEATURES", 512)
+
+
 def _data(count=30, seed=0, side=8, covered=0.0) -> Data:
     """Images of two grids, the coarser one of half the pixels; thirds are train, val and test."""
     rng = np.random.default_rng(seed)
