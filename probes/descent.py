@@ -6,7 +6,7 @@ and each has its own learning rate; heads never mix, so each is what it would be
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class Goal:
         return found.numpy()
 
     @property
-    def scale(self) -> str | None:
+    def scale(self) -> Literal["logits"] | None:
         """What the predictions are, see `Outcome.scale`."""
         return None if self.kind == "regression" else "logits"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fm.console import progress
 from fm.errors import FMError, UsageError
 from probes.descent import Best, Goal, finite, stream
-from probes.families.job import Job, Outcome, best_of, selection
+from probes.families.job import Job, Outcome, best_of, edge_note, selection
 from probes.families.mlp import notes_of
 from probes.frozen import Tokens
 from probes.labels import describe, draw
@@ -104,6 +104,7 @@ def run(job: Job) -> Outcome:
         for parameter, value in zip(head.parameters(), found[place].state, strict=True):
             parameter.copy_(value)
     notes = notes_of(found, place, settings.evaluations)
+    notes += edge_note("lr", settings.rates, settings.rates[place])
     if not tokens.stored:
         notes.append(f"tokens exceed {settings.memory_mb} MiB and were encoded for every batch")
     if len(train) < len(whole):

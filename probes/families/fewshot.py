@@ -8,7 +8,7 @@ import torch
 
 from probes import knn, logistic, prototypes
 from probes.benchmarks.base import Data
-from probes.families.job import Job, Outcome, best_of, selection, standardise
+from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
 from probes.labels import describe, draw
 from probes.settings import Fewshot
 
@@ -52,10 +52,11 @@ def run(job: Job) -> Outcome:
         notes.append(
             f"{settings.head}: one value for all tries, by the mean score on the whole val"
         )
+        notes += edge_note("k" if settings.head == "knn" else "C", grid, chosen)
     missed = sum(not converged for _, converged in final)
     if missed:
         notes.append(f"{missed} of the final fits did not converge")
-    return Outcome(predictions, about, notes)
+    return Outcome(predictions, about, notes, features=features)
 
 
 def _grid(settings: Fewshot, lists: Sequence[np.ndarray]) -> list[Any]:
@@ -96,7 +97,9 @@ def fit(
                 temperature=settings.temperature,
             )
         ), True
-    x = standardise(features, rows)
+    scale = scaler(features[rows])
     tol, dtype = (1e-4, torch.float32) if search else (1e-7, torch.float64)
-    solved = logistic.fit(x[rows], targets, grid, classes=classes, tol=tol, dtype=dtype)
-    return lambda some: list(solved.scores(x[some])), bool(solved.converged.all())
+    solved = logistic.fit(
+        scale(features[rows]), targets, grid, classes=classes, tol=tol, dtype=dtype
+    )
+    return lambda some: list(solved.scores(scale(features[some]))), bool(solved.converged.all())

@@ -11,7 +11,7 @@ from torch import Tensor
 from fm.console import progress
 from fm.errors import FMError
 from probes.descent import Goal, Sgd, finite, stream
-from probes.families.job import Job, Outcome, best_of, selection
+from probes.families.job import Job, Outcome, best_of, edge_note, selection
 from probes.frozen import blocks
 from probes.labels import describe, draw
 from probes.settings import LinearSgd
@@ -71,8 +71,9 @@ def run(job: Job) -> Outcome:
         raise FMError(f"{job.label}: no learning rate gave finite scores; give smaller ones")
     place = best_of(scores)
     rate = heads[place % len(heads)][1]
-    edge = len(settings.rates) > 1 and rate in (settings.rates[0], settings.rates[-1])
-    about = {**selection("head", trials, scores, place), "on_edge": edge}
+    edge = edge_note("lr", settings.rates, rate)
+    about = {**selection("head", trials, scores, place), "on_edge": bool(edge)}
+    notes += edge
     _, weight, bias = best
 
     def predict(features: np.ndarray) -> np.ndarray:
@@ -85,6 +86,7 @@ def run(job: Job) -> Outcome:
         predict=predict if views.names is None else None,
         scale=goal.scale,
         val=goal.predictions(x[val] @ weight.T + bias),
+        features=x.numpy() if views.names is None else None,
     )
 
 
@@ -146,7 +148,8 @@ def _train(
     weight = (start * mask).requires_grad_()
     bias = torch.zeros(len(peak), goal.outputs, requires_grad=True)
     optimizer = Sgd([weight, bias], settings.momentum, settings.weight_decay)
-    stops = {round(steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
+    shares = [(i + 1) / settings.evaluations for i in range(settings.evaluations)]
+    stops = {round(steps * share): share for share in shares}
     with progress(f"linear heads {job.label}", steps) as bar:
         for step, batch in enumerate(stream(len(train), size, steps, job.seed)):
             rows = torch.from_numpy(train[batch])
@@ -159,7 +162,7 @@ def _train(
             optimizer.step([grad_weight * mask, grad_bias], rates)
             bar.advance()
             if step + 1 in stops:
-                yield (step + 1) / steps, weight.detach(), bias.detach()
+                yield stops[step + 1], weight.detach(), bias.detach()
 
 
 def _share(at: float, settings: LinearSgd) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 from fm.console import progress
 from fm.errors import FMError
 from probes.descent import AdamW, Best, Goal, finite, stream
-from probes.families.job import Job, Outcome, best_of, scaler, selection
+from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
 from probes.labels import describe, draw
 from probes.settings import Mlp
 
@@ -32,6 +32,7 @@ def run(job: Job) -> Outcome:
     if best.state is None:
         raise FMError(f"{job.label}: no learning rate gave finite scores; give smaller ones")
     notes = notes_of(found, place, settings.evaluations)
+    notes += edge_note("lr", settings.rates, settings.rates[place])
     if len(train) < len(whole):
         notes.append(describe(data, len(whole), [train]))
 
@@ -46,6 +47,7 @@ def run(job: Job) -> Outcome:
         predict=predict,
         scale=goal.scale,
         val=predict(features[val]),
+        features=features,
     )
 
 

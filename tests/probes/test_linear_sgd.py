@@ -99,7 +99,8 @@ def test_part_of_the_labels_is_drawn_once_and_told(words):
     outcome = linear_sgd.run(standin.job(settings, benchmark, data, x))
     assert "trained on 25 of 50 training samples, list (sha256): " in outcome.notes[0]
     full = LinearSgd(**SETTINGS, epochs=2)
-    assert linear_sgd.run(standin.job(full, benchmark, data, x)).notes == []
+    told = linear_sgd.run(standin.job(full, benchmark, data, x)).notes
+    assert not any("sha256" in note for note in told)
 
 
 def test_a_rate_that_diverges_is_not_chosen():
@@ -230,7 +231,7 @@ def test_a_model_without_blocks_is_read_by_its_pooled_vector(blocks_data):
     model = standin.Encoder()
     job = Job(settings, get_benchmark("indian-pines"), blocks_data, model, 0, None, "pooled")
     outcome = linear_sgd.run(job)
-    assert outcome.notes == ["the model does not give its last blocks: heads saw pooled alone"]
+    assert outcome.notes[0] == "the model does not give its last blocks: heads saw pooled alone"
     assert outcome.selection["grid"] == ["lr=0.1", "lr=1"]
 
 
