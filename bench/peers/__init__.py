@@ -20,6 +20,7 @@ PACKAGES = {
     "litdata": ("litdata==0.2.76",),
     # what else it asks for is here already, torch above all
     "lightly": ("--no-deps", "lightly==1.5.22", "lightly-utils==0.0.2", "aenum==3.1.15"),
+    "faiss": ("--no-deps", "faiss-cpu==1.15.1"),
     "mosaicml_streaming": ("mosaicml-streaming==0.13.0",),
 }
 """Peer to what pip installs for it."""

@@ -1,18 +1,20 @@
 """Nearest neighbours of frozen features."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 
 from fm.errors import UsageError
 from probes import corley, knn
-from probes.families.job import Job, Outcome, best_of, edge_note, selection, standardise
+from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
 from probes.labels import subset
 from probes.settings import Knn
 
 TASKS = ("class", "multilabel", "regression")
+Scaling = Callable[[np.ndarray], np.ndarray]
 
 
 def run(job: Job) -> Outcome:
@@ -26,17 +28,16 @@ def run(job: Job) -> Outcome:
     ks = [k for k in settings.k if k <= len(train)] or [len(train)]
     if len(ks) < len(settings.k):
         notes.append(f"k above the {len(train)} training samples left out")
-    scaled = {
-        name: standardise(features, train) if name == "standard" else features
+    scales: dict[str, Scaling] = {
+        name: scaler(features[train]) if name == "standard" else np.asarray
         for name in settings.scale
     }
 
     def predict(name: str, rows: np.ndarray, k: Sequence[int]) -> np.ndarray:
-        x = scaled[name]
         return knn.scores(
-            x[train],
+            scales[name](features[train]),
             data.targets[train],
-            x[rows],
+            scales[name](rows),
             k,
             classes=len(data.classes) if job.benchmark.task == "class" else None,
             metric=settings.metric,
@@ -48,7 +49,7 @@ def run(job: Job) -> Outcome:
     tried = [(name, k) for name in settings.scale for k in ks]
     best, about = 0, None
     if len(tried) > 1:
-        votes = [row for name in settings.scale for row in predict(name, val, ks)]
+        votes = [row for name in settings.scale for row in predict(name, features[val], ks)]
         values = [job.score(val, row) for row in votes]
         best = best_of(values)
         if len(settings.scale) == 1:
@@ -58,7 +59,15 @@ def run(job: Job) -> Outcome:
             about["on_edge"] = len(ks) > 1 and tried[best][1] in (ks[0], ks[-1])
         notes += edge_note("k", ks, tried[best][1])
     name, k = tried[best]
-    return Outcome(predict(name, test, [k])[0], about, notes)
+
+    def final(rows: np.ndarray) -> np.ndarray:
+        return predict(name, rows, [k])[0]
+
+    kind: Literal["probabilities"] | None = (
+        None if job.benchmark.task == "regression" else "probabilities"
+    )
+    found = final(features[test])
+    return Outcome(found, about, notes, final, kind, features=features, source=source)
 
 
 def _placed(job: Job, settings: Knn) -> tuple[Job, list[str]]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from probes import logistic
-from probes.families.job import Job, Outcome, best_of, scaler, selection
+from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
 from probes.labels import subset
 from probes.settings import Linear
 
@@ -12,37 +12,45 @@ TASKS = ("class", "multilabel")
 
 
 def run(job: Job) -> Outcome:
-    """Choose C on val, fit again on train to the end, score test."""
+    """Choose C on val, fit again to the end, score test."""
     settings: Linear = job.settings
     data, features = job.data, job.features()
     train, val, test = job.splits
     train = subset(data, train, settings.per_class, job.seed)
-    scale = scaler(features[train])
-    x = scale(features)
     classes = len(data.classes)
     notes = []
-    chosen, about = job.benchmark.fixed_c, None
+    chosen, about, rows = job.benchmark.fixed_c, None, train
     if chosen is None:
+        scale = scaler(features[train]) if settings.scale == "standard" else np.asarray
         grid = settings.c.values()
         fitted = logistic.fit(
-            x[train],
+            scale(features[train]),
             data.targets[train],
             grid,
             classes=classes,
             tol=settings.search_tol,
-            dtype=torch.float32,
+            dtype=getattr(torch, settings.compute),
         )
-        values = [job.score(val, s) for s in fitted.scores(x[val])]
+        values = [job.score(val, s) for s in fitted.scores(scale(features[val]))]
         best = best_of(values)
-        chosen, about = grid[best], selection("C", grid, values, best)
+        whole = settings.refit == "train+val"
+        words = "train and val" if whole else "train only"
+        chosen, about = grid[best], selection("C", grid, values, best, refit=words)
+        notes += edge_note("C", grid, chosen)
         missed = int((~fitted.converged).sum())
         if missed:
             notes.append(f"{missed} of {len(grid)} values of C did not converge in the search")
-    final = logistic.fit(x[train], data.targets[train], [chosen], classes=classes, tol=settings.tol)
+        if whole:
+            rows = np.concatenate([train, val])
+    last = scaler(features[rows]) if settings.scale == "standard" else np.asarray
+    final = logistic.fit(
+        last(features[rows]), data.targets[rows], [chosen], classes=classes, tol=settings.tol
+    )
     if not bool(final.converged[0]):
         notes.append(f"the final fit at C={chosen:g} did not converge")
 
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return final.scores(scale(rows))[0]
+    def predict(queries: np.ndarray) -> np.ndarray:
+        return final.scores(last(queries))[0]
 
-    return Outcome(final.scores(x[test])[0], about, notes, predict, "logits")
+    found = predict(features[test])
+    return Outcome(found, about, notes, predict, "logits", features=features)

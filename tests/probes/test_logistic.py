@@ -116,3 +116,86 @@ def test_unusable_input_is_one_line(x, y):
     with pytest.raises(FMError) as error:
         logistic.fit(x, np.array(y, int), [1.0])
     assert "\n" not in str(error.value)
+
+
+GRID45 = 10 ** np.linspace(-6, 5, 45)
+
+
+def _sklearn(x, y, c):
+    peer = LogisticRegression(C=c, tol=1e-9, max_iter=100_000).fit(x, y)
+    return _objective(x, y, peer.coef_, peer.intercept_, c)
+
+
+def test_all_45_values_of_dinov2s_grid_reach_the_optimum_of_sklearn():
+    x, y = _data(4, 90, 6)
+    found = logistic.fit(x, y, GRID45)
+    assert found.converged.all()
+    want = [_sklearn(x, y, c) for c in GRID45]
+    np.testing.assert_allclose(found.loss.numpy(), want, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(2000, 64, 10), (400, 300, 6)], ids=["tall", "nearly square"])
+def test_all_45_values_reach_the_optimum_of_sklearn_at_size(size):
+    rows, width, classes = size
+    x, y = _data(classes, rows, width)
+    x = (x - x.mean(0)) / x.std(0)
+    found = logistic.fit(x, y, GRID45)
+    assert found.converged.all()
+    for i, c in enumerate(GRID45):
+        want = _sklearn(x, y, c)
+        # a convex function: sklearn may stop above the optimum, neither can be below it
+        have = _objective(x, y, found.weights[i].numpy(), found.intercepts[i].numpy(), c)
+        assert have <= want * (1 + 1e-6)
+
+
+def test_products_in_float32_end_where_float64_ends(monkeypatch):
+    x, y = _data(5, 300, 20)
+    exact = logistic.fit(x, y, GRID45[::4], tol=1e-10)
+    monkeypatch.setattr(logistic, "SMALL", 0)
+    mixed = logistic.fit(x, y, GRID45[::4], tol=1e-10)
+    assert mixed.converged.all()
+    np.testing.assert_allclose(mixed.loss.numpy(), exact.loss.numpy(), rtol=1e-9)
+    for i, c in enumerate(GRID45[::4]):
+        have = _objective(x, y, mixed.weights[i].numpy(), mixed.intercepts[i].numpy(), c)
+        assert float(mixed.loss[i]) == pytest.approx(have, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_gradient_that_sklearn_bounds_is_bounded(dtype):
+    x, y = _data(4)
+    grid = [1e-4, 1.0, 1e3]
+    for gtol in (1e-2, 1e-5):
+        found = logistic.fit(x, y, grid, gtol=gtol, dtype=dtype)
+        assert found.converged.all()
+        for i, c in enumerate(grid):
+            w = found.weights[i].double().requires_grad_(True)
+            b = found.intercepts[i].double().requires_grad_(True)
+            z = torch.as_tensor(x) @ w.T + b
+            loss = torch.nn.functional.cross_entropy(z, torch.as_tensor(y))
+            (loss + 0.5 / (c * len(x)) * (w**2).sum()).backward()
+            assert max(w.grad.abs().max(), b.grad.abs().max()) < 1.2 * gtol
+
+
+def test_columns_solved_in_parts_are_those_solved_together(monkeypatch):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 6))
+    y = (x[:, :5] + rng.normal(size=(80, 5)) > 0).astype(int)
+    whole = logistic.fit(x, y, [0.1, 1.0, 10.0], tol=1e-10)
+    monkeypatch.setattr(logistic, "CELLS", 80 * 3 * 2)
+    parts = logistic.fit(x, y, [0.1, 1.0, 10.0], tol=1e-10)
+    np.testing.assert_allclose(parts.weights.numpy(), whole.weights.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_order_of_the_grid_and_repeats_do_not_matter():
+    x, y = _data(3)
+    found = logistic.fit(x, y, [10.0, 0.1, 10.0], tol=1e-10)
+    ordered = logistic.fit(x, y, [0.1, 10.0], tol=1e-10)
+    np.testing.assert_allclose(found.loss.numpy(), ordered.loss.numpy()[[1, 0, 1]], rtol=1e-9)
+
+
+def test_features_may_be_a_tensor_where_they_lie():
+    x, y = _data(3)
+    found = logistic.fit(torch.as_tensor(x), y, [1.0])
+    assert found.weights.device.type == "cpu"
+    np.testing.assert_allclose(found.scores(torch.as_tensor(x)), found.scores(x))

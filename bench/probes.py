@@ -1,0 +1,328 @@
+"""Frozen-feature protocols: every C of logistic regression at once, and nearest neighbours.
+
+Features: `bench.probes_data`, standardised. The linear protocol is DINOv2's grid, 45 values of C
+from 1e-6 to 1e5, at EuroSAT's size (16,200 training samples, 10 classes) and at that of a tenth of
+BigEarthNet (27,000, 19 labels, one-vs-rest). Every solver stops where no component of the gradient
+of (loss / N + penalty) exceeds `GTOL`, which is what scikit-learn's `tol` bounds; `check` measures
+it in float64 at the solutions. scikit-learn is timed once at five values of C, and the other 40
+times are interpolated between them. L-BFGS starts each C from the solution of the one before it, in
+float32 and then, where that does not get there, in float64.
+
+Neighbours: 4,096 queries in 50,000 samples of 768 features, cosine, the product in float32. The
+limit is that product alone, in the same pieces, into memory that is there.
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import peers
+from bench.machine import ROOT
+from bench.mae_steps import threads
+from bench.probes_data import Patches, patches
+from bench.runner import Bench, Fact, Ready, Step, Target
+from fm.errors import FMError
+from probes import knn, logistic
+
+GTOL = 1e-5
+GRID = 10 ** np.linspace(-6, 5, 45)
+TIMED = (0, 11, 22, 33, 44)
+"""Places of the grid at which scikit-learn is timed."""
+TRAIN = {"classes": 16_200, "labels": 27_000}
+QUERIES = 4_096
+NEIGHBOURS = 20
+LIMIT = 20_000
+"""Iterations at most, of any solver and C."""
+reached: dict[str, dict[int, float]] = {}
+"""Solver and task to place in the grid to the largest component of the gradient."""
+
+
+@cache
+def _problem(task: str, quick: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised features [N, D] float64 and class numbers [N] or labels [N, K]."""
+    found: Patches = patches(quick)
+    if not quick:
+        found = found.first(TRAIN[task])
+    x = found.x.astype(np.float64)[:, :: 16 if quick else 1]
+    x = (x - x.mean(0)) / x.std(0)
+    if task == "classes":
+        return x, np.unique(found.classes, return_inverse=True)[1]
+    labels = found.labels
+    return x, labels[:, labels.any(0) & ~labels.all(0)].astype(np.int64)
+
+
+def _grid(quick: bool) -> list[float]:
+    return GRID[::11].tolist() if quick else GRID.tolist()
+
+
+def _timed(grid: list[float]) -> list[int]:
+    return [round(i * (len(grid) - 1) / (len(TIMED) - 1)) for i in range(len(TIMED))]
+
+
+def _gradient(x: np.ndarray, y: np.ndarray, w: np.ndarray, b: np.ndarray, c: float) -> float:
+    """Largest component of the gradient of (loss / N + ||W||^2 / (2 C N)), in float64."""
+    z = x @ w.T + b
+    if y.ndim == 1:
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        p[np.arange(len(y)), y] -= 1
+    else:
+        p = 1 / (1 + np.exp(-z)) - y
+    g = p.T @ x / len(x) + w / (c * len(x))
+    return float(max(np.abs(g).max(), np.abs(p.mean(0)).max()))
+
+
+def _ours(task: str) -> Callable[[bool], Ready]:
+    def prepare(quick: bool) -> Ready:
+        threads(quick)
+        x, y = _problem(task, quick)
+        grid = _grid(quick)
+
+        def step() -> None:
+            found = logistic.fit(x, y, grid, gtol=GTOL)
+            _note("ours", task, x, y, grid, found)
+
+        return Ready(step, {"C": len(grid), "rows": len(x), "gradient": GTOL, "dtype": "float64"})
+
+    return prepare
+
+
+def _note(
+    who: str, task: str, x: np.ndarray, y: np.ndarray, grid: list[float], found: logistic.Fit
+) -> None:
+    """Measure the gradients once; the first repetition is not counted."""
+    held = reached.setdefault(f"{who}, {task}", {})
+    if not held:
+        weights, intercepts = found.weights.numpy(), found.intercepts.numpy()
+        for i, c in enumerate(grid):
+            held[i] = _gradient(x, y, weights[i], intercepts[i], c)
+
+
+def _once(measure: Callable[[], float]) -> Step:
+    """Measure the first time, and give that number again."""
+    held: list[float] = []
+
+    def step() -> float:
+        if not held:
+            held.append(measure())
+        return held[0]
+
+    return step
+
+
+def _sklearn(task: str) -> Callable[[bool], Ready]:
+    def prepare(quick: bool) -> Ready:
+        from sklearn.linear_model import LogisticRegression
+
+        x, y = _problem(task, quick)
+        grid = _grid(quick)
+        places = _timed(grid)
+
+        def measure() -> float:
+            taken = []
+            held = reached.setdefault(f"scikit-learn, {task}", {})
+            for i in places:
+                model = LogisticRegression(C=grid[i], tol=GTOL, max_iter=LIMIT)
+                columns = [y] if y.ndim == 1 else list(y.T)
+                start = time.perf_counter()
+                fitted = [
+                    (m.coef_.copy(), m.intercept_.copy())
+                    for m in map(lambda column, m=model: m.fit(x, column), columns)
+                ]
+                taken.append(time.perf_counter() - start)
+                w, b = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
+                held[i] = _gradient(x, y, w, b, grid[i])
+            return float(np.interp(range(len(grid)), places, taken).sum())
+
+        told = {
+            "C timed": len(places),
+            "C interpolated": len(grid) - len(places),
+            "measured": "once",
+        }
+        return Ready(
+            _once(measure), {**told, "gradient": GTOL, "solver": "lbfgs", "dtype": "float64"}
+        )
+
+    return prepare
+
+
+def _lbfgs(task: str) -> Callable[[bool], Ready]:
+    def prepare(quick: bool) -> Ready:
+        threads(quick)
+        x, y = _problem(task, quick)
+        grid = _grid(quick)
+        features = {dtype: torch.as_tensor(x).to(dtype) for dtype in (torch.float32, torch.float64)}
+        count = int(y.max()) + 1 if y.ndim == 1 else y.shape[1]
+        target = torch.as_tensor(y)
+
+        def measure() -> float:
+            held = reached.setdefault(f"L-BFGS, {task}", {})
+            start, spent = time.perf_counter(), 0.0
+            theta = torch.zeros(count, x.shape[1] + 1, dtype=torch.float64)
+            for i, c in enumerate(grid):
+                for z in features.values():
+                    theta, largest = descend(z, target, theta, 1 / (c * len(x)))
+                    if largest <= GTOL:
+                        break
+                pause = time.perf_counter()
+                w = theta.numpy()
+                held[i] = _gradient(x, y, w[:, :-1], w[:, -1], c)
+                spent += time.perf_counter() - pause
+            return time.perf_counter() - start - spent
+
+        told = {"C": len(grid), "gradient": GTOL, "history": 10, "line search": "strong Wolfe"}
+        return Ready(_once(measure), {**told, "starts": "the last C", "measured": "once"})
+
+    return prepare
+
+
+def descend(x: Tensor, y: Tensor, start: Tensor, decay: float) -> tuple[Tensor, float]:
+    """Minimise one C by torch's L-BFGS in the type of the features.
+
+    Args:
+        x: [N, D].
+        y: [N] class numbers, or [N, K] of 0 and 1.
+        start: [K, D + 1] float64, the intercepts last.
+        decay: 1 / (C * N).
+
+    Returns:
+        the parameters in float64, and the largest component of the gradient as L-BFGS sees it.
+    """
+    theta = start.to(x.dtype).clone().requires_grad_(True)
+    search = torch.optim.LBFGS(
+        [theta],
+        max_iter=LIMIT,
+        max_eval=2 * LIMIT,
+        tolerance_grad=GTOL,
+        tolerance_change=0,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+    labels = y.to(x.dtype) if y.ndim == 2 else y
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        z = torch.addmm(theta[:, -1], x, theta[:, :-1].T)
+        if y.ndim == 1:
+            loss = torch.nn.functional.cross_entropy(z, labels)
+        else:
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                z, labels, reduction="sum"
+            ) / len(x)
+        loss = loss + 0.5 * decay * (theta[:, :-1] ** 2).sum()
+        loss.backward()
+        return loss
+
+    search.step(closure)
+    closure()
+    assert theta.grad is not None
+    return theta.detach().double(), float(theta.grad.abs().max())
+
+
+@cache
+def _rows(quick: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test rows of length 1."""
+    x = patches(quick).x
+    x = x - x.mean(0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    tests = 100 if quick else QUERIES
+    return x[:-tests], x[-tests:]
+
+
+def _product(quick: bool) -> Ready:
+    threads(quick)
+    train, test = (torch.from_numpy(rows) for rows in _rows(quick))
+    rows = max(16, knn.CELLS // len(train))
+    out = torch.empty(rows, len(train))
+
+    def step() -> None:
+        for start in range(0, len(test), rows):
+            part = test[start : start + rows]
+            torch.mm(part, train.T, out=out[: len(part)])
+
+    return Ready(step, {"rows at once": rows, "dtype": "float32"})
+
+
+def _neighbours(k: int) -> Callable[[bool], Ready]:
+    def prepare(quick: bool) -> Ready:
+        threads(quick)
+        train, test = _rows(quick)
+
+        def step() -> None:
+            knn.neighbours(train, test, k, center=False, dtype=torch.float32)
+
+        return Ready(step, {"k": k, "dtype": "float32", "neighbours": "exact"})
+
+    return prepare
+
+
+def _sklearn_neighbours(quick: bool) -> Ready:
+    from sklearn.neighbors import NearestNeighbors
+
+    train, test = _rows(quick)
+    # rows of length 1: the same neighbours as by cosine, and its faster path
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(train)
+    return Ready(lambda: search.kneighbors(test, return_distance=False) and None, {"k": NEIGHBOURS})
+
+
+def _faiss(quick: bool) -> Ready | None:
+    if not peers.python("faiss").exists():
+        return None
+    path = ROOT / ".cache" / "bench-data" / f"probes-knn-{'quick' if quick else 'full'}.npz"
+    train, test = _rows(quick)
+    np.savez(path, train=train, test=test)
+    return peers.start("faiss", str(path), str(NEIGHBOURS), counted=1, warm=1)
+
+
+def check() -> None:
+    """See that our solver reached what the others were asked for."""
+    for name, found in reached.items():
+        if name.startswith("ours") and max(found.values()) > 1.05 * GTOL:
+            raise FMError(f"bench probes: {name} ended at a gradient of {max(found.values()):.3g}")
+
+
+def facts(quick: bool) -> list[Fact]:
+    """The largest gradients that each solver left."""
+    return [
+        Fact(f"largest gradient, {name}", max(found.values()), f"over {len(found)} C")
+        for name, found in reached.items()
+    ]
+
+
+WORDS = {"classes": "EuroSAT size", "labels": "BigEarthNet-10 % size"}
+BENCH = Bench(
+    name="probes",
+    question="What do all C of a linear probe cost at once, and exact neighbours by a product?",
+    competitors={
+        **{f"ours, {words}": _ours(task) for task, words in WORDS.items()},
+        **{f"scikit-learn, {words}": _sklearn(task) for task, words in WORDS.items()},
+        **{f"L-BFGS a C, {words}": _lbfgs(task) for task, words in WORDS.items()},
+        "product alone": _product,
+        "neighbours": _neighbours(NEIGHBOURS),
+        "200 neighbours": _neighbours(200),
+        "neighbours, scikit-learn": _sklearn_neighbours,
+        "neighbours, FAISS": _faiss,
+    },
+    targets=(
+        *(
+            Target(f"scikit-learn over ours, {w}", f"scikit-learn, {w}", f"ours, {w}", at_least=20)
+            for w in WORDS.values()
+        ),
+        *(
+            Target(f"L-BFGS over ours, {w}", f"L-BFGS a C, {w}", f"ours, {w}", at_least=5)
+            for w in WORDS.values()
+        ),
+        Target("share of the product's speed", "product alone", "neighbours", at_least=0.7),
+    ),
+    unit="ms",
+    rounds=5,
+    quick_rounds=1,
+    warmup=1,
+    versions=("torch", "scikit-learn", "numpy", "faiss-cpu"),
+    check=check,
+    facts=facts,
+)

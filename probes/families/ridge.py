@@ -1,0 +1,53 @@
+"""Ridge regression on frozen features, every alpha of the grid from one decomposition."""
+
+import numpy as np
+
+from probes import ridge
+from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
+from probes.labels import subset
+from probes.settings import Ridge
+
+TASKS = ("regression", "class", "multilabel")
+
+
+def run(job: Job) -> Outcome:
+    """Choose alpha on val, score test."""
+    settings: Ridge = job.settings
+    features = job.features()
+    train, val, test = job.splits
+    train = subset(job.data, train, settings.per_class, job.seed)
+    targets = vectors(job)
+    scale = scaler(features[train]) if settings.scale == "standard" else np.asarray
+    grid = settings.alpha.values()[::-1]  # so that the first of equal ones is the largest
+    fitted = ridge.fit(scale(features[train]), targets[train], grid)
+    notes = []
+    if fitted.decompositions > 1:
+        notes.append("each target is fitted on the samples for which it is known")
+    values = [job.score(val, p) for p in fitted.predict(scale(features[val]))]
+    best = best_of(values)
+    about = selection("alpha", grid, values, best, refit=_words(settings.refit))
+    notes += edge_note("alpha", grid[::-1], grid[best])
+    chosen = best
+    if settings.refit == "train+val":
+        rows = np.concatenate([train, val])
+        scale = scaler(features[rows]) if settings.scale == "standard" else np.asarray
+        fitted, chosen = ridge.fit(scale(features[rows]), targets[rows], [grid[best]]), 0
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return fitted.predict(scale(rows))[chosen]
+
+    return Outcome(predict(features[test]), about, notes, predict, features=features)
+
+
+def vectors(job: Job) -> np.ndarray:
+    """Targets as numbers [N, T]: as they are, or +1 and -1 for classes and labels."""
+    targets = job.data.targets
+    if job.benchmark.task == "regression":
+        return np.asarray(targets, np.float64)
+    if job.benchmark.task == "class":
+        targets = np.eye(len(job.data.classes), dtype=bool)[targets]
+    return np.where(targets, 1.0, -1.0)
+
+
+def _words(refit: str) -> str:
+    return "train and val" if refit == "train+val" else "train only"
