@@ -85,18 +85,14 @@ def _statements(page: ModelPage) -> list[tuple[str, list[str], bool]]:
     return [(text, names, leak) for (text, leak), names in found.items()]
 
 
-def _beside(group: Group, row: Row) -> tuple[list[Row], list[Row]]:
-    """Random initialisations and floors that a result was compared with, else all of the group."""
+def _beside(group: Group, row: Row, kind: str) -> list[Row]:
+    """Floors of a kind that a result was compared with, else all of that kind in the group."""
     named = {item.name for item in row.record.versus}
-    others = [o for o in group.rows if o is not row and o.record.model.kind in BASELINES]
+    held = [o for o in group.rows if o is not row and o.record.model.kind == kind]
     compared = [
-        o for o in others if o.record.model.name in named and o.record.seed == row.record.seed
+        o for o in held if o.record.model.name in named and o.record.seed == row.record.seed
     ]
-    kept = compared or others
-    return (
-        [o for o in kept if o.record.model.kind == "random-init"],
-        [o for o in kept if o.record.model.kind == "floor"],
-    )
+    return compared or held
 
 
 def _mark(row: Row) -> plot.Mark:
@@ -121,7 +117,10 @@ def _strip(group: Group, marks: list[plot.Mark], shared: plot.Scale) -> Markup:
 
 
 def _cells(board: Board, page: ModelPage) -> Markup:
-    beside = [(group, row, *_beside(group, row)) for group, row in page.rows]
+    beside = [
+        (group, row, _beside(group, row, "random-init"), _beside(group, row, "floor"))
+        for group, row in page.rows
+    ]
     marks = {
         row.anchor: [*map(_mark, floors), *map(_mark, fresh), _mark(row)]
         for _, row, fresh, floors in beside

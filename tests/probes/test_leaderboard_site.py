@@ -29,6 +29,11 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.fixture(scope="module")
+def parsed(site):
+    return pages(site)
+
+
 def test_a_site_has_a_page_for_each_model_and_benchmark_and_every_download(tmp_path):
     paths = leaderboard.build(sample_folder(tmp_path / "results"), tmp_path / "site")
     assert {kind: path.name for kind, path in paths.items()} == {
@@ -51,13 +56,12 @@ def test_a_site_has_a_page_for_each_model_and_benchmark_and_every_download(tmp_p
     }
 
 
-def test_same_results_give_the_same_bytes_wherever_and_in_whatever_files(tmp_path):
-    leaderboard.build(board_folder(tmp_path / "a"), tmp_path / "one")
+def test_same_results_give_the_same_bytes_wherever_and_in_whatever_files(site, tmp_path):
     (tmp_path / "b").mkdir()
-    for index, path in enumerate(sorted((tmp_path / "a").iterdir(), reverse=True)):
+    for index, path in enumerate(sorted((site.parent / "results").iterdir(), reverse=True)):
         (tmp_path / "b" / f"{index:02}.json").write_bytes(path.read_bytes())
     leaderboard.build(tmp_path / "b", tmp_path / "two")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert files(site) == files(tmp_path / "two")
 
 
 def test_a_rebuild_takes_away_what_is_no_longer_there_and_nothing_else(tmp_path):
@@ -92,8 +96,8 @@ def test_the_results_folder_is_no_place_for_the_site(tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_no_page_needs_anything_from_outside(site):
-    for name, page in pages(site).items():
+def test_no_page_needs_anything_from_outside(site, parsed):
+    for name, page in parsed.items():
         outside = [t for t, _ in page.tags if t in ("link", "img", "iframe", "object", "base")]
         assert not outside, name
         assert page.attributes("src") == []
@@ -107,8 +111,8 @@ def test_no_page_needs_anything_from_outside(site):
         ]
 
 
-def test_every_link_leads_to_a_file_of_the_site_and_a_place_in_it(site):
-    found = pages(site)
+def test_every_link_leads_to_a_file_of_the_site_and_a_place_in_it(site, parsed):
+    found = parsed
     ids = {name: page.attributes("id") for name, page in found.items()}
     for name, page in found.items():
         assert len(ids[name]) == len(set(ids[name])), name
@@ -122,13 +126,13 @@ def test_every_link_leads_to_a_file_of_the_site_and_a_place_in_it(site):
                 assert place in ids[target.relative_to(site).as_posix()], f"{name}: {href}"
 
 
-def test_every_page_can_be_reached_from_the_front_page(site):
-    front = {href.partition("#")[0] for href in pages(site)["index.html"].attributes("href")}
-    assert set(pages(site)) - {"index.html"} <= front
+def test_every_page_can_be_reached_from_the_front_page(parsed):
+    front = {href.partition("#")[0] for href in parsed["index.html"].attributes("href")}
+    assert set(parsed) - {"index.html"} <= front
 
 
-def test_security_policy_holds_the_hashes_of_style_and_script(site):
-    for name in pages(site):
+def test_security_policy_holds_the_hashes_of_style_and_script(site, parsed):
+    for name in parsed:
         text = (site / name).read_text(encoding="utf-8")
         for tag in ("style", "script"):
             body = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.S).group(1)
@@ -137,16 +141,16 @@ def test_security_policy_holds_the_hashes_of_style_and_script(site):
         assert "default-src &#x27;none&#x27;" in text
 
 
-def test_rows_have_as_many_cells_as_their_table_has_headings(site):
-    for name in pages(site):
+def test_rows_have_as_many_cells_as_their_table_has_headings(site, parsed):
+    for name in parsed:
         text = (site / name).read_text(encoding="utf-8")
         for table in re.findall(r"<table.*?</table>", text, re.S):
             rows = re.findall(r"<tr.*?</tr>", table, re.S)
             assert len({len(re.findall(r"<t[hd][ >]", row)) for row in rows}) == 1, name
 
 
-def test_sortable_columns_have_a_button_and_one_is_marked_as_sorted(site):
-    page = pages(site)["benchmarks/fixture-biomass-1.html"]
+def test_sortable_columns_have_a_button_and_one_is_marked_as_sorted(parsed):
+    page = parsed["benchmarks/fixture-biomass-1.html"]
     heads = [held for tag, held in page.tags if tag == "th" and held.get("scope") == "col"]
     marked = [head["aria-sort"] for head in heads if "aria-sort" in head]
     assert marked == ["ascending"] * 2  # an error, in two tables
