@@ -136,7 +136,7 @@ def test_settings_that_do_not_go_together_are_refused():
 
 def test_rows_and_their_floors_share_the_lists(blocks):
     results = evaluate_many(
-        standin.Encoder(), "indian-pines", ["fewshot-linear"], data=blocks, with_floors=False
+        standin.Encoder(), "indian-pines", ["fewshot-prototype"], data=blocks, with_floors=False
     )
     results += evaluate_many(None, "indian-pines", ["fewshot-image-statistics"], data=blocks)
     lists = {next(n for n in r.benchmark["notes"] if "sha256" in n) for r in results}

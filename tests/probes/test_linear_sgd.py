@@ -34,7 +34,7 @@ def words():
 def test_overfits_eight_samples(task):
     x, data = vectors.eight(task)
     benchmark = vectors.benchmark(task, vectors.PRIMARY[task])
-    settings = LinearSgd(**{**SETTINGS, "rates": (0.1, 0.5), "steps": 600})
+    settings = LinearSgd(**{**SETTINGS, "rates": (0.1, 0.5), "steps": 400})
     if task == "regression":  # eight equations need eight unknowns
         x = np.tile(np.eye(8), (3, 1))
     job = standin.job(settings, benchmark, data, x)
@@ -203,23 +203,21 @@ def blocks_data(blocks):
     return get_benchmark("indian-pines").load(blocks)
 
 
-def test_a_head_sees_its_own_blocks_alone(blocks_data, vit):
-    """A head on the last block is the same whether or not others train beside it."""
+def test_a_head_sees_its_own_blocks_alone(blocks_data, vit, tmp_path):
+    """A head on four blocks is the same whether or not others train beside it."""
     from probes.benchmarks import get_benchmark
     from probes.families.job import Job
 
     given = {**SETTINGS, "rates": (0.05,), "steps": 20}
     runs = []
-    for count, average in (((1, 4), (False, True)), ((1,), (False,)), ((4,), (True,))):
+    for count, average in (((1, 4), (False, True)), ((4,), (True,))):
         settings = LinearSgd(**given, blocks=count, average=average, initial=0.0)
-        if settings.plain:
-            settings = settings.model_copy(update={"readout": ("pooled",)})
-        job = Job(settings, get_benchmark("indian-pines"), blocks_data, vit, 0, None, "vit")
+        job = Job(settings, get_benchmark("indian-pines"), blocks_data, vit, 0, tmp_path, "vit")
         runs.append(linear_sgd.run(job))
     names = [f"lr=0.05 blocks={n} avgpool={a}" for n in (1, 4) for a in ("no", "yes")]
     assert runs[0].selection["grid"] == names
-    assert runs[2].selection["grid"] == names[3:]
-    assert runs[0].selection["scores"][3] == pytest.approx(runs[2].selection["scores"][0])
+    assert runs[1].selection["grid"] == names[3:]
+    assert runs[0].selection["scores"][3] == pytest.approx(runs[1].selection["scores"][0])
     assert "class tokens" in runs[0].notes[0]
 
 

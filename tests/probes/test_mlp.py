@@ -54,9 +54,10 @@ def test_training_ends_when_val_stops_improving():
 def test_rates_do_not_mix():
     x, data = ring()
     benchmark = vectors.benchmark("class", "oa")
-    both = mlp.run(standin.job(Mlp(**SETTINGS), benchmark, data, x)).selection["scores"]
+    given = {**SETTINGS, "evaluations": 6}
+    both = mlp.run(standin.job(Mlp(**given), benchmark, data, x)).selection["scores"]
     for place, rate in enumerate(SETTINGS["rates"]):
-        settings = Mlp(**{**SETTINGS, "rates": (rate,)})
+        settings = Mlp(**{**given, "rates": (rate,)})
         alone = mlp.run(standin.job(settings, benchmark, data, x)).selection["scores"]
         assert alone[0] == pytest.approx(both[place], abs=0.03)
 
