@@ -109,7 +109,8 @@ def drop_paths(model: nn.Module, rate: float, what: str) -> None:
     for number, (block, found) in enumerate(blocks):
         share = rate * number / max(len(blocks) - 1, 1)
         for name in found:
-            setattr(block, name, DropPath(share) if share else nn.Identity())
+            module = DropPath(share) if share else nn.Identity()
+            setattr(block, name, module.train(block.training))
 
 
 class LowRank(nn.Module):
