@@ -4,7 +4,7 @@ Nothing here is silent: every choice is in `record`, what a reader has to know i
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,31 +17,13 @@ from fm.normalize import Normalisation
 from fm.sensors import Band
 from probes.backbones.adapter import Adapter
 from probes.backbones.align import Source, align, table
+from probes.backbones.look import look, seen
 from probes.backbones.numbers import Range, full_scale, of_data, train_ranges
 from probes.backbones.resize import filled, resized, target
 from probes.benchmarks.base import Data, Inputs
 from probes.settings.features import Axes
 
-LOOKED_AT = 64
-"""Training samples whose values are looked at before anything is encoded."""
-FAR = 5.0
-"""Normalised values of a band beyond this, in mean or deviation, are no normalised values."""
-FLAT = 0.01
-"""Deviation below which all bands together say nothing."""
-
 Scaling = Mapping[str, tuple[float, float]]
-
-
-class Feed(Protocol):
-    """What `probes.features.encode` uses.
-
-    Attributes:
-        record: plain values for `Result.axes` and for the name of a cache entry.
-        notes: what a reader of the numbers has to know.
-    """
-
-    record: dict[str, Any]
-    notes: list[str]
 
 
 class ForeignFeed:
@@ -55,6 +37,10 @@ class ForeignFeed:
         axes: the choices.
         dtypes: modality to the stored type.
         ranges: of the training split, where the normaliser needs them.
+
+    Attributes:
+        record: plain values for `Result.axes` and for the name of a cache entry.
+        notes: what a reader of the numbers has to know.
 
     Raises:
         UsageError: bands, units or scales that are missing or do not go together.
@@ -150,6 +136,16 @@ class ForeignFeed:
             present.mean(1) if self.axes.missing == "mean" else torch.zeros_like(present[:, 0])
         )
         return torch.stack([planes.get(k, neutral) for k in range(len(self.sources))], dim=1)
+
+    def values(self, inputs: Inputs) -> list[tuple[str, Tensor]]:
+        """What each of the model's bands that the data has would get of some samples."""
+        pixels = {m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.pixels.items()}
+        valid = None
+        if inputs.valid is not None:
+            valid = {m: torch.from_numpy(x) for m, x in inputs.valid.items()}
+        image = self.image(pixels, valid)
+        real = [(k, s) for k, s in enumerate(self.sources) if s.given is not None]
+        return [(s.wanted.name, image[:, k]) for k, s in real]
 
     def _own_numbers(
         self,
@@ -277,6 +273,19 @@ class OwnFeed:
                 masks[modality] = mask.numpy()
         return Inputs(pixels, masks if given.valid is not None else None)
 
+    def values(self, inputs: Inputs) -> list[tuple[str, Tensor]]:
+        """What each band would be given as, valid pixels alone."""
+        made = self.inputs(inputs)
+        found = []
+        for modality, names in self.bands.items():
+            x = torch.from_numpy(made.pixels[modality])
+            for c, name in enumerate(names):
+                seen = x[:, c]
+                if made.valid is not None:
+                    seen = seen[torch.from_numpy(made.valid[modality])]
+                found.append((name, seen))
+        return found
+
     def options(self) -> dict[str, Any]:
         """What `encode` must be told: the pixels are normalised already."""
         return {"normalisation": {m: Normalisation.identity(len(n)) for m, n in self.bands.items()}}
@@ -288,7 +297,7 @@ def make_feed(model: Any, data: Data, axes: Axes, *, benchmark: str) -> "Foreign
     Raises:
         UsageError: see the two feeds; values that cannot be what their unit says.
     """
-    first = data.read(data.of("train")[:1])
+    first = data.read(seen(data)[:1])
     dtypes = {m: x.dtype for m, x in first.pixels.items()}
     foreign = isinstance(model, Adapter)
     needs = axes.normaliser in ("zscore", "minmax")
@@ -313,89 +322,10 @@ def make_feed(model: Any, data: Data, axes: Axes, *, benchmark: str) -> "Foreign
                 f"its axes cannot be changed"
             )
         feed = OwnFeed(model, data.bands, data.scaling, **common)
-    look(feed, data, benchmark)
+    measured, notes = look(feed.values, data, benchmark)
+    feed.record["input"] = measured
+    feed.notes += notes
     return feed
-
-
-def look(feed: "ForeignFeed | OwnFeed", data: Data, benchmark: str) -> None:
-    """Look at what the model would be given for some training samples; note what is odd.
-
-    Raises:
-        UsageError: reflectance or decibels that cannot be that: the scale of the dataset is wrong.
-    """
-    train = data.of("train")
-    index = train[np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).astype(int)]
-    inputs = data.read(index)
-    _check_units(inputs, data, benchmark)
-    means, spreads, names = [], [], []
-    for name, values in _bands_of(feed, inputs):
-        names.append(name)
-        means.append(float(values.mean()) if len(values) else 0.0)
-        spreads.append(float(values.std()) if len(values) else 0.0)
-    feed.record["input"] = {
-        "mean": [round(min(means), 4), round(max(means), 4)],
-        "std": [round(min(spreads), 4), round(max(spreads), 4)],
-    }
-    odd = [
-        f"{name} {mean:.3g} ± {spread:.3g}"
-        for name, mean, spread in zip(names, means, spreads, strict=True)
-        if abs(mean) > FAR or spread > FAR
-    ]
-    if odd:
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        feed.notes.append(
-            f"WARNING: what the model is given is far from normalised ({', '.join(odd[:3])}"
-            f"{more}): check units and normaliser"
-        )
-    elif max(spreads) < FLAT:
-        feed.notes.append(
-            f"WARNING: what the model is given hardly varies (largest deviation "
-            f"{max(spreads):.2g}): check units and normaliser"
-        )
-
-
-def _check_units(inputs: Inputs, data: Data, benchmark: str) -> None:
-    for modality, items in table(data.bands).items():
-        x = torch.from_numpy(np.ascontiguousarray(inputs.pixels[modality]))
-        x = to_physical(x, *data.scaling.get(modality, (1.0, 0.0)))
-        valid = inputs.valid[modality] if inputs.valid is not None else None
-        for c, band in enumerate(items):
-            values = x[:, c] if valid is None else x[:, c][torch.from_numpy(valid)]
-            if not values.numel():
-                continue
-            middle = float(values.median())
-            if band.unit == "reflectance" and not -0.5 <= middle <= 3.0:
-                wrong = f"a median of {middle:.4g}, and reflectance is a fraction"
-            elif band.unit == "dB" and not -80.0 <= middle <= 50.0:
-                wrong = f"a median of {middle:.4g}, and decibels are between -80 and 50"
-            else:
-                continue
-            raise UsageError(
-                f"{benchmark}: {modality} {band.name} has {wrong}; the dataset's scale, offset or "
-                f"unit is wrong"
-            )
-
-
-def _bands_of(feed: "ForeignFeed | OwnFeed", inputs: Inputs) -> list[tuple[str, Tensor]]:
-    """Values that each of the model's bands would get, valid pixels only where they are known."""
-    if isinstance(feed, ForeignFeed):
-        pixels = {m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.pixels.items()}
-        valid = None
-        if inputs.valid is not None:
-            valid = {m: torch.from_numpy(x) for m, x in inputs.valid.items()}
-        image = feed.image(pixels, valid)
-        real = [(k, s) for k, s in enumerate(feed.sources) if s.given is not None]
-        return [(s.wanted.name, image[:, k]) for k, s in real]
-    made = feed.inputs(inputs)
-    found = []
-    for modality, names in feed.bands.items():
-        x = torch.from_numpy(made.pixels[modality])
-        for c, name in enumerate(names):
-            values = x[:, c]
-            if made.valid is not None:
-                values = values[torch.from_numpy(made.valid[modality])]
-            found.append((name, values))
-    return found
 
 
 def own_numbers(model: Any, modality: str, bands: Sequence[Band]) -> Normalisation:

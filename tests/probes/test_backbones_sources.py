@@ -29,7 +29,7 @@ def test_wrong_names_are_one_line():
         ("torchgeo:ResNet50_Weights.MOCO", {"weights": "random"}, "has no weights"),
         ("torchgeo:DOFABase16_Weights.DOFA_MAE", {"weights": "random"}, "fm models convert"),
         ("torchgeo:ResNet50_Weights.FMOW_RGB_GASSL", {"weights": "random"}, "give --bands"),
-        ("package:augnet", {"weights": "random"}, "did you mean 'augnet-resnet50'"),
+        ("package:augnet-resnet", {"weights": "random"}, "did you mean 'augnet-resnet50'"),
         ("package:augnet-resnet50", {"file": "x.pth"}, "--from is for"),
         ("onnx:nowhere.onnx", {"bands": "rgb:R,G,B"}, "no such file"),
         ("onnx:a.onnx", {"weights": "random"}, "cannot be given random"),
