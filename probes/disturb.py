@@ -24,7 +24,7 @@ CLOUD = 0.25
 FEW = 16
 """Up to so many bands each is dropped alone; of more, random shares."""
 SHARES = (0.1, 0.5)
-RESPONSES = ("enmap", "sentinel2-l2a")
+RESPONSES = ("enmap-l2a", "sentinel2-l2a")
 """Sensors whose bands stand in for a hyperspectral one's."""
 HYPERSPECTRAL = 30
 """A modality of at least so many bands, all with wavelengths."""

@@ -147,7 +147,7 @@ def evaluate_many(
     ]
     extra = _floor_rows(session, subject, rows, adapt, untrained) if with_floors and subject else []
     for row in rows:
-        beside = row.protocol.floors
+        shown = row.protocol.floors
         against = [
             e
             for e in extra
@@ -155,7 +155,7 @@ def evaluate_many(
                 e.result.model["kind"] == "supervised"
                 or (e.protocol.full_name == row.protocol.full_name and e.changed == row.changed)
                 if e.subject
-                else e.protocol.name in beside
+                else e.protocol.name in shown
             )
         ]
         row.result.versus = [v for e in against if row.subject and (v := _versus(row, e, seed))]

@@ -35,7 +35,7 @@ def test_uniformity_is_its_formula():
 def test_deviations_are_one_where_directions_are_even():
     x = np.random.default_rng(0).normal(size=(20000, 8))
     np.testing.assert_allclose(d.deviations(x), 1, atol=0.03)
-    assert d.deviations(np.tile([1.0, 2.0], (5, 1))).max() == 0
+    assert d.deviations(np.tile([1.0, 2.0], (5, 1))).max() < 1e-12
 
 
 def test_neighbours_are_scikit_learns_and_copies_count_once():
@@ -51,11 +51,11 @@ def test_neighbours_are_scikit_learns_and_copies_count_once():
 def test_intrinsic_dimension_of_a_cube_in_a_wider_space(dimension):
     rng = np.random.default_rng(0)
     turn, _ = np.linalg.qr(rng.normal(size=(12, 12)))
-    x = rng.random((2000, dimension)) @ turn[:dimension]
+    x = rng.random((1500, dimension)) @ turn[:dimension]
     found = d.describe(x, seed=0)
     assert found["two_nn"] == pytest.approx(dimension, rel=0.12)
     assert found["mle"] == pytest.approx(dimension, rel=0.2)  # borders of the cube bias it low
-    assert (found["dimensions"], found["samples"]) == (12, 2000)
+    assert (found["dimensions"], found["samples"]) == (12, 1500)
 
 
 def test_estimates_by_hand():
@@ -72,4 +72,4 @@ def test_features_without_a_value_have_none():
     assert found["effective_rank"] is None
     assert found["two_nn"] is None
     assert found["mle"] is None
-    assert found["std_mean"] == 0
+    assert found["std_mean"] == pytest.approx(0)

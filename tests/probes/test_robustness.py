@@ -6,8 +6,9 @@ import torch
 
 import fm
 from fm.sensors import sensor
-from probes import disturb
+from probes import disturb, robustness
 from probes.answers import ClassAnswers
+from probes.backbones.align import table
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Inputs
 from probes.families import linear
@@ -92,13 +93,13 @@ def test_hyperspectral_bands_are_lost_in_shares_and_seen_by_others():
     flat = np.broadcast_to((at / 1000)[:, None, None], (1, 200, 2, 2)).astype(np.float32)
     line = np.zeros_like(flat)
     line[:, 60] = 1
-    for name in ("response-enmap", "response-sentinel2-l2a"):
+    for name in ("response-enmap-l2a", "response-sentinel2-l2a"):
         change = found[name].change
         inside = (at > 600) & (at < 2000)
         made = change(Inputs({"aviris_20": flat}), _draws(1)).pixels["aviris_20"]
         np.testing.assert_allclose(made[:, inside], flat[:, inside], atol=0.03)
         seen = change(Inputs({"aviris_20": line}), _draws(1)).pixels["aviris_20"]
-        assert seen.max() < (0.9 if name == "response-enmap" else 0.2)
+        assert seen.max() < (0.9 if name == "response-enmap-l2a" else 0.2)
 
 
 def test_invalid_pixels_stay_out_of_resampled_means():
@@ -113,11 +114,19 @@ def test_invalid_pixels_stay_out_of_resampled_means():
     assert not alone.valid["m"].item()
 
 
+def _some(data, count=120):
+    """The benchmark with the first val and test samples alone."""
+    split = data.split.astype("U8")
+    for name in ("val", "test"):
+        split[data.of(name)[count:]] = "unused"
+    return replace(data, split=split)
+
+
 @pytest.fixture(scope="module")
 def run(blocks):
     """The linear protocol of the stand-in encoder on a part of the scene."""
     benchmark = get_benchmark("indian-pines")
-    data = benchmark.load(blocks)
+    data = _some(benchmark.load(blocks))
     settings = get_protocol("linear").settings.model_copy(update={"per_class": 20})
     job = Job(settings, benchmark, data, standin.Encoder(), 0, None, "test")
     outcome = linear.run(job)
@@ -181,39 +190,41 @@ def test_test_images_decide_nothing(run):
     np.testing.assert_array_equal(one.mean, two.mean)
 
 
-def test_floors_keep_the_kernels_of_clean_training_images(blocks):
+def test_a_floor_keeps_what_it_learned_from_clean_training_images(blocks):
     benchmark = get_benchmark("indian-pines")
-    data = benchmark.load(blocks)
-    settings = get_protocol("image-statistics").settings.model_copy(update={"per_class": 20})
+    data = _some(benchmark.load(blocks), 20)
+    settings = get_protocol("random-conv-zca").settings.model_copy(update={"per_class": 5})
     job = Job(settings, benchmark, data, None, 0, None, "floor")
-    outcome = linear.run(job)
-    answers = job.task.answers(data, data.of("test"), outcome.predictions)
-    rows = {row["name"]: row for row in measure(job, outcome, answers)}
-    # a deviation is doubled by doubled contrast, a mean is not by noise
-    assert rows["gain-1.2"]["value"] is not None
-    assert rows["noise-0.3"]["drop"] is not None
+    made = encoder(job)(disturb.as_physical(data.read(data.of("test")), data.scaling), data.bands)
+    np.testing.assert_allclose(made, job.features()[data.of("test")], rtol=1e-3, atol=1e-3)
 
 
-def test_a_flexible_model_gets_the_bands_that_are_left(blocks):
-    benchmark = get_benchmark("indian-pines")
-    data = benchmark.load(blocks)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = fm.create_model(
-            "vit_nano",
-            bands=fm.sensor("aviris-indian-pines").modalities,
-            token_m=60,
-            tokenizer="tied",
-        )
-    assert model.takes_other_bands("aviris_20")
-    settings = get_protocol("linear").settings.model_copy(update={"per_class": 4})
-    few = data.split.copy()
-    few[data.of("test")[60:]] = "excluded"
-    few[data.of("val")[60:]] = "excluded"
-    data = replace(data, split=few)
-    job = Job(settings, benchmark, data, model, 0, None, "flexible")
-    outcome = linear.run(job)
-    answers = job.task.answers(data, data.of("test"), outcome.predictions)
-    rows = {row["name"]: row for row in measure(job, outcome, answers)}
-    assert rows["drop-50%-of-bands"]["how"] == "absent"
-    assert rows["drop-50%-of-bands"]["value"] is not None
+def test_a_flexible_model_gets_the_bands_that_are_left(pairs):
+    benchmark = get_benchmark("bigearthnet-s2")
+    data = benchmark.load(pairs)
+    bands = fm.sensor("sentinel2-l2a").modalities
+    rows = data.of("test")[:2]
+    found = {}
+    for kind in ("tied", "linear"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = fm.create_model("vit_nano", bands=bands, token_m=120, depth=1, tokenizer=kind)
+        few = replace(data, split=np.where(np.isin(np.arange(18), rows), "test", "train"))
+        job = Job(get_protocol("linear").settings, benchmark, few, model, 0, None, "flexible")
+        levels = moments(few, few.of("train"))
+        listed = disturb.disturbances(table(few.bands), levels, 0)
+        one = next(d for d in listed if d.name == "drop-B03")
+        lost = robustness._absent(job, one)
+        found[kind] = lost
+        made = robustness._features(job, encoder(job), one, 0, lost)
+        whole = next(d for d in listed if d.name == "drop-s2l2a_20")
+        assert not robustness._absent(job, whole)  # nothing would be left of its modality
+        if kind == "tied":
+            inputs = disturb.as_physical(data.read(rows), data.scaling)
+            pixels = {m: torch.from_numpy(x) for m, x in inputs.pixels.items()}
+            names = {m: tuple(b for b in v if b != "B03") for m, v in data.bands.items()}
+            pixels["s2l2a_10"] = pixels["s2l2a_10"][:, [0, 2, 3]]
+            with torch.no_grad():
+                want = model.eval().encode(pixels, bands=names).pooled.numpy()
+            np.testing.assert_allclose(made, want, rtol=1e-4, atol=1e-5)
+    assert found == {"tied": True, "linear": False}
