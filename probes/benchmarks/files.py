@@ -126,12 +126,17 @@ def read_image(path: Path, window: Window | None = None) -> np.ndarray:
         except OSError as error:
             raise FMError(f"{path}: cannot be read ({error}); take the published files") from None
         return whole if window is None else whole[_box(window)]
-    if not path.is_file():
-        raise FMError(f"{path}: no such file; take the published files")
     if window is None:
+        if not path.is_file():
+            raise FMError(f"{path}: no such file; take the published files")
         return raster_io.read_all(path)[0]
-    count = raster_io.header(path).count
-    return np.stack([raster_io.read_window(str(path), band + 1, window) for band in range(count)])
+    bands = range(1, _bands(str(path)) + 1)
+    return np.stack([raster_io.read_window(str(path), band, window) for band in bands])
+
+
+@lru_cache(maxsize=4096)
+def _bands(path: str) -> int:
+    return raster_io.header(path).count
 
 
 @lru_cache(maxsize=8)

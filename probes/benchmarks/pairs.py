@@ -78,17 +78,18 @@ def scan_oscd(folder: Path) -> Listing:
         homes += cities
         split += [part] * len(cities)
 
-    def paths(i: int, array: Array, date: int) -> list[Path]:
-        root = images / homes[i].name / f"imgs_{date + 1}_rect"
-        found = {name[:-4].rpartition("_")[2]: name for name in names_in(root, ".tif")}
-        all_there(root, array.file_bands, found)
-        return [root / found[band] for band in array.file_bands]
-
+    files: dict[tuple[int, int], list[Path]] = {}
+    for i, home in enumerate(homes):
+        for date in (0, 1):
+            rect = images / home.name / f"imgs_{date + 1}_rect"
+            found = {name[:-4].rpartition("_")[2]: name for name in names_in(rect, ".tif")}
+            all_there(rect, L1C, found)
+            files[i, date] = [rect / found[band] for band in L1C]
     masks = [home / "cm/cm.png" for home in homes]
     return Listing(
         ids=[home.name for home in homes],
         split=split,
-        source=Files(paths),
+        source=Files(lambda i, array, date: files[i, date]),
         mask=MaskFiles(lambda i: masks[i], changed),
         groups=[home.name for home in homes],
         sizes=[picture_size(mask) for mask in masks],

@@ -30,10 +30,7 @@ CLASSES = (
     *("Forest", "Shrubland", "Savanna", "Grassland", "Wetlands"),
     *("Croplands", "Urban/Built-up", "Snow/Ice", "Barren", "Water"),
 )
-IGBP = (
-    *((0,) * 5, *(1,) * 2, *(2,) * 2),
-    *(3, 4, 5, 6, 5, 7, 8, 9),
-)
+IGBP = (*(0,) * 5, *(1,) * 2, *(2,) * 2, 3, 4, 5, 6, 5, 7, 8, 9)
 """Class of each IGBP number from 1: 1-5 forests, 6-7 shrublands, 8-9 savannas, 10 grassland, 11
 wetland, 12 cropland, 13 urban, 14 cropland mosaic, 15 snow, 16 barren, 17 water."""
 SEASONS = ("ROIs1158_spring", "ROIs1868_summer", "ROIs1970_fall", "ROIs2017_winter")

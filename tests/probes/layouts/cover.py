@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from rasterio.transform import Affine
 
 from tests.probes.layouts.scene import (
     colour,
@@ -52,15 +53,16 @@ def write_sen12ms(root: Path) -> Path:
 def write_dfc2020(root: Path) -> Path:
     """The folder `dfc2020_s1s2` of Copernicus-Bench."""
     home = root / "dfc2020_s1s2"
+    nowhere = {"crs": "EPSG:4326", "transform": Affine.identity()}  # as in the release
     n = 0
     for part, count in DFC_COUNTS.items():
         names = []
         for _ in range(count):
             name = f"ROIs0000_test_dfc_0_p{n}.tif"
-            write_tif(home / "dfc" / name, codes(10, 256, 256, n)[None].astype(np.int32), crs=None)
+            write_tif(home / "dfc" / name, codes(10, 256, 256, n)[None].astype(np.int32), **nowhere)
             s1 = radar(2, 256, 256, n).astype(np.float64)
-            write_tif(home / "s1" / name.replace("dfc", "s1"), s1, crs=None)
-            write_tif(home / "s2" / name.replace("dfc", "s2"), optical(L1C, 256, 256, n), crs=None)
+            write_tif(home / "s1" / name.replace("dfc", "s1"), s1, **nowhere)
+            write_tif(home / "s2" / name.replace("dfc", "s2"), optical(L1C, 256, 256, n), **nowhere)
             names.append(name)
             n += 1
         write_lines(home / f"dfc-{part}-new.csv", names)
