@@ -21,16 +21,16 @@ def settings(**other):
 @pytest.mark.parametrize(
     "how",
     [
-        {"pair": "difference", "head": "fcn", "epochs": 60},
-        {"pair": "concat", "head": "fcn", "epochs": 120, "channels": 32},
-        {"pair": "transformer", "epochs": 150, "learning_rates": (1e-2,), "channels": 32},
-        {"pair": "difference", "head": "fcn", "epochs": 60, "backbone": "tuned"},
+        {"pair": "difference", "head": "fcn", "epochs": 30},
+        {"pair": "concat", "head": "fcn", "epochs": 60, "channels": 32},
+        {"pair": "transformer", "epochs": 80, "learning_rates": (1e-2,), "channels": 32},
+        {"pair": "difference", "head": "fcn", "epochs": 25, "backbone": "tuned"},
         {"input": "raw-pixel", "epochs": 100, "learning_rates": (1e-1,)},
     ],
     ids=lambda how: f"{how.get('pair', 'pixels')}-{how.get('backbone', 'frozen')}",
 )
 def test_eight_pairs_are_learnt_by_heart(how):
-    data = standin.eight("change", side=8)
+    data = standin.eight("change", side=6)
     found = change.run(standin.job(settings(**how), data, standin.model(1), "change"))
     assert max(found.selection["scores"]) >= 0.99
     assert found.predictions.shape == (8, 2, 2)
