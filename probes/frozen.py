@@ -96,11 +96,11 @@ class Tokens:
         memory_mb: int,
     ) -> None:
         self._model, self._data, self._precision = model, data, precision
-        first = self._read(np.arange(1))
-        if first[0] is None:
+        tokens = _encode(model, data, np.arange(1), precision).tokens
+        if tokens is None:
             raise UsageError(f"{benchmark}: the model gives no tokens; choose another protocol")
-        self.width = int(first[0].shape[2])
-        size = 4 * first[0][0].numel() * len(data.targets)
+        self.width = int(tokens.shape[2])
+        size = 4 * tokens[0].numel() * len(data.targets)
         self.stored = size <= memory_mb * 2**20
         self._arrays: list[np.ndarray] = []
         if self.stored:
@@ -119,8 +119,6 @@ class Tokens:
 
     def _read(self, index: np.ndarray) -> list[Tensor]:
         made = _encode(self._model, self._data, index, self._precision)
-        if made.tokens is None:
-            return [made.tokens]
         mask = made.mask
         if mask is None:
             mask = torch.ones(made.tokens.shape[:2], dtype=torch.bool)
