@@ -15,7 +15,7 @@ from probes.benchmarks import get_benchmark
 from probes.carded import told
 from probes.contamination import Rule
 from probes.judge import answers_task
-from probes.kept import differ
+from probes.kept import beside, differ
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result
 from probes.session import Row, Session, Subject
