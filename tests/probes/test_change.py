@@ -23,7 +23,7 @@ def settings(**other):
     [
         {"pair": "difference", "head": "fcn", "epochs": 30},
         {"pair": "concat", "head": "fcn", "epochs": 60, "channels": 32},
-        {"pair": "transformer", "epochs": 80, "learning_rates": (1e-2,), "channels": 32},
+        {"pair": "transformer", "head": "fcn", "epochs": 60, "channels": 32, "blocks": 1},
         {"pair": "difference", "head": "fcn", "epochs": 25, "backbone": "tuned"},
         {"input": "raw-pixel", "epochs": 100, "learning_rates": (1e-1,)},
     ],
