@@ -191,10 +191,13 @@ def _read(path: Path, settings: dict[str, Any], count: int) -> StoredMaps | None
         ):
             return None
         arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-        cells = [tuple(cell) for cell in about["cells"]]
+        cells = [(float(height), float(width)) for height, width in about["cells"]]
     except (OSError, ValueError, KeyError, TypeError, FMError):
         return None
     if any(len(array) != count for array in arrays):
         return None
-    shapes = [Shape(*array.shape[1:], cell) for array, cell in zip(arrays, cells, strict=True)]
+    shapes = []
+    for array, cell in zip(arrays, cells, strict=True):
+        _, channels, rows, columns = array.shape
+        shapes.append(Shape(channels, rows, columns, cell))
     return StoredMaps(arrays, shapes)
