@@ -71,7 +71,7 @@ def token_maps(
 
     Raises:
         FMError: see `finite`.
-        UsageError: a series of images, or hidden tokens that are no grid.
+        UsageError: a series of images, one token a picture, or hidden tokens that are no grid.
     """
     pixels, valid = prepare(model, inputs)
     options: dict[str, Any] = {"hidden": True} if pyramid else {}
@@ -83,6 +83,11 @@ def token_maps(
                 raise FMError("the model gives NaN or infinite tokens; it cannot be scored")
     if made.images > 1:
         raise UsageError("dense protocols take single images, the samples are series")
+    if max(rows * columns for rows, columns in made.grid.values()) == 1:
+        raise UsageError(
+            "dense protocols need a map of tokens, this model gives one vector a picture of this "
+            "size; take a model with tokens, or larger pictures"
+        )
     cells = _cells(model, inputs, made.grid)
     last, cell = _one_grid(made.tokens, made.mask, made.grid, cells)
     if not pyramid:

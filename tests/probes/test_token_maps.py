@@ -92,3 +92,5 @@ def test_a_model_that_does_not_tell_its_tokens_covers_the_picture():
     assert made.cells == [(1 / 2, 1 / 3)]
     with pytest.raises(UsageError, match="after each block"):
         token_maps(Foreign(), inputs(12), BANDS, SCALING, pyramid=True)
+    with pytest.raises(UsageError, match="one vector a picture"):
+        token_maps(standin.model(12), inputs(12), BANDS, SCALING, pyramid=False)
