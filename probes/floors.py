@@ -46,7 +46,7 @@ def image_statistics_corley(inputs: Inputs, scaling: Scaling) -> np.ndarray:
 
 def _statistics(inputs: Inputs, scaling: Scaling) -> list[tuple[np.ndarray, ...]]:
     """Mean, deviation, maximum and minimum [B, C] of each modality's valid pixels."""
-    parts = []
+    parts: list[tuple[np.ndarray, ...]] = []
     for modality, array in inputs.pixels.items():
         x = physical(array, scaling[modality])
         known = np.ones((len(x), 1, *x.shape[-2:]), bool)

@@ -140,7 +140,7 @@ def differ(first: Kept, second: Kept, metric: str, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = paired(first.answers, second.answers, metric, seed)
     if type(first.answers) is type(second.answers):
         flipped = sign_flip(first.answers, second.answers, metric, seed)
-        found |= flipped or {"p": None}
+        found |= dict(flipped) if flipped is not None else {"p": None}
     if first.right is not None and second.right is not None:
         found["mcnemar"] = mcnemar(first.right, second.right)
     return found

@@ -23,8 +23,10 @@ from torch.nn import functional
 
 from fm.errors import FMError
 from probes.benchmarks.base import Data, Inputs
-from probes.pixels import Moments, moments, physical, training_rows
+from probes.pixels import Moments, moments, training_rows
 
+LARGEST = 2**23
+"""Numbers in the answers of all kernels; more images are taken in parts."""
 Kind = Literal["gaussian", "zca"]
 FEATURES = 512
 SIZE = 3
@@ -55,15 +57,23 @@ class RandomConv:
         short = [max(SIZE - side, 0) for side in x.shape[-2:]]
         pads = (short[1] // 2, short[1] - short[1] // 2, short[0] // 2, short[0] - short[0] // 2)
         x, valid = functional.pad(x, pads), functional.pad(valid, pads)
+        step = max(1, LARGEST // (len(self.weights) * x.shape[-1] * x.shape[-2]))
         with torch.inference_mode():
-            found = functional.conv2d(x, self.weights) + BIAS
-            edge = SIZE // 2
-            weight = valid[:, edge : edge + found.shape[-2], edge : edge + found.shape[-1]].float()
-            weight = torch.where(weight.sum((1, 2), keepdim=True) > 0, weight, 1.0)
-            weight = weight / weight.sum((1, 2), keepdim=True)
-            plus = torch.einsum("bkhw,bhw->bk", found.clamp_min(0), weight)
-            minus = torch.einsum("bkhw,bhw->bk", (-found).clamp_min(0), weight)
-        return torch.cat([plus, minus], 1).double().numpy()
+            parts = [
+                self._averaged(x[start : start + step], valid[start : start + step])
+                for start in range(0, len(x), step)
+            ]
+        return torch.cat(parts).double().numpy()
+
+    def _averaged(self, x: Tensor, valid: Tensor) -> Tensor:
+        found = functional.conv2d(x, self.weights) + BIAS
+        edge = SIZE // 2
+        weight = valid[:, edge : edge + found.shape[-2], edge : edge + found.shape[-1]].float()
+        weight = torch.where(weight.sum((1, 2), keepdim=True) > 0, weight, 1.0)
+        weight = weight / weight.sum((1, 2), keepdim=True)
+        plus = torch.einsum("bkhw,bhw->bk", found.clamp_min(0), weight)
+        minus = torch.einsum("bkhw,bhw->bk", (-found).clamp_min(0), weight)
+        return torch.cat([plus, minus], 1)
 
 
 def fit(data: Data, kind: Kind, seed: int) -> RandomConv:
@@ -149,16 +159,19 @@ def stack(
 
     Pixels that are not valid in some modality are 0, the mean.
     """
-    planes = {m: physical(x, scaling[m]) for m, x in inputs.pixels.items()}
-    side = max((x.shape[-2:] for x in planes.values()), key=lambda s: s[0] * s[1])
+    side = max((x.shape[-2:] for x in inputs.pixels.values()), key=lambda s: s[0] * s[1])
     parts, masks = [], []
-    for modality, x in planes.items():
+    for modality, array in inputs.pixels.items():
         level = levels[modality]
-        x = (x - level.mean[:, None, None]) / level.spread[:, None, None]
+        scale, offset = (1.0, 0.0) if array.dtype.kind == "f" else scaling[modality]
+        # stored number to standardised value in one step
+        times, plus = scale / level.spread, (offset - level.mean) / level.spread
+        x = array.astype(np.float32) * times.astype(np.float32)[:, None, None]
+        x += plus.astype(np.float32)[:, None, None]
         known = np.ones((len(x), *x.shape[-2:]), bool)
         if inputs.valid is not None:
             known = inputs.valid[modality]
-        plane = torch.from_numpy(np.where(known[:, None], x, 0.0)).float()
+        plane = torch.from_numpy(np.where(known[:, None], x, np.float32(0)))
         mask = torch.from_numpy(np.ascontiguousarray(known)).float()[:, None]
         if plane.shape[-2:] != side:
             plane = functional.interpolate(plane, side, mode="bilinear", align_corners=False)

@@ -115,7 +115,7 @@ class Session:
             )
         rows, matrix = job.task.details(self.data, answers, outcome.predictions)
         seconds = round(time.perf_counter() - begun, 3)
-        beside = {
+        beside: dict[str, Any] = {
             "diagnostics": diagnostics.measure(job, outcome),
             "robustness": robustness.measure(job, outcome, answers) if self.robust else None,
             "contamination": self._near(subject),
