@@ -25,7 +25,7 @@ from torch import Tensor
 from fm.errors import FMError
 from probes.newton import SMALL, Problem, Stop, solve
 
-STRIDES = (8, 4, 2, 1)
+STRIDES = (4, 2, 1)
 CELLS = 1 << 25
 """Scores of one solve: columns of many labels are solved in parts."""
 NEAR = 1.2 * float(np.log(10))
@@ -197,30 +197,36 @@ def _grid(
         each = decay[list(which)].repeat_interleave(columns)
         return Problem(outer, low, power, spread, each, softmax=y.ndim == 1)
 
-    def run(
-        outer: Tensor, which: Sequence[int], start: Tensor, until: Stop
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        made = solve(problem(outer, which), start.flatten(0, 1), until, max_steps)
-        shape = (len(which), columns)
-        return (
-            made.theta.reshape(start.shape),
-            made.value.reshape(shape).sum(1),
-            made.done.reshape(shape).all(1),
-            made.steps,
-        )
-
     theta = x.new_zeros(count, columns, scores, x.shape[1])
     value, done = torch.zeros_like(c), torch.zeros_like(c, dtype=torch.bool)
+    blocks: dict[int, list[Tensor | None]] = {}
+    where = c.log().tolist()
     coarse = stop if low is x or dtype == torch.float32 else _coarser(stop)
     solved: list[int] = []
     steps = 0
-    for level in _levels(count):
-        start = _beside(c.log().tolist(), theta, solved, level)
-        theta[level], value[level], done[level], taken = run(low, level, start, coarse)
-        solved, steps = sorted([*solved, *level]), max(steps, taken)
+
+    def run(outer: Tensor, which: Sequence[int], start: Tensor, until: Stop) -> None:
+        nonlocal steps
+        near = [min(blocks, key=lambda n, i=i: abs(where[n] - where[i]), default=None) for i in which]
+        known = [b for n in near for b in (blocks[n] if n is not None else [None] * columns)]
+        made = solve(problem(outer, which), start.flatten(0, 1), until, max_steps, known)
+        shape, at = (len(which), columns), list(which)
+        theta[at] = made.theta.reshape(start.shape)
+        value[at] = made.value.reshape(shape).sum(1)
+        done[at] = made.done.reshape(shape).all(1)
+        steps = max(steps, made.steps)
+        for row, place in enumerate(which):
+            blocks[place] = made.blocks[row * columns : (row + 1) * columns]
+
+    first, *others = _levels(count)
+    for i in first:  # from one to the next: far from its solution a large C takes many steps
+        run(low, [i], theta[solved[-1:] or [i]].clone(), coarse)
+        solved.append(i)
+    for level in others:
+        run(low, level, _beside(where, theta, solved, level), coarse)
+        solved = sorted([*solved, *level])
     if dtype == torch.float64 and low is not x:
-        theta, value, done, taken = run(x, range(count), theta, stop)
-        steps += taken
+        run(x, range(count), theta.clone(), stop)
     return _Found(theta.flatten(1, 2), value, done, steps)
 
 

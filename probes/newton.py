@@ -12,7 +12,7 @@ probabilities and sums over samples are float64, since the loss of samples that 
 lost in the rounding of their scores.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,10 @@ SMALL = 2_000_000_000
 """Multiplications in one product over all problems below which one thread is used."""
 LOOSE, LOOSEST, TIGHTEST = 0.01, 0.25, 1e-6
 """Squared residuals, of the first one, at which conjugate gradients stop."""
+RENEW, LONGEST = 25, 300
+"""Iterations after which a better preconditioner is made, and at most."""
+SAMPLED = 4000
+"""Samples for each column from which it is made."""
 
 
 @dataclass(frozen=True)
@@ -117,29 +121,38 @@ class Stop:
 
 @dataclass(frozen=True)
 class Solved:
-    """Parameters [P, K, W], objectives [P], which are done [P], and steps of the slowest."""
+    """Parameters [P, K, W], objectives [P], which are done [P], steps, and blocks of each."""
 
     theta: Tensor
     value: Tensor
     done: Tensor
     steps: int
+    blocks: list["Tensor | None"]
 
 
-def solve(problem: Problem, start: Tensor, stop: Stop, max_steps: int) -> Solved:
-    """Solve all problems from [P, K, W] float64."""
+def solve(
+    problem: Problem,
+    start: Tensor,
+    stop: Stop,
+    max_steps: int,
+    blocks: Sequence["Tensor | None"] | None = None,
+) -> Solved:
+    """Solve all problems from [P, K, W] float64, with what is known of their Hessians."""
     with few_threads(problem.low.numel() * start.shape[0] * start.shape[1]):
-        run = _Run(problem, start, stop)
+        run = _Run(problem, start, stop, blocks or [None] * len(start))
         while len(run.live) and run.steps < max_steps:
             run.step()
         run.leave(torch.ones_like(run.value, dtype=torch.bool), done=False)
-    return Solved(run.theta, run.values, run.done, run.steps)
+    return Solved(run.theta, run.values, run.done, run.steps, run.blocks)
 
 
 class _Run:
     """The problems that are not done yet, and the answers of those that are."""
 
-    def __init__(self, problem: Problem, start: Tensor, stop: Stop) -> None:
-        self.stop, self.part, self.steps = stop, problem, 0
+    def __init__(
+        self, problem: Problem, start: Tensor, stop: Stop, blocks: Sequence["Tensor | None"]
+    ) -> None:
+        self.stop, self.part, self.steps, self.blocks = stop, problem, 0, list(blocks)
         self.theta, self.values = start.clone(), torch.zeros_like(problem.decay)
         self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         self.live = torch.arange(len(start), device=start.device)
@@ -174,15 +187,27 @@ class _Run:
         self.steps += 1
         low = self.part.low.dtype
         p = self.p.to(low)
-        precondition = Preconditioner.of(self.part, p)
-        rho = _dot(g, precondition(g.to(low)))
+        low_g, live = g.to(low), self.live.tolist()
+        precondition = Preconditioner.of(self.part, p, [self.blocks[i] for i in live])
+        rho = _dot(low_g, precondition(low_g))
         if goal is None:
             goal = 0.2 * self.stop.tol * self.value / rho.clamp_min(1e-300)
         # no tighter than the last step has earned, nor than is needed to be done
         earned = torch.where(torch.isinf(self.before), LOOSE, 0.8 * (rho / self.before) ** 2)
         ratio = torch.maximum(earned.clamp(max=LOOSE), goal).clamp(TIGHTEST, LOOSEST)
         self.before = rho
-        direction = _direction(self.part, precondition, p, g.to(low), ratio).double()
+        found, short = _direction(self.part, precondition, p, low_g, ratio, RENEW)
+        if bool(short.any()):
+            for i in short.nonzero().flatten().tolist():
+                one = torch.zeros_like(short)
+                one[i] = True
+                self.blocks[live[i]] = block(self.part.select(one), p[:, i])
+            again = precondition.renewed([self.blocks[i] for i in live]).select(short)
+            part = self.part.select(short)
+            found[short], _ = _direction(
+                part, again, p[:, short], low_g[short], ratio[short], LONGEST
+            )
+        direction = found.double()
         slope = _dot(g, direction)
         small = torch.zeros_like(self.value, dtype=torch.bool)
         if self.stop.gtol is None:
@@ -219,21 +244,30 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() * b.double()).sum((1, 2))
 
 
-@dataclass(frozen=True)
 class Preconditioner:
-    """The Hessian if every sample had the average class covariance, inverted.
+    """Approximate inverse Hessians, cheap for all problems and better for some.
 
-    Average covariance [K, K] (Kronecker) diagonal scatter of the features, which are rotated so
-    that their scatter is diagonal: diagonal in the eigenvectors of the first, so it costs two K x K
-    products and one division.
+    The cheap one is the Hessian if every sample had the average class covariance: that [K, K]
+    covariance (Kronecker) the diagonal scatter of the features, which are rotated so that it is
+    diagonal. The better one, `block`, has one inverse a score and leaves out how scores bear on one
+    another.
     """
 
-    vectors: Tensor
-    inverse: Tensor
+    def __init__(
+        self, vectors: Tensor, inverse: Tensor, blocks: Sequence["Tensor | None"]
+    ) -> None:
+        self.vectors, self.inverse, self.blocks = vectors, inverse, list(blocks)
+        places: dict[int, list[int]] = {}
+        for place, block in enumerate(blocks):
+            if block is not None:
+                places.setdefault(id(block), []).append(place)
+        self.shared = [(blocks[which[0]], which) for which in places.values()]
 
     @classmethod
-    def of(cls, problem: Problem, p: Tensor) -> "Preconditioner":
-        """At probabilities p [N, P, K]."""
+    def of(
+        cls, problem: Problem, p: Tensor, blocks: Sequence["Tensor | None"]
+    ) -> "Preconditioner":
+        """At probabilities p [N, P, K], with the blocks of each problem."""
         if problem.softmax:
             q = p.permute(1, 2, 0)
             average = torch.diag_embed(p.mean(0)) - q @ q.mT / len(p)
@@ -247,15 +281,61 @@ class Preconditioner:
             # Adding one number to all intercepts changes nothing: the first eigenvector is that
             # direction, without curvature, and a step along it would be rounding noise.
             inverse[:, 0, -1] = 0
-        return cls(vectors.to(p), inverse.to(p))
+        return cls(vectors.to(p), inverse.to(p), blocks)
 
     def __call__(self, r: Tensor) -> Tensor:
         """Apply it to [P, K, W]."""
-        return self.vectors @ (self.inverse * (self.vectors.mT @ r))
+        out = self.vectors @ (self.inverse * (self.vectors.mT @ r))
+        for block, which in self.shared:
+            assert block is not None
+            better = (block @ r[which].permute(1, 2, 0)).permute(2, 0, 1)
+            # scores of a softmax may be shifted together: gradients have no part in that
+            out[which] = better - better.mean(1, keepdim=True) if r.shape[1] > 1 else better
+        return out
+
+    def renewed(self, blocks: Sequence["Tensor | None"]) -> "Preconditioner":
+        """The same with other blocks."""
+        return Preconditioner(self.vectors, self.inverse, blocks)
 
     def select(self, keep: Tensor) -> "Preconditioner":
         """Some of the problems."""
-        return Preconditioner(self.vectors[keep], self.inverse[keep])
+        blocks = [self.blocks[i] for i in keep.nonzero().flatten().tolist()]
+        return Preconditioner(self.vectors[keep], self.inverse[keep], blocks)
+
+
+def block(problem: Problem, p: Tensor) -> Tensor:
+    """Invert the Hessian of each score of one problem at its probabilities p [N, K]: [K, W, W].
+
+    Of many samples `SAMPLED` for each column are taken, at even steps through the sum of their
+    weights (systematic sampling in proportion to p (1 - p) ||x||^2): the eigenvalues of the
+    estimate are then right within a small factor, which is all that a preconditioner needs.
+    """
+    low, width = problem.low, problem.low.shape[1]
+    inverses = []
+    lengths = (low**2).sum(1)
+    count = SAMPLED * width
+    for share in p.T:
+        bend = share * (1 - share)
+        if count < len(low):
+            weight = (bend * lengths).double().cumsum(0)
+            at = (torch.arange(count, device=low.device) + 0.5) * (weight[-1] / count)
+            rows = torch.searchsorted(weight, at).clamp_max(len(low) - 1)
+            part = low[rows] * (weight[-1] / count / lengths[rows]).sqrt()[:, None].to(low)
+        else:
+            part = low * bend.sqrt()[:, None]
+        hessian = (part.T @ part).double() / len(low)
+        hessian.diagonal()[:-1].add_(float(problem.decay[0]))
+        scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
+        hessian *= scale[:, None] * scale
+        ridge = 8 * torch.finfo(low.dtype).eps
+        while True:
+            hessian.diagonal().add_(ridge)
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if not bool(failed):
+                break
+            ridge *= 100
+        inverses.append((torch.cholesky_inverse(factor) * scale[:, None] * scale).to(low))
+    return torch.stack(inverses)
 
 
 def curvature(problem: Problem, p: Tensor, v: Tensor) -> Tensor:
@@ -277,14 +357,18 @@ def _direction(
     p: Tensor,
     g: Tensor,
     ratio: Tensor,
-    limit: int = 300,
-) -> Tensor:
+    limit: int,
+) -> tuple[Tensor, Tensor]:
     """Solve Hessian * d = -g by preconditioned conjugate gradients.
 
     Each problem stops when its squared residual (in the preconditioner's norm) has shrunk by
     `ratio` [P], and leaves the batch when a third of the problems have stopped.
+
+    Returns:
+        d [P, K, W], and which problems `limit` stopped [P].
     """
     answer = torch.zeros_like(g)
+    short = torch.zeros(len(g), dtype=torch.bool, device=g.device)
     index = torch.arange(len(g), device=g.device)
     d, r = torch.zeros_like(g), -g
     s = precondition(r)
@@ -313,7 +397,8 @@ def _direction(
             precondition = precondition.select(live)
             live = live[live]
     answer[index] = d
-    return answer
+    short[index] = live
+    return answer, short
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """EuroSAT: our reader against torchgeo's classes on the same folder, and the B8A canary."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from fm.errors import FMError
 from probes.benchmarks.eurosat import DECLARATIONS
+from probes.evaluation import evaluate
 from tests.probes.layouts import eurosat
 from tests.probes.layouts.witness import declared, same_pixels, torchgeo_class
 
@@ -89,3 +92,19 @@ def test_an_incomplete_download_is_refused(release, tmp_path):
         declared(DECLARATIONS, "eurosat").load(tmp_path)
     with pytest.raises(FMError, match="no such folder; eurosat@1 reads ds/images"):
         declared(DECLARATIONS, "eurosat").load(tmp_path / "none")
+
+
+def test_a_floor_is_judged_on_the_published_folder(tmp_path):
+    root = eurosat.write(tmp_path / "data", "eurosat-100-{}.txt", each=(6, 2, 2))
+    result = evaluate(
+        None, "eurosat-100", "image-statistics", data=root, out=tmp_path / "results"
+    ).to_dict()
+    about = result["benchmark"]
+    assert [about[f"n_{part}"] for part in ("train", "val", "test")] == [60, 20, 20]
+    assert about["verified"] == "fixtures only"
+    assert any("generated files only" in note for note in about["notes"])
+    lists = about["split_lists"]
+    names = sorted(line[:-4] for line in (root / "eurosat-100-val.txt").read_text().split())
+    want = hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    assert lists["val"] == {"stored_samples": 20, "sha256": want}
+    assert len(list((tmp_path / "results").glob("*.json"))) == 1

@@ -165,13 +165,13 @@ def test_a_foreign_backbone_is_judged_in_every_cell(pairs, tmp_path):
         ["knn"],
         data=pairs,
         out=tmp_path,
-        cells=cells({"resize": [None, 20], "normaliser": ["divide", "zscore"]}),
+        cells=[{"normaliser": "divide"}, {"normaliser": "zscore", "resize": 20}],
     )
     own = [r for r in results if r.model["kind"] == "pretrained"]
     fresh = [r for r in results if r.model["kind"] == "random-init"]
-    assert len(own) == len(fresh) == 4
+    assert len(own) == len(fresh) == 2
     assert len({r.id for r in results}) == len(results) == len(list(tmp_path.glob("*.json")))
-    assert own[3].id == "bigearthnet-s2@1--knn@1--conv--normaliser-zscore+resize-20--s0"
+    assert own[1].id == "bigearthnet-s2@1--knn@1--conv--normaliser-zscore+resize-20--s0"
     assert "normaliser-divide--s0" in own[0].id
     for one, other in zip(own, fresh, strict=True):
         assert one.axes["changed"] == other.axes["changed"]
@@ -184,7 +184,7 @@ def test_a_foreign_backbone_is_judged_in_every_cell(pairs, tmp_path):
         path = tmp_path / f"{one.id}.json"
         assert Result.load(path).to_dict() == one.to_dict()
         assert json.loads(path.read_text())["axes"]["bands"][0]["from"] == "s2l2a_10 B04"
-    assert own[3].cost["flops"] == 2 * 5 * 27 * 100
+    assert own[1].cost["flops"] == 2 * 5 * 27 * 100
     assert own[0].axes["normaliser"] == "divide"
 
 
@@ -204,7 +204,9 @@ def test_what_was_filled_in_or_odd_is_in_the_result(pairs):
 def test_random_weights_asked_for_are_called_that_and_have_no_second_floor(pairs):
     random = backbones.load("timm:test_resnet", weights="random")
     results = evaluate_many(random, "bigearthnet-s2", ["knn"], data=pairs)
-    assert [r.model["kind"] for r in results] == ["random-init", "floor", "floor"]
+    kinds = [r.model["kind"] for r in results]
+    assert kinds[0] == "random-init"
+    assert set(kinds[1:]) == {"floor"}
     assert results[0].model["path"] == "timm:test_resnet"
     assert results[0].axes["changed"] == {}
     assert results[0].id.endswith("--s0")

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tests.probes.layouts.scene import colour, optical, write_lines, write_picture, write_tif
+from tests.probes.layouts.scene import codes, colour, optical, write_lines, write_picture, write_tif
 
 L1C = (
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A"),
@@ -20,10 +20,10 @@ ONERA = "Onera Satellite Change Detection dataset - {}"
 
 def _pair(root: Path, name: str, seed: int) -> None:
     for n, home in enumerate("AB"):
-        data = colour(3, 64, 64, 10 * seed + n).repeat(16, 1).repeat(16, 2)
+        data = colour(3, 1024, 1024, 10 * seed + n)
         write_picture(root / home / name, data)
-    truth = 255 * (np.random.default_rng(seed).random((64, 64)) < 0.1).astype(np.uint8)
-    write_picture(root / "label" / name, truth.repeat(16, 0).repeat(16, 1))
+    truth = 255 * (codes(9, 1024, 1024, seed) == 0).astype(np.uint8)
+    write_picture(root / "label" / name, truth)
 
 
 def write_levir(root: Path) -> Path:
@@ -58,7 +58,7 @@ def write_oscd(root: Path) -> Path:
                 for band, plane in zip(L1C, data, strict=True):
                     write_tif(home / f"imgs_{date}_rect/{band}.tif", plane[None], crs=None)
             write_lines(home / "dates.txt", ["date_1: 20161130", "date_2: 20170829"])
-            truth = (np.random.default_rng(n).random((height, width)) < 0.1).astype(np.uint8)
+            truth = (codes(9, height, width, n) == 0).astype(np.uint8)
             write_picture(
                 root / ONERA.format(f"{part.capitalize()} Labels") / city / "cm/cm.png", 255 * truth
             )
@@ -85,8 +85,7 @@ def _fires(path: Path, folds: list, seed: int) -> None:
         for n, fold in enumerate(folds):
             group = file.create_group(f"fire-{seed}-{n // 2}_{n % 2}")
             group.attrs["fold"] = fold
-            truth = np.random.default_rng(n).random((512, 512, 1)) < 0.1
-            group["mask"] = truth.astype(np.uint16)
+            group["mask"] = (codes(9, 512, 512, n) == 0)[..., None].astype(np.uint16)
             post = optical(L2A, 512, 512, 100 + seed + n)
             group["post_fire"] = np.moveaxis(post, 0, -1)
             if fold != 3 or n < len(folds) - 1:

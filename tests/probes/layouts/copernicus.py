@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tests.probes.layouts.scene import optical, radar, write_lines, write_tif
+from tests.probes.layouts.scene import codes, optical, radar, write_lines, write_tif
 
 L1C = (
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A"),
@@ -54,8 +54,7 @@ def write_clouds(root: Path) -> Path:
         for _ in range(count):
             name = f"ROI_0000{n}__20200422T141729_20200422T142243_T19GDN"
             write_tif(home / f"s2_toa/{name}.tif", optical(L1C, 512, 512, n))
-            clouds = np.random.default_rng(n).integers(0, 4, (1, 512, 512)).astype(np.uint8)
-            write_tif(home / f"cloud/{name}.tif", clouds)
+            write_tif(home / f"cloud/{name}.tif", codes(3, 512, 512, n)[None].astype(np.uint8))
             names.append(name)
             n += 1
         write_lines(home / f"{part}.csv", names)

@@ -6,6 +6,7 @@ import numpy as np
 from rasterio.transform import Affine
 
 from tests.probes.layouts.scene import (
+    codes,
     colour,
     optical,
     radar,
@@ -23,11 +24,6 @@ SEN12MS_COUNTS = {"train": 8, "test": 4}
 DFC_COUNTS = {"train": 2, "val": 1, "test": 1}
 LOVEDA_COUNTS = {"train": 6, "test": 2}
 LANDCOVER_COUNTS = {"train": 4, "val": 3, "test": 3}
-
-
-def codes(highest: int, height: int, width: int, seed: int, lowest: int = 0) -> np.ndarray:
-    """A map of whole numbers."""
-    return np.random.default_rng(900 + seed).integers(lowest, highest + 1, (height, width))
 
 
 def write_sen12ms(root: Path) -> Path:

@@ -17,10 +17,15 @@ ORDER = (
 COUNTS = {"train": 10, "val": 10, "test": 10}
 
 
-def write(root: Path, lists: str = "eurosat-{}.txt", order: tuple[str, ...] = ORDER) -> Path:
-    """The multispectral release beside its lists; a list is in no order."""
+def write(
+    root: Path,
+    lists: str = "eurosat-{}.txt",
+    order: tuple[str, ...] = ORDER,
+    each: tuple[int, int, int] = (1, 1, 1),
+) -> Path:
+    """The multispectral release beside its lists, `each` images a class; lists are in no order."""
     images = root / "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"
-    _write(root, lists, lambda label, n: (images / label, optical(order, 64, 64, n)))
+    _write(root, lists, lambda label, n: (images / label, optical(order, 64, 64, n)), each)
     return root
 
 
@@ -33,12 +38,14 @@ def write_sar(root: Path) -> Path:
     return home
 
 
-def _write(root: Path, lists: str, make) -> None:
+def _write(root: Path, lists: str, make, each: tuple[int, int, int] = (1, 1, 1)) -> None:
     names: dict[str, list[str]] = {part: [] for part in COUNTS}
+    parts = [part for part, count in zip(COUNTS, each, strict=True) for _ in range(count)]
     for k, label in enumerate(CLASSES):
-        for n, part in enumerate(COUNTS, start=1):
-            where, data = make(label, 10 * k + n)
-            write_tif(where / f"{label}_{10 * k + n}.tif", data, west=390_000.0 + 640 * n)
-            names[part].append(f"{label}_{10 * k + n}.jpg")
+        for n, part in enumerate(parts, start=1):
+            number = 3000 * (len(parts) > 3) + 10 * k + n
+            where, data = make(label, number)
+            write_tif(where / f"{label}_{number}.tif", data, west=390_000.0 + 640 * n)
+            names[part].append(f"{label}_{number}.jpg")
     for part, lines in names.items():
         write_lines(root / lists.format(part), np.random.default_rng(5).permutation(lines).tolist())

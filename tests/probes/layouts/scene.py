@@ -30,23 +30,37 @@ LEVEL = {
 """Mean stored number of each band over EuroSAT."""
 
 
+def _field(bands: int, height: int, width: int, seed: int) -> np.ndarray:
+    """Uniform numbers in 0..1, [C, H, W]: a patch of prime sides repeated.
+
+    Its repeats fall on no window's edge, so windows, rows and columns differ; making and packing
+    it is quick.
+    """
+    patch = np.random.default_rng(seed).random((bands, min(height, 37), min(width, 41)))
+    rows, columns = np.arange(height) % patch.shape[1], np.arange(width) % patch.shape[2]
+    return patch[:, rows[:, None], columns]
+
+
 def optical(bands: Sequence[str], height: int, width: int, seed: int) -> np.ndarray:
     """DN [C, H, W] uint16."""
-    rng = np.random.default_rng(seed)
     level = np.array([LEVEL[b] for b in bands])[:, None, None]
-    return np.rint(level * rng.uniform(0.8, 1.2, (len(bands), height, width))).astype(np.uint16)
+    return np.rint(level * (0.8 + 0.4 * _field(len(bands), height, width, seed))).astype(np.uint16)
 
 
 def radar(bands: int, height: int, width: int, seed: int) -> np.ndarray:
     """Decibels [C, H, W] float32."""
     level = np.array([-11.0, -18.0, 0.6])[:bands, None, None]
-    noise = np.random.default_rng(seed).normal(0, 0.5, (bands, height, width))
-    return (level + noise).astype(np.float32)
+    return (level + _field(bands, height, width, seed) - 0.5).astype(np.float32)
 
 
 def colour(bands: int, height: int, width: int, seed: int) -> np.ndarray:
     """8-bit numbers [C, H, W]."""
-    return np.random.default_rng(seed).integers(0, 256, (bands, height, width)).astype(np.uint8)
+    return (256 * _field(bands, height, width, seed)).astype(np.uint8)
+
+
+def codes(highest: int, height: int, width: int, seed: int) -> np.ndarray:
+    """A map [H, W] of whole numbers from 0 to `highest`."""
+    return ((highest + 1) * _field(1, height, width, 900 + seed)[0]).astype(np.int64)
 
 
 def write_tif(path: Path, data: np.ndarray, **options: object) -> Path:
