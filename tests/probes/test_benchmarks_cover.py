@@ -60,6 +60,7 @@ def test_sen12ms_validation_is_whole_scenes(sen12ms_release):
     assert len(data.of("train")) == 7
 
 
+@pytest.mark.filterwarnings("ignore:The given matrix is equal")
 @pytest.mark.parametrize("name", ["dfc2020-s2", "dfc2020-s1"])
 def test_dfc2020_as_torchgeo_reads_it(tmp_path, name):
     home = cover.write_dfc2020(tmp_path)
