@@ -10,7 +10,7 @@ from fm.errors import UsageError
 from probes.axes import tag
 from probes.backbones.adapter import Adapter
 from probes.backbones.cost import count
-from probes.backbones.feed import make_feed
+from probes.backbones.feed import ForeignFeed, make_feed
 from probes.families.job import Job
 from probes.features import encode
 from probes.settings.features import Axes
@@ -28,6 +28,7 @@ def fed(job: Job) -> Job:
         return job
     axes = getattr(job.settings, "axes", None) or Axes()
     feed = make_feed(job.model, job.data, axes, benchmark=job.benchmark.full_name)
+    assert isinstance(feed, ForeignFeed)
     job.account.axes, job.account.notes = feed.record, list(feed.notes)
     return replace(job, model=job.model.bind(feed))
 

@@ -64,9 +64,9 @@ def rows(
         _collect(pipes, advance)
         return out.copy()
     finally:
-        for process in pipes.values():
-            process.terminate()
-            process.join()
+        for started in pipes.values():
+            started.terminate()
+            started.join()
 
 
 def _serve(

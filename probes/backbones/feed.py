@@ -111,7 +111,8 @@ class ForeignFeed:
 
     def _image(self, pixels: Mapping[str, Tensor], valid: Mapping[str, Tensor] | None) -> Tensor:
         finest = max(self.used, key=lambda m: pixels[m].shape[-2])
-        size = target(*pixels[finest].shape[-2:], self.axes.resize)
+        height, width = pixels[finest].shape[-2:]
+        size = target(height, width, self.axes.resize)
         planes: dict[int, Tensor] = {}
         for modality in self.used:
             places = [
