@@ -207,7 +207,9 @@ def _grid(
 
     def run(outer: Tensor, which: Sequence[int], start: Tensor, until: Stop) -> None:
         nonlocal steps
-        near = [min(blocks, key=lambda n, i=i: abs(where[n] - where[i]), default=None) for i in which]
+        near = [
+            min(blocks, key=lambda n, i=i: abs(where[n] - where[i]), default=None) for i in which
+        ]
         known = [b for n in near for b in (blocks[n] if n is not None else [None] * columns)]
         made = solve(problem(outer, which), start.flatten(0, 1), until, max_steps, known)
         shape, at = (len(which), columns), list(which)
@@ -220,7 +222,7 @@ def _grid(
 
     first, *others = _levels(count)
     for i in first:  # from one to the next: far from its solution a large C takes many steps
-        run(low, [i], theta[solved[-1:] or [i]].clone(), coarse)
+        run(low, [i], _beyond(problem(low, [i]), where, theta, solved, i), coarse)
         solved.append(i)
     for level in others:
         run(low, level, _beside(where, theta, solved, level), coarse)
@@ -245,6 +247,22 @@ def _levels(count: int) -> Iterator[list[int]]:
         seen |= set(level)
         if level:
             yield level
+
+
+def _beyond(
+    problem: Problem, where: Sequence[float], theta: Tensor, solved: Sequence[int], target: int
+) -> Tensor:
+    """Start for a C above the solved ones: the last solution, or the line through the last two.
+
+    Whichever has the smaller objective, for each column; zero where nothing is solved.
+    """
+    if len(solved) < 2:
+        return theta[[solved[-1] if solved else target]].clone()
+    last, older = solved[-1], solved[-2]
+    step = (where[target] - where[last]) / (where[last] - where[older])
+    line = theta[last] + step * (theta[last] - theta[older])
+    values = [problem.evaluate(t, problem.scores(t))[0] for t in (theta[last], line)]
+    return torch.where((values[1] < values[0])[:, None, None], line, theta[last])[None]
 
 
 def _beside(

@@ -21,12 +21,11 @@ from torch import Tensor
 
 SMALL = 2_000_000_000
 """Multiplications in one product over all problems below which one thread is used."""
-LOOSE, LOOSEST, TIGHTEST = 0.01, 0.25, 1e-6
+LOOSE, LOOSEST, TIGHTEST = 0.01, 0.1, 1e-6
 """Squared residuals, of the first one, at which conjugate gradients stop."""
-RENEW, LONGEST = 25, 300
-"""Iterations after which a better preconditioner is made, and at most."""
-SAMPLED = 4000
-"""Samples for each column from which it is made."""
+LONGEST = 300
+"""Iterations at most."""
+STRIPS = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,14 @@ class Problem:
     y: Tensor
     decay: Tensor
     softmax: bool
+
+    @property
+    def patience(self) -> int:
+        """Iterations after which a better preconditioner is worth what it costs.
+
+        It takes as long as a third of W iterations, and serves other steps and problems too.
+        """
+        return max(25, self.x.shape[1] // 8)
 
     def select(self, keep: Tensor) -> "Problem":
         """Some of the problems."""
@@ -183,7 +190,7 @@ class _Run:
             self.leave(reached, done=True)
             if not len(self.live):
                 return
-            g, goal = g[~reached], (0.3 * self.stop.gtol / height[~reached]) ** 2
+            g, goal = g[~reached], (0.1 * self.stop.gtol / height[~reached]) ** 2
         self.steps += 1
         low = self.part.low.dtype
         p = self.p.to(low)
@@ -196,12 +203,13 @@ class _Run:
         earned = torch.where(torch.isinf(self.before), LOOSE, 0.8 * (rho / self.before) ** 2)
         ratio = torch.maximum(earned.clamp(max=LOOSE), goal).clamp(TIGHTEST, LOOSEST)
         self.before = rho
-        found, short = _direction(self.part, precondition, p, low_g, ratio, RENEW)
+        found, short = _direction(self.part, precondition, p, low_g, ratio, self.part.patience)
         if bool(short.any()):
             for i in short.nonzero().flatten().tolist():
                 one = torch.zeros_like(short)
                 one[i] = True
                 self.blocks[live[i]] = block(self.part.select(one), p[:, i])
+            self.before[short] = torch.inf  # measured by another preconditioner
             again = precondition.renewed([self.blocks[i] for i in live]).select(short)
             part = self.part.select(short)
             found[short], _ = _direction(
@@ -253,9 +261,7 @@ class Preconditioner:
     another.
     """
 
-    def __init__(
-        self, vectors: Tensor, inverse: Tensor, blocks: Sequence["Tensor | None"]
-    ) -> None:
+    def __init__(self, vectors: Tensor, inverse: Tensor, blocks: Sequence["Tensor | None"]) -> None:
         self.vectors, self.inverse, self.blocks = vectors, inverse, list(blocks)
         places: dict[int, list[int]] = {}
         for place, block in enumerate(blocks):
@@ -264,9 +270,7 @@ class Preconditioner:
         self.shared = [(blocks[which[0]], which) for which in places.values()]
 
     @classmethod
-    def of(
-        cls, problem: Problem, p: Tensor, blocks: Sequence["Tensor | None"]
-    ) -> "Preconditioner":
+    def of(cls, problem: Problem, p: Tensor, blocks: Sequence["Tensor | None"]) -> "Preconditioner":
         """At probabilities p [N, P, K], with the blocks of each problem."""
         if problem.softmax:
             q = p.permute(1, 2, 0)
@@ -304,38 +308,31 @@ class Preconditioner:
 
 
 def block(problem: Problem, p: Tensor) -> Tensor:
-    """Invert the Hessian of each score of one problem at its probabilities p [N, K]: [K, W, W].
-
-    Of many samples `SAMPLED` for each column are taken, at even steps through the sum of their
-    weights (systematic sampling in proportion to p (1 - p) ||x||^2): the eigenvalues of the
-    estimate are then right within a small factor, which is all that a preconditioner needs.
-    """
-    low, width = problem.low, problem.low.shape[1]
-    inverses = []
-    lengths = (low**2).sum(1)
-    count = SAMPLED * width
+    """Invert the Hessian of each score of one problem at its probabilities p [N, K]: [K, W, W]."""
+    low, inverses = problem.low, []
     for share in p.T:
-        bend = share * (1 - share)
-        if count < len(low):
-            weight = (bend * lengths).double().cumsum(0)
-            at = (torch.arange(count, device=low.device) + 0.5) * (weight[-1] / count)
-            rows = torch.searchsorted(weight, at).clamp_max(len(low) - 1)
-            part = low[rows] * (weight[-1] / count / lengths[rows]).sqrt()[:, None].to(low)
-        else:
-            part = low * bend.sqrt()[:, None]
-        hessian = (part.T @ part).double() / len(low)
+        hessian = _scatter(low * (share * (1 - share)).sqrt()[:, None]).double() / len(low)
         hessian.diagonal()[:-1].add_(float(problem.decay[0]))
         scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
         hessian *= scale[:, None] * scale
         ridge = 8 * torch.finfo(low.dtype).eps
-        while True:
+        failed = torch.ones((), dtype=torch.int)
+        while bool(failed):
             hessian.diagonal().add_(ridge)
             factor, failed = torch.linalg.cholesky_ex(hessian)
-            if not bool(failed):
-                break
             ridge *= 100
         inverses.append((torch.cholesky_inverse(factor) * scale[:, None] * scale).to(low))
     return torch.stack(inverses)
+
+
+def _scatter(x: Tensor) -> Tensor:
+    """X'X in a few strips, of which only the upper triangle is multiplied."""
+    width = x.shape[1]
+    strip = -(-width // STRIPS)
+    made = x.new_zeros(width, width)
+    for at in range(0, width, strip):
+        made[at : at + strip, at:] = x[:, at : at + strip].T @ x[:, at:]
+    return made.triu() + made.triu(1).T
 
 
 def curvature(problem: Problem, p: Tensor, v: Tensor) -> Tensor:

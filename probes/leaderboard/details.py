@@ -122,7 +122,10 @@ def of(group: Group, row: Row, file: str) -> Markup:
         ("Cost", _cost(record)),
         ("Robustness", findings.disturbed(record)),
         ("Diagnostics", _mapping(record.diagnostics)),
-        ("Near what pretraining saw", _mapping(record.contamination)),
+        (
+            "Near what pretraining saw",
+            findings.near(record.contamination) if record.contamination else None,
+        ),
         ("Per class", classes.per_class(record)),
         ("Confusion", classes.confusion(record)),
         ("Examples", classes.examples(record)),

@@ -4,7 +4,7 @@ from typing import Any
 
 from probes.leaderboard import metrics, shell, words
 from probes.leaderboard.board import ModelPage
-from probes.leaderboard.html import Markup, flat, small_table
+from probes.leaderboard.html import Markup, el, flat, join, plain, small_table
 from probes.leaderboard.records import Record
 
 
@@ -28,6 +28,23 @@ def disturbed(record: Record) -> Markup | None:
     keys = list(dict.fromkeys(key for row in held for key in row if key not in ("low", "high")))
     rows = [[_shown(row, key) for key in keys] for row in held]
     return small_table(keys, rows, "The same head on disturbed test samples")
+
+
+def near(held: dict[str, Any]) -> Markup:
+    """What lies near the ground that pretraining saw: the statement, counts as a table."""
+    said = held.get("statement")
+    tables = {k: v for k, v in held.items() if isinstance(v, list) and _is_table(v)}
+    rest = {k: v for k, v in held.items() if k != "statement" and k not in tables}
+    facts = ", ".join(f"{name} {plain(value)}" for name, value in flat(rest))
+    parts = [str(said), el("small", f" ({facts})")] if said else [facts]
+    for name, rows in tables.items():
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        parts.append(small_table(keys, [[row.get(key) for key in keys] for row in rows], name))
+    return join(parts)
+
+
+def _is_table(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def robustness(page: ModelPage) -> Markup:

@@ -4,10 +4,8 @@ from typing import Any
 
 from probes.leaderboard import details, findings, grid, metrics, plot, shell, words
 from probes.leaderboard.board import Board, ModelPage
-from probes.leaderboard.html import Markup, el, flat, join, pairs, plain, scroll
+from probes.leaderboard.html import Markup, el, flat, join, pairs, scroll
 from probes.leaderboard.table import BASELINES, Group, Row
-
-_CARD = ("objective", "training", "data", "licence", "parent")
 
 
 def _facts(page: ModelPage) -> Markup:
@@ -41,13 +39,14 @@ def _card(page: ModelPage) -> Markup:
     cards = [r.model.card for _, row in page.rows if (r := row.record).model.card]
     if not cards:
         return Markup("")
-    card = cards[0]
-    items = []
-    for key in (*_CARD, *(k for k in card if k not in _CARD)):
-        value = card.get(key)
-        if value is not None and value != {}:
-            items += flat({key: value})
-    return el("section", el("h2", "Card"), pairs(items))
+    held = {k: v for k, v in cards[0].items() if v is not None and v != {}}
+    whole = [(key, value) for key, value in held.items() if not isinstance(value, dict)]
+    blocks = [
+        el("section", el("h4", key), pairs(flat(value)))
+        for key, value in held.items()
+        if isinstance(value, dict)
+    ]
+    return shell.section("card", "Card", pairs(whole), el("div", *blocks, class_="details-body"))
 
 
 def _overlap(page: ModelPage) -> Markup:
@@ -58,19 +57,15 @@ def _overlap(page: ModelPage) -> Markup:
         where = el("strong", ", ".join(benchmarks))
         rows.append(el("li", where, ": ", statement, class_="leak" if leak else None))
     near = [
-        el("li", el("strong", row.record.benchmark.name), ": ", _near(row.record.contamination))
+        el("li", el("strong", row.record.benchmark.name), ": ", findings.near(held))
         for _, row in page.rows
-        if row.record.contamination
+        if (held := row.record.contamination)
     ]
     near = list(dict.fromkeys(near))
     parts: list[Markup] = [el("ul", *rows, class_="plain")]
     if near:
         parts += [el("h3", "Test samples near what it saw"), el("ul", *near, class_="plain")]
     return shell.section("overlap", "Overlap with pretraining", *parts)
-
-
-def _near(held: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {plain(value)}" for name, value in flat(held))
 
 
 def _statements(page: ModelPage) -> list[tuple[str, list[str], bool]]:

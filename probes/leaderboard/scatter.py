@@ -12,6 +12,7 @@ from probes.leaderboard.table import Group
 
 WIDTH, TALL = 340, 250
 LEFT, RIGHT, TOP, FOOT = 46, 14, 12, 40
+RADIUS = 9
 
 
 def _cost(record: Record, key: str) -> float | None:
@@ -57,6 +58,17 @@ def _decades(low: float, high: float) -> list[float]:
     return [s for s in steps if first <= s <= last]
 
 
+def _aside(x: float, y: float, others: list[tuple[float, float]]) -> float:
+    """Move a point to the right, or left at the border, until it covers no other."""
+    step = 2 * RADIUS - 1
+    for shift in (0, 1, -1, 2, -2, 3, -3):
+        at = round(x + shift * step, 1)
+        inside = LEFT + RADIUS <= at <= WIDTH - RIGHT + RADIUS
+        if inside and all(abs(at - a) >= step or abs(y - b) >= step for a, b in others):
+            return at
+    return x
+
+
 def _plot(group: Group, cost: Cost, on: Scale) -> Markup | None:
     found = [
         (number, row, held)
@@ -77,6 +89,7 @@ def _plot(group: Group, cost: Cost, on: Scale) -> Markup | None:
         return round(foot - (value - on.ticks[0]) / up * (foot - TOP), 1)
 
     parts: list[Markup] = []
+    ys: list[float] = []
     for tick in on.ticks:
         parts.append(el("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick)))
         text = metrics.number(tick, on.digits)
@@ -89,21 +102,26 @@ def _plot(group: Group, cost: Cost, on: Scale) -> Markup | None:
     middle = (LEFT + WIDTH - RIGHT) / 2
     axis_name = f"{cost.name} ({cost.better})"
     parts.append(el("text", axis_name, class_="name", x=middle, y=TALL - 6, text_anchor="middle"))
+    # the best are placed first and drawn last
+    placed: dict[int, float] = {}
+    for number, row, held in found:
+        placed[number] = _aside(x(held), y(row.value), list(zip(placed.values(), ys, strict=True)))
+        ys.append(y(row.value))
     for number, row, held in sorted(found, key=lambda item: -item[0]):
-        score = row.record.metrics[group.primary]
+        score, across_at = row.record.metrics[group.primary], placed[number]
         said = f"{row.name}: {metrics.number(score.value)}, {metrics.compact(held)} {cost.name}"
         inner = [el("title", said)]
         if score.low is not None and score.high is not None:
             inner.append(
                 el(
-                    "line", class_="whisker", x1=x(held), x2=x(held), y1=y(score.low),
+                    "line", class_="whisker", x1=across_at, x2=across_at, y1=y(score.low),
                     y2=y(score.high),
                 )
             )  # fmt: skip
-        inner.append(el("circle", class_="mark", cx=x(held), cy=y(score.value), r=9))
+        inner.append(el("circle", class_="mark", cx=across_at, cy=y(score.value), r=RADIUS))
         inner.append(
             el(
-                "text", str(number), class_="number", x=x(held), y=y(score.value) + 4,
+                "text", str(number), class_="number", x=across_at, y=y(score.value) + 4,
                 text_anchor="middle",
             )
         )  # fmt: skip
@@ -118,7 +136,7 @@ def _plot(group: Group, cost: Cost, on: Scale) -> Markup | None:
 def against_cost(group: Group) -> Markup | None:
     """Draw the score against each cost that at least two results of a group tell.
 
-    Points carry their place in the group's table.
+    Points carry their place in the group's table; one that would cover another is moved aside.
 
     Returns:
         None when no cost is known of two results.
@@ -129,7 +147,10 @@ def against_cost(group: Group) -> Markup | None:
     if not plots:
         return None
     unknown = sum(all(cost.of(row.record) is None for cost in COSTS) for row in group.rows)
-    note = "The numbers are the places in the table above."
+    note = (
+        "The numbers are the places in the table above; a point that would cover another is "
+        "moved aside."
+    )
     if unknown:
         note += f" Not drawn: {unknown} without a known cost, such as floors that run no model."
     return el("figure", el("div", *plots, class_="plots"), el("figcaption", note))

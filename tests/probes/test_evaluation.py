@@ -344,10 +344,9 @@ def test_the_architecture_is_trained_from_scratch_on_request(checkpoint, blocks,
     quick = get_protocol("finetune")
     few = {"epochs": 1, "learning_rates": (1e-3,), "per_class": 5, "val_per_class": 5}
     quick = quick.model_copy(update={"settings": quick.settings.model_copy(update=few)})
-    real = get_protocol
-    monkeypatch.setattr(
-        "probes.evaluation.get_protocol", lambda name: quick if name == "finetune" else real(name)
-    )
+    bare = get_protocol("knn").model_copy(update={"floors": ()})
+    given = {"finetune": quick, "knn": bare, "linear": get_protocol("linear")}
+    monkeypatch.setattr("probes.evaluation.get_protocol", given.__getitem__)
     results = evaluate_many(checkpoint, "indian-pines", ["knn"], data=blocks, scratch="finetune")
     last = results[-1]
     assert (last.model["kind"], last.model["name"]) == ("supervised", "export-from-scratch")
@@ -357,4 +356,11 @@ def test_the_architecture_is_trained_from_scratch_on_request(checkpoint, blocks,
     with pytest.raises(UsageError, match="trains no backbone"):
         probes.evaluate(checkpoint, "indian-pines", "knn", data=blocks, scratch="linear")
     with pytest.raises(UsageError, match="beside a model"):
-        evaluate_many(None, "indian-pines", ["raw-pixel"], data=blocks, scratch="finetune")
+        evaluate_many(
+            checkpoint,
+            "indian-pines",
+            ["knn"],
+            data=blocks,
+            scratch="finetune",
+            with_floors=False,
+        )

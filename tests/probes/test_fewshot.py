@@ -4,9 +4,12 @@ from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 
 from probes import prototypes
+from probes.benchmarks import get_benchmark
 from probes.evaluation import evaluate_many
 from probes.families import fewshot
+from probes.families.job import Job
 from probes.labels import digest, draw
+from probes.protocols import get_protocol
 from probes.settings import Fewshot
 from probes.statistics import intervals, paired
 from probes.tasks import TASKS
@@ -135,10 +138,13 @@ def test_settings_that_do_not_go_together_are_refused():
 
 
 def test_rows_and_their_floors_share_the_lists(blocks):
-    results = evaluate_many(
+    [result] = evaluate_many(
         standin.Encoder(), "indian-pines", ["fewshot-prototype"], data=blocks, with_floors=False
     )
-    results += evaluate_many(None, "indian-pines", ["fewshot-image-statistics"], data=blocks)
-    lists = {next(n for n in r.benchmark["notes"] if "sha256" in n) for r in results}
-    assert len(lists) == 1
-    assert np.sum(results[0].confusion) == 5 * results[0].benchmark["n_test"]
+    benchmark = get_benchmark("indian-pines")
+    floor = settings(tries=5, per_class=5, input="image-statistics", **LINEAR)
+    job = Job(floor, benchmark, benchmark.load(blocks), None, 0, None, "floor")
+    assert fewshot.run(job).notes[0] in result.benchmark["notes"]
+    assert np.sum(result.confusion) == 5 * result.benchmark["n_test"]
+    shipped = [get_protocol(f"fewshot-{name}").settings for name in ("linear", "raw-pixel")]
+    assert len({(s.per_class, s.fraction, s.tries) for s in shipped}) == 1

@@ -172,6 +172,24 @@ def test_cost_is_drawn_where_two_results_tell_it_on_a_logarithmic_axis(tmp_path)
     assert scatter.against_cost(_board(tmp_path / "one", runs[0]).groups[0]) is None
 
 
+def test_points_that_would_cover_one_another_are_moved_aside(tmp_path):
+    runs = [full_result(name) for name in SCORES]
+    for run in runs:
+        run["metrics"]["oa"] = {"value": 0.8, "low": None, "high": None}
+    drawn = scatter.against_cost(_board(tmp_path, *runs).groups[0])
+    first = drawn[: drawn.index("</svg>")]
+    centres = [float(x) for x in re.findall(r'<circle class="mark" cx="([\d.]+)"', first)]
+    assert len(centres) == len(SCORES)
+    assert min(np.diff(sorted(centres))) >= 2 * scatter.RADIUS - 1
+
+
+def test_counts_of_near_samples_are_a_table(tmp_path):
+    held = {"statement": "12 of 1024 lie near", "n_test": 1024}
+    held["counts"] = [{"km": 0.0, "near": 3}, {"km": 10.0, "near": 12}]
+    said = pages(build(tmp_path, full_result(contamination=held)))["models/fixture-mae.html"].said
+    assert "12 of 1024 lie near (n_test 1024) counts km near 0 3 10 12" in said
+
+
 def test_a_model_page_holds_card_weights_floors_overlap_robustness_and_diagnostics(tmp_path):
     runs = [
         full_result(versus=[versus(0.052, 0.011, 0.094, name="fixture-random")]),
@@ -181,7 +199,7 @@ def test_a_model_page_holds_card_weights_floors_overlap_robustness_and_diagnosti
     said = pages(build(tmp_path, *runs))["models/fixture-mae.html"].said
     for words in (
         "weights SHA-256 " + "0f" * 32,
-        "objective.mask_ratio 0.75",
+        "objective name mae mask_ratio 0.75",
         "licence fixture-licence",
         "Pretraining beat the random initialisation in 1 of 1 comparison and was worse in 0.",
         "Pretraining saw the pixels of the whole scene",

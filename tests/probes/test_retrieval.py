@@ -1,3 +1,4 @@
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,9 @@ from probes.evaluation import evaluate_many
 from probes.families import retrieval
 from probes.settings import Retrieval
 from probes.tasks.retrieval import CUTOFFS, NAMES
+from shards.sources import get_source
 from tests.probes import standin, vectors
+from tests.shards.test_sources import write
 
 SETTINGS = Retrieval(family="retrieval", center=False)
 
@@ -174,3 +177,14 @@ def test_floors_on_pixels_where_views_can_be_compared(pairs):
 
 def test_names_follow_the_cutoffs():
     assert NAMES == ("ndcg@10", "ndcg@100", "ndcg@1000", "map@10", "map@100", "map@1000")
+
+
+@pytest.mark.data
+def test_real_pairs(package_cache, tmp_path):
+    content = get_source("bigearthnet").read(Namespace(cache=package_cache, include_flagged=False))
+    folder = write(content, tmp_path / "ds").place
+    name = "bigearthnet-retrieval-s1-s2"
+    [across] = evaluate_many(TwoViews(), name, ["retrieval-across"], data=folder, with_floors=False)
+    assert 0.3 < across.value < 1
+    counts = [across.benchmark[f"n_{split}"] for split in ("train", "val", "test")]
+    assert counts == [6, 6, 6]
