@@ -136,6 +136,14 @@ def _alone(name: str, function: str, *, large_pages: bool = True) -> Callable[[b
     return alone(__name__, function, name, _first, large_pages=large_pages)
 
 
+def prepare(quick: bool) -> Ready:
+        made = start(quick)
+        _first[name] = made.settings["first loss"]
+        return made
+
+    return prepare
+
+
 def same_loss() -> None:
     """Refuse the result when the sides with an equal loss start from other values of it."""
     ours, wanted = _first[JOINT], _first[STRAIGHT]

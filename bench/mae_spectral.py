@@ -123,6 +123,14 @@ def _alone(name: str, function: str, *, large_pages: bool = True) -> Callable[[b
     return alone(__name__, function, name, _first, large_pages=large_pages)
 
 
+def prepare(quick: bool) -> Ready:
+        made = start(quick)
+        _first[name] = made.settings["first loss"]
+        return made
+
+    return prepare
+
+
 def prepare_lightly(quick: bool) -> Ready | None:
     """Lightly's encoder and decoder around the same dense adapter; absent where not installed."""
     shape = _shape(quick)
