@@ -88,17 +88,11 @@ def ready(
             value = loss(len(losses))
         value.backward()
         optimizer.step()
-        if not losses:
-            told["first loss"] = round(value.item(), 4)
         losses.append(value.item())
 
-    told = {
-        **settings,
-        "threads": torch.get_num_threads(),
-        "parameters": count,
-        "precision": "bfloat16 autocast" if bf16 else "float32",
-    }
-    return Ready(step, told)
+    precision = "bfloat16 autocast" if bf16 else "float32"
+    told = {"threads": torch.get_num_threads(), "parameters": count, "precision": precision}
+    return Ready(step, {**settings, **told})
 
 
 def of_objective(

@@ -1,7 +1,6 @@
 """The `fm` command: finds the rooms' verbs, parses, runs, and turns errors into one line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -49,17 +48,6 @@ def _overview(verbs: dict[str, EntryPoint]) -> str:
     return "\n".join(lines)
 
 
-def _large_pages() -> None:
-    """Let torch take large arrays in pages of 2 MB, by its own switch, before it is loaded.
-
-    A step on a CPU frees and takes the same arrays again and again, and the C library hands large
-    ones back to the system each time: faulting them in anew, 4 kB at a time, is up to a third of
-    the step (`bench/mae_spectral.py`). A value that the user has set stands; where the kernel has
-    no such pages nothing changes.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
@@ -69,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status: 0, 1 for a failure, 2 for wrong usage.
     """
-    _large_pages()
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbs = _verbs()
     if not words or words[0] in ("-h", "--help"):

@@ -6,11 +6,9 @@ for each line on its input, consumes batches and prints the seconds they took.
 """
 
 import json
-import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.machine import ROOT
@@ -58,29 +56,8 @@ def start(name: str, *arguments: str, counted: int, warm: int) -> Ready | None:
     if not python(name).exists():
         return None
     script = Path(__file__).parent / f"{name}_reader.py"
-    return drive([str(python(name)), str(script), *arguments, str(counted), str(warm)])
-
-
-def drive(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ready:
-    """Start a process that takes steps on demand.
-
-    It prints its settings as one JSON object when it is ready, and for each line on its input an
-    object with the `seconds` of a step.
-
-    Args:
-        command: its words.
-        environment: variables beside this process's.
-
-    Raises:
-        FMError: it stopped.
-    """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
+    command = [str(python(name)), str(script), *arguments, str(counted), str(warm)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None
@@ -89,7 +66,7 @@ def drive(command: Sequence[str], environment: Mapping[str, str] | None = None) 
         for line in stdout:
             if line.startswith("{"):  # peers print notes of their own
                 return json.loads(line)
-        raise FMError(f"bench: {' '.join(command[1:3])} stopped; run it by hand to see why")
+        raise FMError(f"peer {name} stopped; run {script.name} by hand to see why")
 
     settings = answer()
 

@@ -1,11 +1,5 @@
 """The `fm` command: verbs are found, help shows an example, mistakes are one line."""
 
-import os
-import resource
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from fm import cli
@@ -30,36 +24,6 @@ class Point:
 
 def use(monkeypatch: pytest.MonkeyPatch, run) -> None:
     monkeypatch.setattr(cli, "_verbs", lambda: {"do": Point(run)})
-
-
-FAULTS = """
-import os, resource, sys
-from fm.cli import main
-assert main(["--version"]) == 0
-import torch
-torch.ones(8)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(16 << 20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def _large_pages() -> bool:
-    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    return switch.is_file() and "[never]" not in switch.read_text()
-
-
-@pytest.mark.skipif(not _large_pages(), reason="a kernel without large pages")
-def test_large_arrays_come_in_large_pages_unless_the_user_says_otherwise() -> None:
-    def faults(**own: str) -> int:
-        kept = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
-        command = [sys.executable, "-c", FAULTS]
-        found = subprocess.run(command, env={**kept, **own}, check=True, capture_output=True)
-        return int(found.stdout.split()[-1])
-
-    pages = (64 << 20) // resource.getpagesize()
-    assert faults(THP_MEM_ALLOC_ENABLE="0") >= pages
-    assert faults() < pages / 4
 
 
 def test_overview_lists_every_verb_with_help(capsys) -> None:
