@@ -19,6 +19,9 @@ SIDE_STEP, SIDE_LEAST = 16, 64
 """Frames are padded to whole blocks of 16 pixels and to 64 at least. x265 asks for less, but its
 assembly (in PyAV 18.1, found with a checking allocator) writes outside its buffers when a frame is
 40 to 56 pixels wide."""
+_SMALL = "bframes=1"
+"""For frames of the least side: with more than one B-frame in a row x265 (PyAV 18.1) reads memory
+it never wrote there, and the bytes differ from run to run (found with MALLOC_PERTURB_)."""
 _ALIGNED = 128
 """FFmpeg counts sides rounded up to the width of its vectors."""
 _RATE = 25
@@ -94,8 +97,11 @@ def write(streams: Sequence[Stream], tags: Mapping[str, str]) -> tuple[bytes, np
 
 def _add(av: Any, container: Any, stream: Stream) -> Any:
     options = {**_OPTIONS[stream.encoder], **stream.options}
+    height, width = (padded(side) for side in stream.frames.shape[1:])
+    if stream.encoder == "libx265" and min(height, width) == SIDE_LEAST:
+        options["x265-params"] += f":{_SMALL}"
     made = container.add_stream(stream.encoder, rate=_RATE, options=options)
-    made.height, made.width = (padded(side) for side in stream.frames.shape[1:])
+    made.height, made.width = height, width
     made.pix_fmt = stream.layout
     made.codec_context.thread_count = 1
     made.codec_context.flags |= av.codec.context.Flags.bitexact

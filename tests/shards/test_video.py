@@ -1,7 +1,10 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +137,30 @@ def test_the_same_cube_gives_the_same_bytes() -> None:
     array[:, 1, :5] = 0
     for choice in (Video(), Video(crf=16), Video(max_error=3)):
         assert len({encode(array, choice, [0, 0, 0])[0] for _ in range(3)}) == 1
+
+
+def test_the_bytes_do_not_hang_on_what_memory_held(tmp_path: Path) -> None:
+    """x265 reads memory that it never wrote when small frames have B-frames in a row."""
+    array = cube("uint16", 2, 3, 64, 64)
+    array[:, 1, :5] = 0
+    np.save(tmp_path / "cube.npy", array)
+    code = (
+        "import sys, hashlib, numpy\n"
+        "from shards.codecs.video import Video, encode\n"
+        "made = encode(numpy.load(sys.argv[1]), Video(crf=16), [0, 0, 0])[0]\n"
+        "print(hashlib.sha256(made).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "cube.npy"],
+            env={**os.environ, "MALLOC_PERTURB_": str(byte)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for byte in (1, 85, 170)
+    }
+    assert len(found) == 1
 
 
 def test_what_cannot_be_kept_is_refused_in_words() -> None:
