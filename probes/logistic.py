@@ -207,10 +207,10 @@ def _grid(
 
     def run(outer: Tensor, which: Sequence[int], start: Tensor, until: Stop) -> None:
         nonlocal steps
-        near = [
-            min(blocks, key=lambda n, i=i: abs(where[n] - where[i]), default=None) for i in which
-        ]
-        known = [b for n in near for b in (blocks[n] if n is not None else [None] * columns)]
+        known: list[Tensor | None] = []
+        for i in which:  # of the nearest C that was solved
+            far = {abs(where[n] - where[i]): held for n, held in blocks.items()}
+            known += far[min(far)] if far else [None] * columns
         made = solve(problem(outer, which), start.flatten(0, 1), until, max_steps, known)
         shape, at = (len(which), columns), list(which)
         theta[at] = made.theta.reshape(start.shape)

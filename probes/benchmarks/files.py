@@ -146,9 +146,7 @@ def _picture(path: str, changed: int) -> np.ndarray:
     from PIL import Image
 
     with Image.open(path) as picture:
-        if picture.mode in ("P", "RGBA"):
-            picture = picture.convert("RGB")
-        data = np.array(picture)
+        data = np.array(picture.convert("RGB") if picture.mode in ("P", "RGBA") else picture)
     data = data[None] if data.ndim == 2 else np.moveaxis(data, -1, 0)
     data = np.ascontiguousarray(data.astype(np.uint8) if data.dtype == bool else data)
     data.flags.writeable = False
