@@ -31,10 +31,11 @@ from pretrain.build import build
 from pretrain.data import open_data
 from pretrain.fit import fit_bases
 from pretrain.runfolder import RunFolder
-from probes import features, logistic
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data
 from probes.families.job import standardise
+from probes.features import extraction as features
+from probes.solvers import logistic
 
 RECIPE = "mae_indian_pines_tiny"
 DECODERS: dict[str, tuple[str, float]] = {

@@ -26,7 +26,7 @@ from bench.mae_steps import threads
 from bench.probes_data import Patches, patches
 from bench.runner import Bench, Fact, Ready, Step, Target
 from fm.errors import FMError
-from probes import knn, logistic
+from probes.solvers import knn, logistic
 
 GTOL = 1e-5
 GRID = 10 ** np.linspace(-6, 5, 45)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probes.benchmarks import list_benchmarks
-    from probes.evaluation import evaluate, evaluate_many
+    from probes.judging.evaluation import evaluate, evaluate_many
     from probes.protocols import list_protocols
     from probes.result import Result
 
 _HOME = {
     "Result": "probes.result",
-    "evaluate": "probes.evaluation",
-    "evaluate_many": "probes.evaluation",
+    "evaluate": "probes.judging.evaluation",
+    "evaluate_many": "probes.judging.evaluation",
     "list_benchmarks": "probes.benchmarks",
     "list_protocols": "probes.protocols",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fm.command import Command
 from fm.console import note
 from fm.errors import UsageError
-from probes.leaderboard_verbs import leaderboard
+from probes.leaderboard.verbs import leaderboard
 
 if TYPE_CHECKING:
     from probes.result import Result
@@ -81,7 +81,7 @@ def _probe(arguments: Namespace) -> int:
     protocols = [name for name in arguments.protocol.split(",") if name]
     cells = _cells(arguments, protocols)
     model = _model(arguments)
-    from probes.evaluation import evaluate_many
+    from probes.judging.evaluation import evaluate_many
 
     results = evaluate_many(
         model,
@@ -293,7 +293,7 @@ def _embed(arguments: Namespace) -> int:
         raise UsageError(f"--batch-size {arguments.batch_size}: give a whole number from 1")
     if arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a folder; name a file such as features.parquet")
-    from probes.embed import embed as write
+    from probes.features.embed import embed as write
 
     print(
         write(

@@ -18,9 +18,9 @@ import fm
 from bench.studies import learns
 from bench.studies.scoring import dataset, pretrained
 from fm.errors import UsageError
-from probes.answers import ClassAnswers
 from probes.benchmarks import get_benchmark
-from probes.features import extract
+from probes.features.extraction import extract
+from probes.statistics.answers import ClassAnswers
 from shards.sources.indian_pines import FOLDS
 
 METHODS = {"indian-pines": learns.METHODS["indian-pines"]}

@@ -29,11 +29,11 @@ from fm.errors import UsageError
 from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor
 from fm.spectral import response, supported
-from probes.answers import ClassAnswers
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.indian_pines import MODALITY, SOURCE, WINDOW
 from probes.benchmarks.scene import SPLITS, read_scene
-from probes.windows import Scene, cut
+from probes.benchmarks.windows import Scene, cut
+from probes.statistics.answers import ClassAnswers
 
 VNIR_NM = 993.5
 VERSION = 1

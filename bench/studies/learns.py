@@ -18,11 +18,11 @@ import numpy as np
 
 import fm
 from bench.studies.scoring import Probe, dataset, pretrained, with_interval
-from probes.answers import ClassAnswers
 from probes.benchmarks import Data, Inputs, get_benchmark
-from probes.features import extract
-from probes.floors import centre_pixel, image_statistics
-from probes.labels import subset
+from probes.families.labels import subset
+from probes.features.extraction import extract
+from probes.features.floors import centre_pixel, image_statistics
+from probes.statistics.answers import ClassAnswers
 
 GRID = tuple(float(c) for c in np.geomspace(1e-6, 1e6, 13))
 READOUT = ("centre", "mean")

@@ -21,13 +21,13 @@ import numpy as np
 import fm
 from bench.studies import learns
 from bench.studies.scoring import dataset, pretrained, with_interval
-from probes import logistic
-from probes.answers import LabelAnswers
 from probes.benchmarks import Data, bigearthnet, get_benchmark
 from probes.families.job import best_of, standardise
-from probes.features import extract
-from probes.floors import floor_features
-from probes.metrics import multilabel_metrics
+from probes.features.extraction import extract
+from probes.features.floors import floor_features
+from probes.solvers import logistic
+from probes.statistics.answers import LabelAnswers
+from probes.statistics.metrics import multilabel_metrics
 
 RECIPE = "mae_multisensor_tiny"
 PARTS = {

@@ -13,9 +13,9 @@ import shards
 from fm.console import note
 from fm.errors import FMError
 from fm.files import read_json
-from probes import logistic
 from probes.families.job import best_of, standardise
-from probes.statistics import Scored, draws, percentile
+from probes.solvers import logistic
+from probes.statistics.bootstrap import Scored, draws, percentile
 from shards.sources import get_source
 
 GRID = tuple(float(c) for c in np.geomspace(1e-5, 1e5, 21))

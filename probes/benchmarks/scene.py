@@ -2,7 +2,7 @@
 
 The labelled pixels of one scene are neighbours, and a random split puts near-copies of the test
 pixels into training. Here whole blocks go to train, val or test, and windows do not look across
-the split (`probes.windows`).
+the split (`probes.benchmarks.windows`).
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import shards
 from fm.errors import FMError
 from probes.benchmarks.base import Data, Inputs
-from probes.windows import NOWHERE, Scene, cut
+from probes.benchmarks.windows import NOWHERE, Scene, cut
 
 SPLITS = ("train", "val", "test")
 

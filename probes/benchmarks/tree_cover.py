@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data, Inputs
 from probes.benchmarks.scene import SPLITS, read_scene
-from probes.windows import NOWHERE, cut
+from probes.benchmarks.windows import NOWHERE, cut
 
 MODALITY = "s2l2a_10"
 WINDOW = 9

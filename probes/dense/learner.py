@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError
-from probes import tuning
 from probes.benchmarks.base import Data
 from probes.dense import heads, pairs
 from probes.dense.heads import Shape
 from probes.dense.stored_maps import StoredMaps, dates, extract_maps, pixel_maps
 from probes.dense.token_maps import token_maps
+from probes.families import tuning
 from probes.families.job import Job, Outcome
 from probes.families.training import Learner, train
-from probes.metrics import confusion
 from probes.settings import Change
 from probes.settings.training import OnMaps
+from probes.statistics.metrics import confusion
 
 Dates = Sequence[list[Tensor]]
 """The levels of each date: one, or two where there is change to find."""

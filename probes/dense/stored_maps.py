@@ -22,8 +22,8 @@ from probes.benchmarks.base import Data, Inputs
 from probes.dense.grids import resample
 from probes.dense.heads import Shape
 from probes.dense.token_maps import TokenMaps, token_maps
-from probes.features import model_hash
-from probes.pixels import physical
+from probes.features.extraction import model_hash
+from probes.features.pixels import physical
 
 VERSION = 1
 """Raised when the same inputs would give other maps."""

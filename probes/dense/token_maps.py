@@ -23,7 +23,7 @@ from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
 from probes.dense.grids import resample
 from probes.dense.heads import Shape
-from probes.features import prepare
+from probes.features.extraction import prepare
 
 LEVELS = 4
 Cell = tuple[float, float]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from fm.console import progress
 from fm.errors import FMError, UsageError
-from probes.descent import Best, Goal, finite, stream
+from probes.families.descent import Best, Goal, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, selection
+from probes.families.labels import describe, draw
 from probes.families.mlp import notes_of
-from probes.frozen import Tokens
-from probes.labels import describe, draw
+from probes.features.frozen import Tokens
 from probes.settings import Attentive
 
 TASKS = ("class", "multilabel", "regression")

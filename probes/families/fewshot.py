@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes import knn, logistic, prototypes
 from probes.benchmarks.base import Data
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.labels import describe, draw
+from probes.families.labels import describe, draw
 from probes.settings import Fewshot
+from probes.solvers import knn, logistic, prototypes
 
 TASKS = ("class", "multilabel")
 Predict = Callable[[np.ndarray], list[np.ndarray]]

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError, UsageError
-from probes import logistic, tuning
 from probes.benchmarks.base import Data, Inputs
+from probes.families import tuning
 from probes.families.job import Job, Outcome
+from probes.families.labels import subset
 from probes.families.training import Learner, Tuned, train
-from probes.features import encode
-from probes.labels import subset
-from probes.pixels import physical
+from probes.features.extraction import encode
+from probes.features.pixels import physical
 from probes.settings import Finetune
+from probes.solvers import logistic
 
 TASKS = ("class", "multilabel", "regression")
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from probes.benchmarks.base import Benchmark, Data
-from probes.features import Account, extract
-from probes.floors import floor_features
+from probes.features.extraction import Account, extract
+from probes.features.floors import floor_features
 from probes.settings import OnFeatures
+from probes.statistics.tries import Tries
 from probes.tasks import TASKS, Task
-from probes.tasks.tries import Tries
 
 
 @dataclass

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from fm.errors import UsageError
-from probes import corley, knn
+from probes.checks import corley
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.labels import subset
+from probes.families.labels import subset
 from probes.settings import Knn
+from probes.solvers import knn
 
 TASKS = ("class", "multilabel", "regression")
 Scaling = Callable[[np.ndarray], np.ndarray]

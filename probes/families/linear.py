@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from probes import logistic
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.labels import subset
+from probes.families.labels import subset
 from probes.settings import Linear
+from probes.solvers import logistic
 
 TASKS = ("class", "multilabel")
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fm.console import progress
 from fm.errors import FMError
-from probes.descent import Goal, Sgd, finite, stream
+from probes.families.descent import Goal, Sgd, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, selection
-from probes.frozen import blocks
-from probes.labels import describe, draw
+from probes.families.labels import describe, draw
+from probes.features.frozen import blocks
 from probes.settings import LinearSgd
 
 TASKS = ("class", "multilabel", "regression")

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from fm.console import progress
 from fm.errors import FMError
-from probes.descent import AdamW, Best, Goal, finite, stream
+from probes.families.descent import AdamW, Best, Goal, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.labels import describe, draw
+from probes.families.labels import describe, draw
 from probes.settings import Mlp
 
 TASKS = ("class", "multilabel", "regression")

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fm.errors import UsageError
-from probes import ranking
 from probes.benchmarks.base import Data, Inputs
 from probes.families.job import Job, Outcome
 from probes.settings import Retrieval
+from probes.statistics import ranking
 from probes.tasks.retrieval import CUTOFFS
 
 TASKS = ("retrieval",)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from probes import ridge
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.labels import subset
+from probes.families.labels import subset
 from probes.settings import Ridge
+from probes.solvers import ridge
 
 TASKS = ("regression", "class", "multilabel")
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fm.console import progress
 from fm.errors import FMError
 from probes.families.job import selection
+from probes.families.tuning import training_mode
 from probes.settings.training import Training
-from probes.tuning import training_mode
 
 
 class Learner(ABC):

@@ -8,9 +8,9 @@ standing; a model that lacks a cell of it is named and left out.
 from dataclasses import dataclass
 
 from fm.errors import FMError
-from probes.aggregate import Spread, aggregate
 from probes.leaderboard.board import Board, Entry
 from probes.leaderboard.table import BASELINES, Group
+from probes.statistics.aggregate import Spread, aggregate
 
 MOST = 4
 """Standings shown for one protocol: those with the most models."""

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from fm.config import Config
-from probes import readout
+from probes.features import readout
 
 Parts = Annotated[tuple[str, ...], AfterValidator(readout.check)]
-"""Parts of a feature vector, see `probes.readout`."""
+"""Parts of a feature vector, see `probes.features.readout`."""
 Normaliser = Literal["model", "divide", "zscore", "minmax", "seco", "identity"]
 
 
@@ -50,7 +50,7 @@ Input = Literal[
     "random-conv",
     "random-conv-zca",
 ]
-"""What makes the features: the model, or a floor (`probes.floors`)."""
+"""What makes the features: the model, or a floor (`probes.features.floors`)."""
 
 
 class OnFeatures(Config):

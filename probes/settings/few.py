@@ -11,7 +11,7 @@ class FewLabels(Config):
     """How many training samples are used; val and test are whole.
 
     `per_class` bounds the samples of each class, `fraction` is a share of all of them. The list is
-    drawn without replacement and fixed by dataset, amount and seed, see `probes.labels.draw`.
+    drawn without replacement and fixed by dataset, amount and seed: `probes.families.labels.draw`.
     """
 
     per_class: int | None = Field(None, ge=1)

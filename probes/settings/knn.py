@@ -13,8 +13,8 @@ class Knn(OnFeatures):
     `k` is a grid, and so is `scale`: features as they are (`none`), or standardised with the
     training mean and deviation. `vote` weighs the neighbours by exp(cosine / temperature), or all
     alike. `center` subtracts the training mean. `planes` is `by-name` for every protocol but the
-    seed paper's two, see `probes.corley`. `compute` is the type of the matrix product; it does not
-    decide who is a neighbour, see `probes.knn`.
+    seed paper's two, see `probes.checks.corley`. `compute` is the type of the matrix product; who
+    is a neighbour does not hang on it, see `probes.solvers.knn`.
     """
 
     family: Literal["knn"]

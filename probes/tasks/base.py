@@ -4,8 +4,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from probes.answers import Scored
 from probes.benchmarks.base import Data
+from probes.statistics.answers import Scored
 
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 """Metrics that are errors; everything else is better when it is larger."""

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from probes.answers import ClassAnswers
 from probes.benchmarks.base import Data
-from probes.metrics import class_metrics, confusion, per_class
+from probes.statistics.answers import ClassAnswers
+from probes.statistics.metrics import class_metrics, confusion, per_class
 
 
 class Classes:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from probes.answers import LabelAnswers
 from probes.benchmarks.base import Data
-from probes.metrics import multilabel_metrics
+from probes.statistics.answers import LabelAnswers
+from probes.statistics.metrics import multilabel_metrics
 
 
 class Labels:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.answers import QueryAnswers
 from probes.benchmarks.base import Data
+from probes.statistics.answers import QueryAnswers
 
 CUTOFFS = (10, 100, 1000)
 NAMES = (*(f"ndcg@{k}" for k in CUTOFFS), *(f"map@{k}" for k in CUTOFFS))
@@ -13,7 +13,7 @@ NAMES = (*(f"ndcg@{k}" for k in CUTOFFS), *(f"map@{k}" for k in CUTOFFS))
 
 
 class Retrieval:
-    """Predictions are the measures of each query, [n, 6]: see `NAMES` and `probes.ranking`.
+    """Predictions are the measures of each query, [n, 6]: see `NAMES`, `probes.statistics.ranking`.
 
     They are means over queries, so what is kept of a ranking is its measures. A query with nothing
     to find in the gallery has none, and does not count.

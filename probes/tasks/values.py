@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.answers import ValueAnswers
 from probes.benchmarks.base import Data
+from probes.statistics.answers import ValueAnswers
 from probes.tasks.base import signed
 
 

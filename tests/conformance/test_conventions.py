@@ -17,7 +17,7 @@ from pretrain.runfolder import read_lines
 from pretrain.schedule import learning_rate
 from pretrain.trainer import load_config, run
 from probes.benchmarks import get_benchmark, list_benchmarks
-from probes.metrics import class_metrics, confusion, multilabel_metrics
+from probes.statistics.metrics import class_metrics, confusion, multilabel_metrics
 from shards.sources import eurosat
 from tests.conftest import write_tiny
 from tests.pretrain.test_trainer import config_file

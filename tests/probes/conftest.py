@@ -20,5 +20,5 @@ def pairs(tmp_path_factory):
 def few_random_features():
     """Rows with floors have fewer random features than 512, so that tests stay quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probes.random_conv.FEATURES", 32)
+        patch.setattr("probes.features.random_conv.FEATURES", 32)
         yield

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from fm.errors import UsageError
-from probes.aggregate import aggregate, by_group, complete, ranks, trimmed_mean
+from probes.statistics.aggregate import aggregate, by_group, complete, ranks, trimmed_mean
 
 
 def _runs(scores, names=None):

@@ -9,7 +9,7 @@ from fm.errors import UsageError
 from probes.families import attentive
 from probes.families.attentive import Pool
 from probes.families.job import Job
-from probes.frozen import Tokens
+from probes.features.frozen import Tokens
 from probes.settings import Attentive
 from tests.probes import vectors
 

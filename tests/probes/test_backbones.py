@@ -14,7 +14,7 @@ from probes.backbones.align import align, table
 from probes.backbones.feed import make_feed
 from probes.backbones.numbers import full_scale, of_data, train_ranges
 from probes.backbones.resize import filled, resized, target
-from probes.features import encode, extract
+from probes.features.extraction import encode, extract
 from probes.settings.features import Axes
 from tests.probes import networks
 from tests.probes.networks import S2, SCALE

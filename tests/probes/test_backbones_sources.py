@@ -8,7 +8,7 @@ from torch.nn import functional
 from fm.errors import FMError, UsageError
 from probes import backbones
 from probes.backbones.of_packages import REPEATS, lite_key, lite_state
-from probes.features import extract, model_hash
+from probes.features.extraction import extract, model_hash
 from probes.settings.features import Axes
 from tests.probes import networks, onnx_bytes
 from tests.probes.networks import S2, SCALE

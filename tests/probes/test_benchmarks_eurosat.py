@@ -7,7 +7,7 @@ import pytest
 
 from fm.errors import FMError
 from probes.benchmarks.eurosat import DECLARATIONS
-from probes.evaluation import evaluate
+from probes.judging.evaluation import evaluate
 from tests.probes.layouts import eurosat
 from tests.probes.layouts.witness import declared, same_pixels, torchgeo_class
 

@@ -7,7 +7,7 @@ from torchmetrics.functional.classification import (
     multiclass_calibration_error,
 )
 
-from probes.calibration import calibration, errors, nll, temperature, to_logits
+from probes.statistics.calibration import calibration, errors, nll, temperature, to_logits
 
 NORMS = (("ece", "l1"), ("rms_ce", "l2"), ("mce", "max"))
 

@@ -2,7 +2,7 @@ import json
 
 import fm
 from fm.card import Card
-from probes.carded import told
+from probes.checks.carded import told
 
 
 def _card(data):

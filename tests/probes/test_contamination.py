@@ -7,9 +7,9 @@ import torch
 import fm
 from fm.errors import UsageError
 from fm.geo import block_bounds, block_id, blocks_bounds, great_circle_m
-from probes import contamination as c
 from probes.benchmarks import get_benchmark
-from probes.evaluation import evaluate_many
+from probes.checks import contamination as c
+from probes.judging.evaluation import evaluate_many
 
 KM = 10.0
 

@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 import fm
 from fm.errors import UsageError
-from probes import corley
 from probes.benchmarks.base import Benchmark, Data, Inputs
+from probes.checks import corley
 from probes.families import knn
 from probes.families.job import Job
 from probes.protocols import get_protocol

@@ -6,7 +6,7 @@ from sklearn.metrics import confusion_matrix
 from fm.errors import FMError
 from probes.dense.learner import DenseLearner
 from probes.families import dense
-from probes.features import model_hash
+from probes.features.extraction import model_hash
 from probes.settings import Dense
 from tests.probes import dense_standin as standin
 

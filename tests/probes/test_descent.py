@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.descent import AdamW, Best, Goal, Sgd, stream
+from probes.families.descent import AdamW, Best, Goal, Sgd, stream
 from tests.probes import vectors
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from sklearn.neighbors import NearestNeighbors
 
-from probes import diagnostics as d
+from probes.judging import diagnostics as d
 
 
 def test_effective_rank_of_known_spectra():

@@ -9,8 +9,8 @@ import pytest
 import fm
 import shards
 from fm.errors import FMError, UsageError
-from probes.embed import embed
-from probes.features import model_hash
+from probes.features.embed import embed
+from probes.features.extraction import model_hash
 from tests.probes import standin
 
 

@@ -10,12 +10,13 @@ import fm.checkpoint
 import probes
 from fm.errors import FMError, UsageError
 from fm.normalize import Normalisation
-from probes import features, overlap
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data, Inputs
-from probes.evaluation import evaluate_many
+from probes.checks import overlap
 from probes.families import linear
-from probes.floors import centre_pixel, image_statistics
+from probes.features import extraction as features
+from probes.features.floors import centre_pixel, image_statistics
+from probes.judging.evaluation import evaluate_many
 from probes.protocols import get_protocol
 from probes.result import _SINCE_2, Result
 from probes.settings import Finetune, Grid, Linear
@@ -237,7 +238,7 @@ def test_checkerboard_takes_raw_pixels_alone(blocks, checkpoint):
 
 def test_finetuning_learns_and_leaves_the_model_alone(checkpoint, blocks):
     from probes.families.finetune import finetune
-    from probes.labels import subset
+    from probes.families.labels import subset
 
     data = get_benchmark("indian-pines").load(blocks)
     model = fm.load(checkpoint)
@@ -346,7 +347,7 @@ def test_the_architecture_is_trained_from_scratch_on_request(checkpoint, blocks,
     quick = quick.model_copy(update={"settings": quick.settings.model_copy(update=few)})
     bare = get_protocol("knn").model_copy(update={"floors": ()})
     given = {"finetune": quick, "knn": bare, "linear": get_protocol("linear")}
-    monkeypatch.setattr("probes.evaluation.get_protocol", given.__getitem__)
+    monkeypatch.setattr("probes.judging.evaluation.get_protocol", given.__getitem__)
     results = evaluate_many(checkpoint, "indian-pines", ["knn"], data=blocks, scratch="finetune")
     last = results[-1]
     assert (last.model["kind"], last.model["name"]) == ("supervised", "export-from-scratch")

@@ -7,11 +7,12 @@ import torch
 
 from fm.errors import FMError, UsageError
 from fm.sensors import Band
-from probes import backbones, workers
+from probes import backbones
 from probes.axes import cells, tag, vary
 from probes.backbones.cost import count
-from probes.evaluation import evaluate_many
-from probes.features import Account, extract
+from probes.features import workers
+from probes.features.extraction import Account, extract
+from probes.judging.evaluation import evaluate_many
 from probes.protocols import get_protocol
 from probes.result import Result
 from probes.settings.features import Axes

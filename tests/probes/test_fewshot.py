@@ -3,17 +3,17 @@ import pytest
 from pydantic import ValidationError
 from sklearn.neighbors import NearestCentroid
 
-from probes import prototypes
 from probes.benchmarks import get_benchmark
-from probes.evaluation import evaluate_many
 from probes.families import fewshot
 from probes.families.job import Job
-from probes.labels import digest, draw
+from probes.families.labels import digest, draw
+from probes.judging.evaluation import evaluate_many
 from probes.protocols import get_protocol
 from probes.settings import Fewshot
-from probes.statistics import intervals, paired
+from probes.solvers import prototypes
+from probes.statistics.bootstrap import intervals, paired
+from probes.statistics.tries import Tries, TryAnswers
 from probes.tasks import TASKS
-from probes.tasks.tries import Tries, TryAnswers
 from tests.probes import standin, vectors
 
 LINEAR = {"head": "linear", "c": {"low": 1e-2, "high": 1e6, "count": 3}}

@@ -9,9 +9,9 @@ import fm
 import fm.checkpoint
 from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
-from probes.evaluation import evaluate_many
 from probes.families import finetune
-from probes.features import encode, model_hash
+from probes.features.extraction import encode, model_hash
+from probes.judging.evaluation import evaluate_many
 from probes.protocols import get_protocol
 from probes.settings import Finetune
 from tests.probes import dense_standin as standin

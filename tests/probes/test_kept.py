@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from probes import kept
-from probes.answers import ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers
-from probes.evaluation import evaluate_many
-from probes.permutation import mcnemar
-from probes.statistics import intervals, over_seeds, paired
-from probes.tasks.tries import TryAnswers
+from probes.judging import kept
+from probes.judging.evaluation import evaluate_many
+from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers
+from probes.statistics.bootstrap import intervals, over_seeds, paired
+from probes.statistics.permutation import mcnemar
+from probes.statistics.tries import TryAnswers
 from tests.probes import standin
 
 

@@ -5,7 +5,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 
 from fm.errors import FMError
-from probes import knn
+from probes.solvers import knn
 
 
 def _data():

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from fm.errors import UsageError
 from probes.benchmarks import get_benchmark
-from probes.evaluation import evaluate_many
-from probes.labels import digest, draw, subset
+from probes.families.labels import digest, draw, subset
+from probes.judging.evaluation import evaluate_many
 from probes.settings.few import FewLabels
 from tests.probes import vectors
 

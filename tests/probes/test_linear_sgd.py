@@ -9,10 +9,10 @@ from torch import nn
 import fm
 from fm.errors import FMError
 from fm.normalize import Normalisation
-from probes import features
-from probes.evaluation import evaluate_many
 from probes.families import linear_sgd
-from probes.frozen import blocks
+from probes.features import extraction as features
+from probes.features.frozen import blocks
+from probes.judging.evaluation import evaluate_many
 from probes.protocols import get_protocol
 from probes.settings import LinearSgd
 from tests.probes import standin, vectors

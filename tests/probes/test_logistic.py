@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from fm.errors import FMError
-from probes import logistic
+from probes.solvers import logistic
 
 
 def _data(classes, n=150, d=12, seed=0):

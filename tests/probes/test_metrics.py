@@ -4,7 +4,7 @@ import torch
 from sklearn import metrics as peer
 
 from fm.torchvision_guard import install
-from probes import metrics
+from probes.statistics import metrics
 
 install()
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probes.answers import ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers
-from probes.metrics import class_metrics, confusion
-from probes.permutation import EXACT_UNITS, join, mcnemar, sign_flip
-from probes.tasks.tries import TryAnswers
+from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers
+from probes.statistics.metrics import class_metrics, confusion
+from probes.statistics.permutation import EXACT_UNITS, join, mcnemar, sign_flip
+from probes.statistics.tries import TryAnswers
 
 
 def _classes(seed, units=6, each=12, right=0.7):

@@ -6,10 +6,15 @@ import torch
 from scipy import linalg, signal
 
 from fm.errors import FMError
-from probes import random_conv
 from probes.benchmarks.base import Data, Inputs
-from probes.floors import encoder, floor_features, image_statistics, image_statistics_corley
-from probes.pixels import moments, physical, training_rows
+from probes.features import random_conv
+from probes.features.floors import (
+    encoder,
+    floor_features,
+    image_statistics,
+    image_statistics_corley,
+)
+from probes.features.pixels import moments, physical, training_rows
 
 SCALING = {"fine": (0.5, 1.0), "coarse": (1.0, 0.0)}
 

@@ -4,9 +4,9 @@ import torch
 
 import fm
 from fm.errors import UsageError
-from probes import readout
 from probes.benchmarks import Inputs
-from probes.features import encode
+from probes.features import readout
+from probes.features.extraction import encode
 from probes.protocols import get_protocol
 
 

@@ -9,11 +9,11 @@ from torch import nn
 
 import fm
 from fm.errors import UsageError
-from probes import ranking
 from probes.benchmarks import get_benchmark
-from probes.evaluation import evaluate_many
 from probes.families import retrieval
+from probes.judging.evaluation import evaluate_many
 from probes.settings import Retrieval
+from probes.statistics import ranking
 from probes.tasks.retrieval import CUTOFFS, NAMES
 from shards.sources import get_source
 from tests.probes import standin, vectors

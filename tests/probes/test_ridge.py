@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge, RidgeClassifier
 
 from fm.errors import FMError
-from probes import ridge
+from probes.solvers import ridge
 
 ALPHAS = [1e-3, 1.0, 30.0, 1e4]
 

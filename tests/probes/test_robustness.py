@@ -6,17 +6,17 @@ import torch
 
 import fm
 from fm.sensors import sensor
-from probes import disturb, robustness
-from probes.answers import ClassAnswers
 from probes.backbones.align import table
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Inputs
+from probes.checks import disturb, robustness
+from probes.checks.robustness import encoder, measure
 from probes.families import linear
 from probes.families.job import Job
-from probes.pixels import Moments, moments, training_rows
+from probes.features.pixels import Moments, moments, training_rows
 from probes.protocols import get_protocol
-from probes.robustness import encoder, measure
-from probes.statistics import paired
+from probes.statistics.answers import ClassAnswers
+from probes.statistics.bootstrap import paired
 from tests.probes import standin
 
 S2 = {"s2l2a_10": sensor("sentinel2-l2a").modalities["s2l2a_10"]}

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from probes.answers import ClassAnswers, LabelAnswers
-from probes.metrics import class_metrics, confusion
-from probes.statistics import (
+from probes.statistics.answers import ClassAnswers, LabelAnswers
+from probes.statistics.bootstrap import (
     draws,
     intervals,
     over_seeds,
@@ -11,6 +10,7 @@ from probes.statistics import (
     paired_over_seeds,
     percentile,
 )
+from probes.statistics.metrics import class_metrics, confusion
 
 
 def _answers(seed=0, blocks=12, each=20, right=0.7):
@@ -114,6 +114,6 @@ def test_resamples_taken_in_parts_are_the_same(monkeypatch):
     answers = LabelAnswers(y, rng.random((12, 3)), np.arange(12) // 2)
     counts = draws(6, 0)[:60].reshape(5, 12, 6)
     whole = answers.metrics(counts)
-    monkeypatch.setattr("probes.answers.LARGEST", 7 * y.size)
+    monkeypatch.setattr("probes.statistics.answers.LARGEST", 7 * y.size)
     for name, values in answers.metrics(counts).items():
         np.testing.assert_array_equal(values, whole[name])

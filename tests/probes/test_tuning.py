@@ -7,7 +7,7 @@ from torch import nn
 
 import fm
 from fm.errors import UsageError
-from probes import tuning
+from probes.families import tuning
 from tests.probes import dense_standin as standin
 
 M = standin.MODALITY

@@ -4,7 +4,7 @@ import pytest
 import shards
 from fm.errors import FMError
 from probes.benchmarks import get_benchmark, indian_pines
-from probes.windows import NOWHERE, Scene, cut
+from probes.benchmarks.windows import NOWHERE, Scene, cut
 from tests.probes import standin
 
 

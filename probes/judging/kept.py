@@ -16,12 +16,12 @@ import numpy as np
 
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic
-from probes.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
 from probes.benchmarks.base import Data
-from probes.permutation import mcnemar, sign_flip
 from probes.result import Result
-from probes.statistics import over_seeds, paired
-from probes.tasks.tries import TryAnswers
+from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
+from probes.statistics.bootstrap import over_seeds, paired
+from probes.statistics.permutation import mcnemar, sign_flip
+from probes.statistics.tries import TryAnswers
 
 FORMAT = 1
 _KINDS = {kind.__name__: kind for kind in (ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers)}
@@ -112,7 +112,7 @@ def compare(first: Path | str, second: Path | str, metric: str | None = None) ->
 
     Returns:
         `difference` (first - second), `low`, `high` (bootstrap by unit), `p` and `flips`
-        (`probes.permutation.sign_flip`), and `mcnemar` for tasks of one class a sample.
+        (`probes.statistics.permutation.sign_flip`), and `mcnemar` for tasks of one class a sample.
 
     Raises:
         FMError: a file cannot be read.

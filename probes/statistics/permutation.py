@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
-from probes.tasks.tries import TryAnswers
+from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
+from probes.statistics.tries import TryAnswers
 
 FLIPS = 999
 FEWER_FLIPS = 199

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import shards
 from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Data
-from probes.overlap import places
+from probes.checks.overlap import places
 
 Array = NDArray[np.float64]
 SHOWN_KM = (0.0, 10.0, 100.0)
@@ -110,7 +110,7 @@ def describe(model: Any, data: Data, rule: Rule | None = None) -> dict[str, Any]
     """Count test samples near what a model saw.
 
     Args:
-        model: may have a `card`, see `probes.overlap.describe`.
+        model: may have a `card`, see `probes.checks.overlap.describe`.
         data: the benchmark, opened; its whole test split, nothing left out yet.
         rule: counted beside `SHOWN_KM`.
 

@@ -8,17 +8,19 @@ from typing import Any
 import fm
 from fm.errors import UsageError
 from fm.files import sha256_file
-from probes import backbones, bands, floors
+from probes import backbones
 from probes.axes import vary
 from probes.backbones.adapter import Adapter
 from probes.benchmarks import get_benchmark
-from probes.carded import told
-from probes.contamination import Rule
-from probes.judge import answers_task
-from probes.kept import beside, differ
+from probes.checks import bands
+from probes.checks.carded import told
+from probes.checks.contamination import Rule
+from probes.features import floors
+from probes.judging.judge import answers_task
+from probes.judging.kept import beside, differ
+from probes.judging.session import Row, Session, Subject
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result
-from probes.session import Row, Session, Subject
 
 
 def evaluate(
@@ -57,9 +59,9 @@ def evaluate(
         processes: that share the encoding; no number depends on it.
         scratch: a protocol that trains all weights: beside the floors the same architecture is
             trained by it from random weights, on the benchmark's labels alone.
-        robustness: also score disturbed test images (`probes.robustness`), the floors' too.
+        robustness: also score disturbed test images (`probes.checks.robustness`), the floors' too.
         exclude_near: `KM` or `KM,DAYS`: test samples that may lie so near what the model's card
-            says it saw leave the score, the floors' too (`probes.contamination`).
+            says it saw leave the score, the floors' too (`probes.checks.contamination`).
         command: the command line, for the record.
 
     Returns:

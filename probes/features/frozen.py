@@ -18,7 +18,7 @@ from fm.errors import FMError, UsageError
 from fm.files import write_atomic
 from fm.models.features import pool
 from probes.benchmarks.base import Data
-from probes.features import model_hash, prepare
+from probes.features.extraction import model_hash, prepare
 
 VERSION = 1
 """Raised when the same inputs would give other outputs."""

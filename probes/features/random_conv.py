@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from fm.errors import FMError
 from probes.benchmarks.base import Data, Inputs
-from probes.pixels import Moments, moments, training_rows
+from probes.features.pixels import Moments, moments, training_rows
 
 LARGEST = 2**23
 """Numbers in the answers of all kernels; more images are taken in parts."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.calibration import calibration
 from probes.families.job import Job, Outcome
+from probes.statistics.calibration import calibration
 
 Array = NDArray[np.float64]
 MOST = 5000
@@ -25,8 +25,8 @@ def measure(job: Job, outcome: Outcome) -> dict[str, Any] | None:
 
     Returns:
         `features` (see `describe`) where it works on one vector a sample, and `calibration` (see
-        `probes.calibration`) where its predictions are probabilities or can be made so; None where
-        neither is the case.
+        `probes.statistics.calibration`) where its predictions are probabilities or can be made
+        so; None where neither is the case.
     """
     found: dict[str, Any] = {}
     _, val, test = job.splits

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.metrics import class_metrics, confusion, multilabel_metrics
+from probes.statistics.metrics import class_metrics, confusion, multilabel_metrics
 
 LARGEST = 2**24
 """Numbers in one array of weights; more resamples are taken in parts."""
@@ -31,7 +31,7 @@ class ClassAnswers:
 
     Attributes:
         sums: [U, K, K], one confusion matrix a unit.
-        names: the metrics to give, of `probes.metrics.class_metrics`.
+        names: the metrics to give, of `probes.statistics.metrics.class_metrics`.
     """
 
     sums: NDArray[np.int64]

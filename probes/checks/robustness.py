@@ -1,6 +1,7 @@
 """How much of a score is left when test images are disturbed.
 
-The head is the one fitted on clean training features; only test images change (`probes.disturb`).
+The head is the one fitted on clean training features; only test images change
+(`probes.checks.disturb`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,19 +14,19 @@ from numpy.typing import NDArray
 from fm.console import progress
 from fm.errors import FMError, UsageError
 from fm.models import Backbone
-from probes import floors
-from probes.answers import Scored
 from probes.backbones.adapter import Adapter
 from probes.backbones.align import table
 from probes.backbones.feed import make_feed
 from probes.benchmarks.base import Inputs
-from probes.disturb import Disturbance, as_physical, disturbances
+from probes.checks.disturb import Disturbance, as_physical, disturbances
 from probes.families.job import Job, Outcome
-from probes.features import encode
-from probes.pixels import moments, training_rows
+from probes.features import floors
+from probes.features.extraction import encode
+from probes.features.pixels import moments, training_rows
 from probes.settings import OnFeatures
 from probes.settings.features import Axes
-from probes.statistics import intervals, paired
+from probes.statistics.answers import Scored
+from probes.statistics.bootstrap import intervals, paired
 from probes.tasks.base import LOWER_IS_BETTER
 
 Encoder = Callable[[Inputs, Mapping[str, tuple[str, ...]]], np.ndarray]

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from fm.errors import FMError
-from probes import contamination, diagnostics, overlap, robustness
 from probes.benchmarks import Benchmark, Data
+from probes.checks import contamination, overlap, robustness
 from probes.families.job import Job
-from probes.feeding import fed, priced
-from probes.judge import judge
-from probes.kept import Kept, of
+from probes.judging import diagnostics
+from probes.judging.feeding import fed, priced
+from probes.judging.judge import judge
+from probes.judging.kept import Kept, of
 from probes.protocols import Protocol
 from probes.result import Result, environment
-from probes.statistics import LEVEL, RESAMPLES, intervals
+from probes.statistics.bootstrap import LEVEL, RESAMPLES, intervals
 
 
 @dataclass

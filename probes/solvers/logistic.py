@@ -9,10 +9,10 @@ classes or multi-label targets (one-vs-rest).
 
 An exact change of variables comes first: the features are centred (the free intercept absorbs it)
 and rotated onto the eigenvectors of their scatter matrix (||W|| is invariant), where the Hessian
-is nearly diagonal. `probes.newton` then solves all C and columns together; every eighth C first,
-the others from where the solutions beside them point to, which are a smooth path in log C. In
-float64 the products run in float32 until that has found all it can, and the gradients and scores of
-the last steps in float64.
+is nearly diagonal. `probes.solvers.newton` then solves all C and columns together; every eighth C
+first, the others from where the solutions beside them point to, a smooth path in log C. In float64
+the products run in float32 until that has found all it can, and the gradients and scores of the
+last steps in float64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError
-from probes.newton import SMALL, Problem, Stop, solve
+from probes.solvers.newton import SMALL, Problem, Stop, solve
 
 STRIDES = (4, 2, 1)
 CELLS = 1 << 25
@@ -80,7 +80,7 @@ def fit(
         grid: values of C, the weight of the summed loss.
         classes: number of classes K; the largest target + 1 when None. A class or column without
             both outcomes in `targets` gets a constant score.
-        tol: relative stopping tolerance on the objective, see `probes.newton.Stop`.
+        tol: relative stopping tolerance on the objective, see `probes.solvers.newton.Stop`.
         gtol: stop by the largest component of the gradient of f / (C * N) instead, which is what
             scikit-learn's `tol` bounds.
         max_steps: Newton steps at most, in each solve.

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fm.sensors import Band, sensor, sensor_of_modality
 from fm.spectral import interpolation, response, supported
 from probes.benchmarks.base import Inputs
-from probes.pixels import Moments, physical
+from probes.features.pixels import Moments, physical
 
 NOISE = (0.1, 0.3)
 GAINS = (0.8, 1.2)

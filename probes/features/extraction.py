@@ -22,11 +22,11 @@ from fm.console import progress
 from fm.errors import FMError
 from fm.files import write_atomic
 from fm.models import Backbone
-from probes import readout, workers
 from probes.backbones.adapter import Adapter
 from probes.backbones.cost import count
 from probes.backbones.feed import ForeignFeed, OwnFeed, make_feed
 from probes.benchmarks.base import Data, Inputs
+from probes.features import readout, workers
 from probes.settings.features import Axes
 
 VERSION = 2
@@ -115,7 +115,7 @@ def encode(
         inputs: pixels and validity.
         bands: modality to band names.
         scaling: of stored integers.
-        words: the parts of the feature vector, see `probes.readout`.
+        words: the parts of the feature vector, see `probes.features.readout`.
         feed: how the pixels come to the model; None is the model's own way.
     """
     options: dict[str, Any] = {"hidden": True} if readout.needs_hidden(words) else {}
@@ -155,9 +155,9 @@ def extract(
         cache: folder for features; None keeps nothing.
         batch_size: samples at once.
         precision: `float32`, or `bfloat16` autocast.
-        words: the parts of the feature vector, see `probes.readout`.
+        words: the parts of the feature vector, see `probes.features.readout`.
         axes: how pixels come to the model; None is the model's own way.
-        processes: that share the batches (`probes.workers`); the features do not depend on it.
+        processes: that share the batches (`probes.features.workers`); features do not depend on it.
         account: is told axes, notes and cost.
 
     Returns:

@@ -9,9 +9,9 @@ import torch
 
 import fm
 from fm.errors import FMError
-from probes import random_conv
 from probes.benchmarks.base import Data, Inputs
-from probes.pixels import physical
+from probes.features import random_conv
+from probes.features.pixels import physical
 
 Scaling = Mapping[str, tuple[float, float]]
 

@@ -12,7 +12,7 @@ from probes.backbones.adapter import Adapter
 from probes.backbones.cost import count
 from probes.backbones.feed import ForeignFeed, make_feed
 from probes.families.job import Job
-from probes.features import encode
+from probes.features.extraction import encode
 from probes.settings.features import Axes
 
 

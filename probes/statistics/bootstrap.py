@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.answers import Scored
-from probes.tasks.tries import TryAnswers
+from probes.statistics.answers import Scored
+from probes.statistics.tries import TryAnswers
 
 RESAMPLES = 1000
 LEVEL = 0.95

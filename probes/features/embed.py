@@ -16,7 +16,7 @@ from fm.console import progress
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic
 from probes.benchmarks.base import Inputs
-from probes.features import encode, model_hash
+from probes.features.extraction import encode, model_hash
 from shards.seeing.scan import scan
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.answers import Scored
 from probes.benchmarks.base import Data
+from probes.statistics.answers import Scored
 from probes.tasks.base import Task
 
 

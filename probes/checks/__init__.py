@@ -1,0 +1,1 @@
+"""What keeps a score honest: bands, overlap with pretraining, disturbed images, a model's card."""

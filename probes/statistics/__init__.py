@@ -1,0 +1,1 @@
+"""Metrics, intervals, tests between rows, aggregates, and what features look like."""
