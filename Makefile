@@ -13,8 +13,8 @@ setup: .venv/ready
 demo: setup
 	.venv/bin/fm demo --out fm-demo
 
-test: setup
-	$(PY) -m pytest
+test: setup # files are kept together: their fixtures are made once
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 test-all: setup
 	$(PY) -m pytest -m 'not mutants' && BENCH_QUICK=1 $(PY) -m bench all && $(MAKE) test-mutants
