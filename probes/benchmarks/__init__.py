@@ -18,6 +18,7 @@ from probes.benchmarks import (
     sen12ms,
     so2sat,
     tree_cover,
+    tree_cover_series,
     treesatai,
 )
 from probes.benchmarks.base import Benchmark, Data, Inputs
@@ -46,6 +47,7 @@ _ALL = {
         nc_change,
         neon_trees,
         tree_cover,
+        tree_cover_series,
         bigearthnet,
     )
     for b in module.BENCHMARKS

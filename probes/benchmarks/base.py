@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from probes.benchmarks.dates import Dates
 
 
 @dataclass(frozen=True)
@@ -15,28 +18,32 @@ class Inputs:
     """Pixels of some samples, as `encode` takes them.
 
     Attributes:
-        pixels: modality to [B, C, H, W] of the stored type.
-        valid: modality to [B, H, W] bool; None when every pixel is valid.
+        pixels: modality to [B, C, H, W] of the stored type; of series [B, T, C, H, W].
+        valid: modality to [B, H, W] bool ([B, T, H, W]); None when every pixel is valid.
         after: the same of the second date, where a sample is a pair of dates.
+        times: [B], of series [B, T], seconds since 1970 UTC, NaN where not known; None where
+            models are told no times.
     """
 
     pixels: dict[str, np.ndarray]
     valid: dict[str, NDArray[np.bool_]] | None = None
     after: "Inputs | None" = None
+    times: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, pixels: dict[str, np.ndarray]) -> "Inputs":
         """Take whole images; pixels that are NaN in any band become invalid and zero."""
         valid = {
-            m: np.isfinite(x).all(1)
+            m: np.isfinite(x).all(-3)
             if x.dtype.kind == "f"
-            else np.ones((len(x), *x.shape[2:]), bool)
+            else np.ones((*x.shape[:-3], *x.shape[-2:]), bool)
             for m, x in pixels.items()
         }
         if all(mask.all() for mask in valid.values()):
             return cls(pixels)
         clean = {
-            m: np.where(valid[m][:, None], x, np.zeros((), x.dtype)) for m, x in pixels.items()
+            m: np.where(valid[m][..., None, :, :], x, np.zeros((), x.dtype))
+            for m, x in pixels.items()
         }
         return cls(clean, valid)
 
@@ -65,6 +72,8 @@ class Data:
             latitude in degrees, NaN where not known; None where the dataset tells no places, or
             is a dataset of `shards` and tells them itself.
         gsd_m: modality to metres a pixel, where that is not what the sensor's table says.
+        dates: the images of the samples, where each sample is a series of them; `read` then gives
+            whole series.
     """
 
     read: Callable[[NDArray[np.int64]], Inputs]
@@ -82,6 +91,27 @@ class Data:
     maps: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
     lonlat: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
     gsd_m: dict[str, float] = field(default_factory=dict)
+    dates: "Dates | None" = None
+
+    def single(self) -> "Data":
+        """The same data with the images of the series as its samples, in the series' splits.
+
+        Itself where samples are single images. Images have no targets.
+        """
+        if self.dates is None:
+            return self
+        owner, places = self.dates.owner, self.lonlat
+        return replace(
+            self,
+            read=self.dates.images,
+            targets=np.zeros(len(owner), np.int64),
+            split=self.split[owner],
+            unit=self.unit[owner],
+            shards=self.shards[owner],
+            maps=None,
+            lonlat=None if places is None else lambda index: places(owner[index]),
+            dates=None,
+        )
 
     def of(self, split: str) -> NDArray[np.int64]:
         """Numbers of the samples in a split."""
@@ -120,6 +150,7 @@ class Benchmark:
         fixed_c: C of the logistic regressions where there is no validation split.
         query: modalities of a query of a retrieval; the model encodes them alone.
         gallery: modalities of the samples it is compared with, likewise.
+        series: a sample is a series of dated images.
     """
 
     name: str
@@ -137,6 +168,7 @@ class Benchmark:
     fixed_c: float | None = None
     query: tuple[str, ...] = ()
     gallery: tuple[str, ...] = ()
+    series: bool = False
 
     @property
     def full_name(self) -> str:

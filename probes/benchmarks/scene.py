@@ -29,7 +29,8 @@ def read_scene(
         source: the command that makes the dataset, for errors.
 
     Returns:
-        the scene, the dataset, and the key of each block.
+        the scene, the dataset, and the key of each block. Of series of T images the bands of all
+        of them stand behind each other, and a pixel is known where it has data on any date.
 
     Raises:
         FMError: not a dataset of blocks with windows, splits and one label mask.
@@ -48,7 +49,9 @@ def read_scene(
     height = max(row + h for row, _, h, _ in boxes)
     width = max(col + w for _, col, _, w in boxes)
     bands = len(ds.info.modalities[modality].bands)
-    pixels = np.zeros((bands, height, width), np.dtype(ds.info.modalities[modality].dtype))
+    first = ds.read(0, [modality])[modality]
+    images = len(first) if first.ndim == 4 else 1
+    pixels = np.zeros((images * bands, height, width), np.dtype(ds.info.modalities[modality].dtype))
     label = np.zeros((height, width), np.int64)
     split = np.full((height, width), NOWHERE, np.int8)
     block = np.full((height, width), -1, np.int32)
@@ -63,14 +66,17 @@ def read_scene(
         box = (slice(row, row + h), slice(col, col + w))
         if (block[box] >= 0).any():
             raise FMError(f"{folder}: block {columns['key'][i]} overlaps another; `{source}`")
-        pixels[:, *box] = arrays[modality]
+        if arrays[modality].size != images * bands * h * w:
+            raise FMError(f"{folder}: blocks have other numbers of dates; `{source}`")
+        stack = arrays[modality].reshape(images, bands, h, w)
+        pixels[:, *box] = stack.reshape(-1, h, w)
         known[box] = np.all(
             [
-                np.isfinite(plane) if code is None else plane != code
-                for plane, code in zip(arrays[modality], codes, strict=True)
+                np.isfinite(stack[:, n]) if code is None else stack[:, n] != code
+                for n, code in enumerate(codes)
             ],
             axis=0,
-        )
+        ).any(0)
         label[box] = arrays[member]
         split[box] = SPLITS.index(name) if name is not None else NOWHERE
         block[box] = i

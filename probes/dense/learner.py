@@ -26,15 +26,18 @@ Dates = Sequence[list[Tensor]]
 """The levels of each date: one, or two where there is change to find."""
 
 
-def answer(job: Job, dates_of: tuple[bool, ...]) -> Outcome:
+def answer(
+    job: Job, dates_of: tuple[bool, ...], kind: "type[DenseLearner] | None" = None
+) -> Outcome:
     """Train and judge a protocol on token maps.
 
     Args:
         job: its settings are `OnMaps`.
         dates_of: for each date of a sample whether it is the second one.
+        kind: of learner, where it is not `DenseLearner`.
     """
     settings: OnMaps = job.settings
-    learner = DenseLearner(job.model, job.data, settings, dates_of, job.benchmark.full_name)
+    learner = (kind or DenseLearner)(job.model, job.data, settings, dates_of, job.benchmark.full_name)
     learner.prepare(job.splits[0], job.cache)
     found = train(
         learner, settings, job.splits, job.score, seed=job.seed, label=f"{job.label}, dense"
@@ -110,19 +113,7 @@ class DenseLearner(Learner):
     def prepare(self, rows: np.ndarray, cache: Path | None) -> None:
         """Make the maps of a frozen backbone; measure scales and class shares on training rows."""
         settings = self.settings
-        if settings.input == "model" and settings.backbone == "frozen":
-            self.stored = [
-                extract_maps(
-                    self.model,
-                    self.data,
-                    benchmark=self.benchmark,
-                    pyramid=self.pyramid,
-                    after=after,
-                    cache=cache,
-                    batch_size=settings.batch_size,
-                )
-                for after in self.dates_of
-            ]
+        self.stored = self.extract(cache)
         self.scales = self._measure(rows)
         counts = np.zeros(len(self.data.classes))
         for index in _batches(rows, self.settings.batch_size):
@@ -135,6 +126,23 @@ class DenseLearner(Learner):
         absent = [name for name, n in zip(self.data.classes, counts, strict=True) if not n]
         if absent:
             self.notes.append(f"classes without a training pixel: {', '.join(absent)}")
+
+    def extract(self, cache: Path | None) -> list[StoredMaps] | None:
+        """Maps of each date that are made once; None where every batch makes its own."""
+        if self.settings.input != "model" or self.settings.backbone != "frozen":
+            return None
+        return [
+            extract_maps(
+                self.model,
+                self.data,
+                benchmark=self.benchmark,
+                pyramid=self.pyramid,
+                after=after,
+                cache=cache,
+                batch_size=self.settings.batch_size,
+            )
+            for after in self.dates_of
+        ]
 
     def _measure(self, rows: np.ndarray) -> list[tuple[Tensor, Tensor]]:
         """Mean and deviation of each channel of each level over both dates' valid cells."""

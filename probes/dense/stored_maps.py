@@ -87,47 +87,53 @@ def extract_maps(
     after: bool = False,
     cache: Path | None = None,
     batch_size: int = 64,
+    make: Callable[[np.ndarray], TokenMaps] | None = None,
+    what: str = "",
 ) -> StoredMaps:
     """Return the token maps of every sample; the model is put into `eval()` and not trained.
 
     Args:
-        model: has `encode` and `bands`.
+        model: has `encode` and `bands`; None where `make` needs none.
         data: the benchmark, opened; all its pictures have one size.
         benchmark: its full name.
         pyramid: see `token_maps`.
         after: of the second date.
         cache: folder for maps; None keeps them in memory.
         batch_size: samples at once.
+        make: gives the maps of the samples with the given numbers, where they are not the model's
+            of one image.
+        what: names what `make` gives; part of the name of a cache entry.
 
     Raises:
         FMError: maps that are not finite, pictures of several sizes, or too large for memory.
     """
     settings = {
         "version": VERSION,
-        "weights": model_hash(model),
+        "weights": None if model is None else model_hash(model),
         "benchmark": benchmark,
         "manifest": data.manifest_hash,
         "pyramid": pyramid,
         "after": after,
     }
+    if make is not None:
+        settings["what"] = what
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = cache / f"maps-{name[:32]}" if cache is not None else None
     if path is not None and (kept := _read(path, settings, len(data.targets))) is not None:
         return kept
-    model.eval()
+    if model is not None:
+        model.eval()
+
+    def one(index: np.ndarray) -> TokenMaps:
+        inputs = dates(data.read(index), after)
+        return token_maps(model, inputs, data.bands, data.scaling, pyramid=pyramid, finite=True)
 
     def batches() -> Iterator[tuple[np.ndarray, TokenMaps]]:
         total = len(data.targets)
         with torch.inference_mode(), progress("encoding", total) as bar:
             for start in range(0, total, batch_size):
                 index = np.arange(start, min(start + batch_size, total))
-                inputs = dates(data.read(index), after)
-                yield (
-                    index,
-                    token_maps(
-                        model, inputs, data.bands, data.scaling, pyramid=pyramid, finite=True
-                    ),
-                )
+                yield index, (one if make is None else make)(index)
                 bar.advance(len(index))
 
     def in_memory(place: int, shape: tuple[int, ...]) -> np.ndarray:

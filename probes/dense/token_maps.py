@@ -23,7 +23,7 @@ from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
 from probes.dense.grids import resample
 from probes.dense.heads import Shape
-from probes.features.extraction import prepare
+from probes.features.extraction import prepare, told
 
 LEVELS = 4
 Cell = tuple[float, float]
@@ -75,6 +75,7 @@ def token_maps(
     """
     pixels, valid = prepare(model, inputs)
     options: dict[str, Any] = {"hidden": True} if pyramid else {}
+    options |= told(model, inputs)
     made = model.encode(pixels, bands=bands, valid=valid, scaling=scaling, **options)
     if finite:
         for x in (made.tokens, *made.hidden):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def _features(
                     )
                 real = batch.weight.numpy() > 0  # the last batch is filled up
                 inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
+                if batch.times is not None:
+                    inputs = replace(inputs, times=batch.times.numpy()[real])
                 pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
                 if not features.size:
                     features = np.empty((len(ds), pooled.shape[1]), np.float32)

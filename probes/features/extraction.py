@@ -82,17 +82,29 @@ def prepare(model: Any, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Te
         if down or right:
             extended = True
             if mask is None:
-                mask = np.ones((len(array), *array.shape[-2:]), bool)
-            array = np.pad(array, ((0, 0), (0, 0), (0, down), (0, right)))
-            mask = np.pad(mask, ((0, 0), (0, down), (0, right)))
+                mask = np.ones((*array.shape[:-3], *array.shape[-2:]), bool)
+            edge = ((0, down), (0, right))
+            array = np.pad(array, ((0, 0),) * (array.ndim - 2) + edge)
+            mask = np.pad(mask, ((0, 0),) * (mask.ndim - 2) + edge)
         pixels[modality] = torch.from_numpy(np.ascontiguousarray(array))
         if mask is not None:
             valid[modality] = torch.from_numpy(np.ascontiguousarray(mask))
     if inputs.valid is None and not extended:
         return pixels, None
     for modality, x in pixels.items():
-        valid.setdefault(modality, torch.ones(len(x), *x.shape[-2:], dtype=torch.bool))
+        shape = (*x.shape[:-3], *x.shape[-2:])
+        valid.setdefault(modality, torch.ones(shape, dtype=torch.bool))
     return pixels, valid
+
+
+def told(model: Any, inputs: Inputs) -> dict[str, Tensor]:
+    """What a model is told of the times of some inputs, as options of `encode`.
+
+    Foreign networks take no times, and our backbones pass over what they were not built for.
+    """
+    if inputs.times is None or not isinstance(model, Backbone):
+        return {}
+    return {"times" if inputs.times.ndim == 2 else "time": torch.from_numpy(inputs.times)}
 
 
 def _token_sizes(model: Any) -> dict[str, int]:
@@ -119,6 +131,7 @@ def encode(
         feed: how the pixels come to the model; None is the model's own way.
     """
     options: dict[str, Any] = {"hidden": True} if readout.needs_hidden(words) else {}
+    options |= told(model, inputs)
     if isinstance(feed, ForeignFeed):
         model = model.bind(feed)
     elif feed is not None and not feed.plain:
@@ -150,7 +163,7 @@ def extract(
 
     Args:
         model: has `encode` and `bands`; it is put into `eval()`.
-        data: the benchmark, opened.
+        data: the benchmark, opened; samples that are series are given to the model as series.
         benchmark: its full name.
         cache: folder for features; None keeps nothing.
         batch_size: samples at once.
@@ -171,7 +184,7 @@ def extract(
     axes = axes or Axes()
     feed = None
     if isinstance(model, Adapter | Backbone) or axes != Axes():
-        feed = make_feed(model, data, axes, benchmark=benchmark)
+        feed = make_feed(model, data.single(), axes, benchmark=benchmark)
         account.axes, account.notes = feed.record, list(feed.notes)
     settings = {
         "version": VERSION,

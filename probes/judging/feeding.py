@@ -27,7 +27,7 @@ def fed(job: Job) -> Job:
     if not isinstance(job.model, Adapter):
         return job
     axes = getattr(job.settings, "axes", None) or Axes()
-    feed = make_feed(job.model, job.data, axes, benchmark=job.benchmark.full_name)
+    feed = make_feed(job.model, job.data.single(), axes, benchmark=job.benchmark.full_name)
     assert isinstance(feed, ForeignFeed)
     job.account.axes, job.account.notes = feed.record, list(feed.notes)
     return replace(job, model=job.model.bind(feed))
@@ -52,11 +52,12 @@ def priced(
         )
     cost = job.account.cost
     if cost is None:
-        inputs = job.data.read(np.arange(1))
+        data = job.data.single()
+        inputs = data.read(np.arange(1))
 
         def one() -> None:
             with torch.inference_mode():
-                encode(job.model, inputs, job.data.bands, job.data.scaling)
+                encode(job.model, inputs, data.bands, data.scaling)
 
         cost = count(job.model, one)
     record = None if job.account.axes is None else {**job.account.axes, "changed": changed}

@@ -21,6 +21,7 @@ from probes.settings.linear_sgd import LinearSgd
 from probes.settings.mlp import Mlp
 from probes.settings.retrieval import Retrieval
 from probes.settings.ridge import Ridge
+from probes.settings.timeseries import Timeseries
 
 Settings = Annotated[
     Linear
@@ -33,7 +34,8 @@ Settings = Annotated[
     | Mlp
     | Attentive
     | Fewshot
-    | Retrieval,
+    | Retrieval
+    | Timeseries,
     Field(discriminator="family"),
 ]
 
@@ -52,4 +54,5 @@ __all__ = [
     "Retrieval",
     "Ridge",
     "Settings",
+    "Timeseries",
 ]

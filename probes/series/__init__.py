@@ -1,0 +1,1 @@
+"""Series of dated images: features a date, and heads over them."""
