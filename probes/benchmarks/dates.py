@@ -28,6 +28,8 @@ class Dates:
         read: gives the images with the given numbers, [B, C, H, W] each.
         years: the years are real. Where a dataset tells the time of year alone they are nominal:
             heads see the day of the year, and models are told no time.
+        sure: each image is known to have data. Where it is not, images without a valid pixel are
+            looked for before heads that see dates one by one are fitted (`probes.series.vectors`).
 
     Raises:
         FMError: a sample without an image, images out of order, or a time that is not known.
@@ -38,6 +40,7 @@ class Dates:
     times: NDArray[np.float64]
     read: Callable[[NDArray[np.int64]], Inputs]
     years: bool = True
+    sure: bool = True
 
     def __post_init__(self) -> None:
         if len(self.owner) != len(self.times) or not np.isfinite(self.times).all():
@@ -98,7 +101,14 @@ class Dates:
         for first, end in zip(self.starts[:-1], self.starts[1:], strict=True):
             few = min(most, int(end - first))
             kept.append(first + np.rint(np.linspace(0, end - first - 1, few)).astype(np.int64))
-        rows = np.concatenate(kept)
+        return self.only(np.concatenate(kept))
+
+    def only(self, rows: NDArray[np.int64]) -> "Dates":
+        """The images with some numbers, ascending.
+
+        Raises:
+            FMError: a sample is left without an image.
+        """
         return replace(
             self,
             owner=self.owner[rows],

@@ -37,7 +37,9 @@ def answer(
         kind: of learner, where it is not `DenseLearner`.
     """
     settings: OnMaps = job.settings
-    learner = (kind or DenseLearner)(job.model, job.data, settings, dates_of, job.benchmark.full_name)
+    learner = (kind or DenseLearner)(
+        job.model, job.data, settings, dates_of, job.benchmark.full_name
+    )
     learner.prepare(job.splits[0], job.cache)
     found = train(
         learner, settings, job.splits, job.score, seed=job.seed, label=f"{job.label}, dense"

@@ -12,7 +12,7 @@ from probes.families import linear, ridge
 from probes.families.job import Job, Outcome
 from probes.series.fitting import attend
 from probes.series.maps import SeriesLearner
-from probes.series.vectors import Fixed, dates_of, mean, vectors
+from probes.series.vectors import Fixed, dates_of, mean, vectors, with_data
 from probes.settings import Linear, Ridge
 from probes.settings.features import Axes
 from probes.settings.timeseries import OnVectors, SeriesJoint
@@ -31,23 +31,22 @@ def tasks(settings: Any) -> tuple[str, ...]:
 def run(job: Job) -> Outcome:
     """Encode every date once, fit the head on train, choose on val, score test."""
     temporal = job.settings.temporal
-    if temporal == "attention":
-        return attend(job)
-    if temporal == "maps":
+    if temporal == "maps":  # where a cell without data counts on no date anyway
         dates_of(job)
         return answer(job, (False,), SeriesLearner)
-    features = mean(vectors(job), dates_of(job)) if temporal == "mean" else _joint(job)
-    found = _linear(job, features)
-    return replace(found, notes=[_series(job).span, *found.notes])
+    job, notes = with_data(job)
+    if temporal == "attention":
+        found = attend(job)
+    elif temporal == "joint":
+        job = _thinned(job)
+        found = _linear(job, job.features())
+    else:
+        found = _linear(job, mean(vectors(job), dates_of(job)))
+    return replace(found, notes=[dates_of(job).span, *notes, *found.notes])
 
 
-def _series(job: Job) -> Any:
-    dates = dates_of(job)
-    return dates.thinned(job.settings.dates) if job.settings.temporal == "joint" else dates
-
-
-def _joint(job: Job) -> np.ndarray:
-    """Features [N, D] of whole series by a model that takes them.
+def _thinned(job: Job) -> Job:
+    """The same job with as many dates as a model is given together.
 
     Raises:
         UsageError: it takes single images, or axes that series cannot have.
@@ -62,7 +61,7 @@ def _joint(job: Job) -> np.ndarray:
         raise UsageError("timeseries-joint gives series in the model's own way; leave axes out")
     dates = dates_of(job).thinned(settings.dates)
     thin: Data = replace(job.data, dates=dates, read=dates.series)
-    return replace(job, data=thin).features()
+    return replace(job, data=thin)
 
 
 def _linear(job: Job, features: np.ndarray) -> Outcome:

@@ -39,7 +39,7 @@ def attend(job: Job) -> Outcome:
     with torch.no_grad():
         for parameter, value in zip(head.parameters(), found[place].state, strict=True):
             parameter.copy_(value)
-    notes = [dates.span, *notes_of(found, place, settings.evaluations)]
+    notes = notes_of(found, place, settings.evaluations)
     notes += edge_note("lr", settings.rates, settings.rates[place])
     if len(train) < len(whole):
         notes.append(describe(data, len(whole), [train]))

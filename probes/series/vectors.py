@@ -1,15 +1,23 @@
 """Features of the dates of series, `[M, D]` sample after sample, and their mean a sample."""
 
+import hashlib
+import io
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fm.console import progress
 from fm.errors import FMError
+from fm.files import write_atomic
 from probes.benchmarks.dates import Dates
 from probes.families.job import Job
+
+IMAGES = 64
+"""Images read at once while looking for data."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,56 @@ def dates_of(job: Job) -> Dates:
     if job.data.dates is None:
         raise FMError(f"{job.benchmark.full_name}: samples are single images, not series of them")
     return job.data.dates
+
+
+def with_data(job: Job) -> tuple[Job, list[str]]:
+    """The same job without the images that have no valid pixel in any array, and a note of them.
+
+    They are looked for once, which reads every image, and remembered in the cache folder.
+
+    Raises:
+        FMError: a sample has no other image.
+    """
+    dates = dates_of(job)
+    if dates.sure:
+        return job, []
+    about = f"dates-1 {job.benchmark.full_name} {job.data.manifest_hash}"
+    name = hashlib.sha256(about.encode()).hexdigest()[:32]
+    path = job.cache / f"dates-{name}.npy" if job.cache is not None else None
+    known = _kept(path, len(dates.owner)) if path is not None else None
+    if known is None:
+        known = _look(dates)
+        if path is not None:
+            stream = io.BytesIO()
+            np.save(stream, known)
+            write_atomic(path, stream.getvalue())
+    left = replace(dates.only(np.flatnonzero(known)), sure=True)
+    gone = int((~known).sum())
+    notes = [f"{gone} images without data are no dates"] if gone else []
+    return replace(job, data=replace(job.data, dates=left, read=left.series)), notes
+
+
+def _look(dates: Dates) -> NDArray[np.bool_]:
+    """Which images [M] have a valid pixel."""
+    total = len(dates.owner)
+    known = np.ones(total, bool)
+    with progress("looking for dates without data", total) as bar:
+        for start in range(0, total, IMAGES):
+            rows = np.arange(start, min(start + IMAGES, total))
+            valid = dates.read(rows).valid
+            if valid is not None:
+                known[rows] = np.any([mask.any((1, 2)) for mask in valid.values()], axis=0)
+            bar.advance(len(rows))
+    return known
+
+
+def _kept(path: Path, count: int) -> NDArray[np.bool_] | None:
+    """What was found before; None when it is absent, damaged or of something else."""
+    try:
+        known: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return known if known.dtype == bool and known.shape == (count,) else None
 
 
 def vectors(job: Job) -> np.ndarray:
