@@ -9,7 +9,16 @@ in the sensor's `offset`.
 from collections.abc import Iterable
 
 from fm.errors import UsageError, suggest
-from fm.sensors import aviris, colour, enmap, landsat, neon, sentinel1, sentinel2
+from fm.sensors import (
+    aviris,
+    colour,
+    enmap,
+    imaging_spectrometers,
+    landsat,
+    neon,
+    sentinel1,
+    sentinel2,
+)
 from fm.sensors.base import Band, Sensor, wavelengths
 
 __all__ = [
@@ -41,6 +50,7 @@ _SENSORS, _OWNERS = _register(
         *sentinel1.SENSORS,
         *aviris.SENSORS,
         *enmap.SENSORS,
+        *imaging_spectrometers.SENSORS,
         *landsat.SENSORS,
         *neon.SENSORS,
         *colour.SENSORS,

@@ -89,10 +89,46 @@ _GLS = tuple(
 )
 """The reflective bands of the older global orthorectified products, whose pixels are 28.5 m."""
 
+
+def _eight(name: str, platform: str, family: str, table: tuple[_Row, ...], names: str) -> Sensor:
+    """Build a sensor of SSL4EO-L, all bands on one grid of 30 m; `names` as in the files."""
+    rows = {row[0]: row for row in table}
+    level = "SR" if names.startswith("SR_") else "TOA"
+    bands = tuple(
+        Band(
+            band,
+            rows[band.removeprefix("SR_")][1],
+            rows[band.removeprefix("SR_")][2],
+            30.0,
+            "dn",
+            None,
+            f"{family}{level.lower()}8_30",
+        )
+        for band in names.split()
+    )
+    return Sensor(name, platform, f"Collection 2 {level} in 8 bits (SSL4EO-L)", bands, 1.0, 0.0)
+
+
+_EIGHT = (
+    _eight("landsat5-tm-toa8", "Landsat 5", "l5", _TM, "B1 B2 B3 B4 B5 B6 B7"),
+    _eight(
+        "landsat7-etm-toa8", "Landsat 7", "l7", _ETM, "B1 B2 B3 B4 B5 B6_VCID_1 B6_VCID_2 B7 B8"
+    ),
+    _eight("landsat7-etm-sr8", "Landsat 7", "l7", _ETM, "SR_B1 SR_B2 SR_B3 SR_B4 SR_B5 SR_B7"),
+    _eight("landsat8-oli-toa8", "Landsat 8", "l8", _OLI, "B1 B2 B3 B4 B5 B6 B7 B8 B9 B10 B11"),
+    _eight(
+        "landsat8-oli-sr8", "Landsat 8", "l8", _OLI, "SR_B1 SR_B2 SR_B3 SR_B4 SR_B5 SR_B6 SR_B7"
+    ),
+)
+"""SSL4EO-L (NeurIPS 2023) as published: 0 to 255 for a reflectance of 0 to 0.4 (TOA) or 0 to 0.3
+(SR), and for 248.15 to 318.15 K in the thermal bands, clipped at both ends (`compress_*.sh` beside
+torchgeo). Several scales in one array and clipped bright ground: numbers, not reflectance."""
+
 SENSORS: tuple[Sensor, ...] = (
     *_pair("landsat5-tm", "Landsat 5", "l5", _TM, "B1 B2 B3 B4 B5 B7"),
     *_pair("landsat7-etm", "Landsat 7", "l7", _ETM, "B1 B2 B3 B4 B5 B7"),
     Sensor("landsat7-etm-gls", "Landsat 7", "GeoCover/GLS orthorectified, 28.5 m", _GLS, 1.0, 0.0),
     *_pair("landsat8-oli", "Landsat 8", "l8", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
     *_pair("landsat9-oli", "Landsat 9", "l9", _OLI, "B1 B2 B3 B4 B5 B6 B7"),
+    *_EIGHT,
 )

@@ -7,6 +7,7 @@ from probes.benchmarks import (
     bigearthnet_folders,
     copernicus_bench,
     eurosat,
+    hyperview,
     indian_pines,
     isprs,
     nc_change,
@@ -17,6 +18,7 @@ from probes.benchmarks import (
     scenes,
     sen12ms,
     so2sat,
+    spectral_earth,
     tree_cover,
     tree_cover_series,
     treesatai,
@@ -35,6 +37,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     *aerial_cover.DECLARATIONS,
     *isprs.DECLARATIONS,
     *pairs.DECLARATIONS,
+    *spectral_earth.DECLARATIONS,
+    *hyperview.DECLARATIONS,
 )
 """Benchmarks that are read from the folders their authors publish."""
 

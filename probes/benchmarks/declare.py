@@ -37,7 +37,8 @@ class Array:
         take: the bands that are given; None is all. They are given in the order of the sensor's
             table, whatever the order of the files.
         source: word by which a dataset finds the array's files.
-        nodata: what floating files hold where nothing was measured, beside NaN.
+        nodata: what the files hold where nothing was measured, beside NaN. Of integers a pixel is
+            invalid when any band that is given holds it.
     """
 
     modality: str
@@ -147,10 +148,12 @@ class Declaration:
         arrays: what a sample holds.
         scan: lists a folder.
         published: samples in each published list; a list whose number is not known is absent.
+            `all` is the number of samples of all lists together.
         split: in words.
         layout: the folder that is opened, in words.
         paper: where it comes from.
-        witness: the class of torchgeo 0.8.1 that opens the same folder with the same result.
+        witness: the class of torchgeo 0.8.1 that opens the same folder with the same result; empty
+            where it has none.
         leaks: what a reader of the scores has to know about the split.
         holdout: how a missing split is made.
         crop: side of the windows that large images are cut into; None takes images whole.

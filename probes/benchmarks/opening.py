@@ -18,7 +18,9 @@ SPLITS = ("train", "val", "test")
 LOOKED_AT = 24
 """Samples whose pixels are read when a folder is opened, spread over all of them."""
 ENOUGH = 8192
-"""Pixels of a band that are looked at in each of them."""
+"""Pixels of a band that are looked at in each of them; fewer where bands are many."""
+MANY = 16
+"""Bands from which on the pixels of all bands together are bounded."""
 
 
 def open_folder(declaration: Declaration, folder: Path) -> Data:
@@ -84,9 +86,10 @@ def _check_lists(declaration: Declaration, listing: Listing, folder: Path) -> No
         )
     found = Counter(listing.split)
     for part, want in declaration.published.items():
-        if found.get(part, 0) != want:
+        have = len(listing.split) if part == "all" else found.get(part, 0)
+        if have != want:
             raise FMError(
-                f"{folder}: {found.get(part, 0)} samples in {part}, the published list of "
+                f"{folder}: {have} samples in {part}, the published list of "
                 f"{declaration.full_name} has {want}; the download or its lists are incomplete"
             )
     if listing.targets is not None and listing.targets.ndim == 1:
@@ -186,11 +189,14 @@ class _Samples:
                 scale, offset = array.scaling
                 for n in some.tolist():
                     pixels = self._given(n, array, date)
-                    step = max(1, pixels[0].size // ENOUGH) | 1  # odd: not the same columns
+                    enough = ENOUGH * MANY // max(MANY, len(pixels))
+                    step = max(1, pixels[0].size // enough) | 1  # odd: not the same columns
                     for band, plane in zip(array.bands, pixels, strict=True):
-                        values.setdefault(band, []).append(
-                            plane.ravel()[::step].astype(np.float64) * scale + offset
-                        )
+                        some_of = plane.ravel()[::step]
+                        physical = some_of.astype(np.float64) * scale + offset
+                        if some_of.dtype.kind != "f" and array.nodata is not None:
+                            physical[some_of == array.nodata] = np.nan
+                        values.setdefault(band, []).append(physical)
         flat = {band: np.concatenate(planes) for band, planes in values.items()}
         for band, one in flat.items():
             if not np.isfinite(one).any():
@@ -209,11 +215,7 @@ class _Samples:
             planes, masks = [], []
             for n in index.tolist():
                 one = self._given(n, array, date)
-                mask = (
-                    np.isfinite(one).all(0)
-                    if one.dtype.kind == "f"
-                    else np.ones(one.shape[1:], bool)
-                )
+                mask = _measured(one, array)
                 if side is not None and mask.shape != (side, side):
                     margin = _margin(mask.shape, side)
                     one, mask = np.pad(one, ((0, 0), *margin)), np.pad(mask, margin)
@@ -253,6 +255,15 @@ class _Samples:
                 f"{array.dtype} {wanted}; take the published files"
             )
         return found
+
+
+def _measured(one: np.ndarray, array: Array) -> NDArray[np.bool_]:
+    """Where every band [C, H, W] that is given holds a measurement."""
+    if one.dtype.kind == "f":
+        return np.asarray(np.isfinite(one).all(0))
+    if array.nodata is None:
+        return np.ones(one.shape[1:], bool)
+    return np.asarray((one != array.nodata).all(0))
 
 
 def _margin(shape: Sequence[int], side: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -22,8 +22,8 @@ below zero. What does not hold is one line and an exit, never a score.
 
 **Verified** says on what the reader itself was checked. *fixtures only*: files that a test writes
 in the published layout, which the class of torchgeo 0.8.1 named beside it opens with the same
-samples, bands, numbers and labels. Real files may still differ in what neither knows; the result
-says so.
+samples, bands, numbers and labels. Where torchgeo has no class (*none*) the words say what else
+opened them. Real files may still differ in what neither knows; the result says so.
 
 **Grids.** A modality is one array on one grid. Bands that the authors brought to one grid stay on
 it: the 13 bands of EuroSAT, OSCD, SEN12MS and the 10 of So2Sat are `s2l1c_10`. BigEarthNet's stay
@@ -63,7 +63,7 @@ def _row(one: Declaration) -> str:
         "; ".join(map(_array, one.arrays)),
         str(len(one.classes)),
         counts,
-        f"{one.verified}; `{one.witness}`",
+        f"{one.verified}; {f'`{one.witness}`' if one.witness else 'none'}",
     )
     return f"| {' | '.join(cells)} |"
 

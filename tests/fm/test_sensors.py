@@ -25,6 +25,9 @@ MODALITIES = {
     "sentinel1-grd": {"s1grd_10": 2},
     "aviris-indian-pines": {"aviris_20": 200},
     "enmap-l2a": {"enmap_30": 224},
+    "desis-l2a": {"desis_30": 235},
+    "eo1-hyperion": {"hyperion_30": 198},
+    "hyperview": {"hyperview_2": 150},
     "landsat5-tm-l1": {"l5l1_30": 7},
     "landsat5-tm-l2": {"l5l2_30": 6},
     "landsat7-etm-gls": {"l7gls_28": 6},
@@ -34,6 +37,11 @@ MODALITIES = {
     "landsat8-oli-l2": {"l8l2_30": 7},
     "landsat9-oli-l1": {"l9l1_15": 1, "l9l1_30": 10},
     "landsat9-oli-l2": {"l9l2_30": 7},
+    "landsat5-tm-toa8": {"l5toa8_30": 7},
+    "landsat7-etm-toa8": {"l7toa8_30": 9},
+    "landsat7-etm-sr8": {"l7sr8_30": 6},
+    "landsat8-oli-toa8": {"l8toa8_30": 11},
+    "landsat8-oli-sr8": {"l8sr8_30": 7},
     "neon-rgb": {"neonrgb_0": 3},
     "rgb": {"rgb_0": 3},
     "nir-rgb": {"nirrgb_0": 4},
@@ -60,7 +68,7 @@ def test_tables_are_sane(name):
         assert (band.wavelength_nm is None) == (band.fwhm_nm is None) == unknown
         if band.wavelength_nm is not None and band.fwhm_nm is not None:
             assert 400 <= band.wavelength_nm <= 12_500
-            assert 5 < band.fwhm_nm < 0.6 * band.wavelength_nm
+            assert 2 < band.fwhm_nm < 0.6 * band.wavelength_nm
     if any(band.unit == "dn" for band in item.bands):
         assert (item.scale, item.offset) == (1.0, 0.0), "uncalibrated numbers have no scale"
 
@@ -132,6 +140,29 @@ def test_enmap_202_bands_keep_the_clear_window():
     gaps = [(a, b) for a, b in itertools.pairwise(centres) if b - a > 13]
     assert gaps == [(1283.29, 1530.64), (1728.4, 1977.37)]
     assert 1609.36 in centres
+
+
+def test_other_imaging_spectrometers():
+    desis, hyperview = (
+        wavelengths(sensor("desis-l2a").bands),
+        wavelengths(sensor("hyperview").bands),
+    )
+    assert (desis[0], desis[-1]) == (402.0, 998.7)
+    assert (hyperview[0], hyperview[-1]) == (462.0, 938.8)
+    bands = sensor("eo1-hyperion").bands
+    assert (bands[0].name, bands[-1].name) == ("B008", "B224")
+    falls = [(a, b) for a, b in itertools.pairwise(bands) if b.wavelength_nm < a.wavelength_nm]
+    assert [(a.name, b.name) for a, b in falls] == [("B057", "B077")]
+
+
+def test_eight_bit_landsat_is_no_landsat_level():
+    """Numbers of another scale never share an array's name with the products'."""
+    for name in ("landsat5-tm", "landsat7-etm", "landsat8-oli"):
+        ours = set(sensor(f"{name}-toa8").modalities)
+        assert not ours & set(sensor(f"{name}-l1").modalities)
+        assert wavelengths(sensor(f"{name}-toa8").select(["B1", "B4"])) == wavelengths(
+            sensor(f"{name}-l1").select(["B1", "B4"])
+        )
 
 
 def test_wrong_names_say_which_are_near():
