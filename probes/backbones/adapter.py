@@ -112,7 +112,8 @@ class Adapter(nn.Module):
         pretrained: bool = True,
     ) -> None:
         super().__init__()
-        self.network = network
+        # convolutions are up to three times as fast on a CPU with channels last
+        self.network = network.to(memory_format=torch.channels_last)
         self.run = run
         self.intake = intake
         self.width = width
@@ -177,7 +178,7 @@ class Adapter(nn.Module):
             UsageError: the network does not take its size.
         """
         self._check_size(image.shape[-2], image.shape[-1])
-        made = self.run(self.network, image)
+        made = self.run(self.network, image.contiguous(memory_format=torch.channels_last))
         tokens = made.pooled[:, None] if made.tokens is None else made.tokens
         grid = (1, 1) if made.tokens is None else made.grid
         return Features(tokens=tokens, pooled=made.pooled, grid={MODALITY: grid})

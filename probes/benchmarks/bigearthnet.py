@@ -119,6 +119,7 @@ def _retrieval(name: str, help: str, query: tuple[str, ...], gallery: tuple[str,
 BENCHMARKS = (
     _benchmark("bigearthnet-s1s2", "19 labels, Sentinel-1 and Sentinel-2 L2A pairs", (*S2, *S1)),
     _benchmark("bigearthnet-s2", "19 labels, Sentinel-2 L2A", S2),
+    _benchmark("bigearthnet-s1", "19 labels, Sentinel-1", S1),
     _retrieval("bigearthnet-retrieval", "Sentinel-2 by Sentinel-2, graded by labels", S2, S2),
     _retrieval("bigearthnet-retrieval-s1", "Sentinel-1 by Sentinel-1, graded by labels", S1, S1),
     _retrieval("bigearthnet-retrieval-s1-s2", "Sentinel-2 by a query of Sentinel-1", S1, S2),

@@ -114,6 +114,8 @@ def extract_maps(
         "manifest": data.manifest_hash,
         "pyramid": pyramid,
         "after": after,
+        # how pixels come to a backbone of others
+        "feed": getattr(getattr(model, "feed", None), "record", None),
     }
     if make is not None:
         settings["what"] = what

@@ -29,7 +29,7 @@ from probes.benchmarks.base import Data, Inputs
 from probes.features import readout, workers
 from probes.settings.features import Axes
 
-VERSION = 2
+VERSION = 3
 """Raised when the same inputs would give other features."""
 
 

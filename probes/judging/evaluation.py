@@ -107,11 +107,14 @@ def evaluate_many(
     robustness: bool = False,
     exclude_near: str | None = None,
     command: str | None = None,
+    session: Session | None = None,
 ) -> list[Result]:
     """Judge a model by several protocols; the floors are judged once. Arguments as `evaluate`.
 
     `cells` are the axes of each cell of a table, as `axes` of `evaluate`: every protocol on a model
-    is run in each.
+    is run in each. `session` is a benchmark opened by `opened`, for several models one after the
+    other: its pixel floors are judged once for all of them, and `data`, `seed`, `cache`,
+    `processes`, `robustness` and `command` are those it was opened with.
 
     Returns:
         the model's results in the order of `protocols` and cells, then those of the floors.
@@ -134,9 +137,22 @@ def evaluate_many(
             raise UsageError(f"the protocol {recipe.full_name} needs a model; name its folder")
     varied = [vary(recipe, cell) for recipe in recipes for cell in cells]
     varied = [one for n, one in enumerate(varied) if one not in varied[:n]]
-    session = Session(
-        chosen, chosen.load(Path(data)), seed, _path(cache), command, processes, robustness
-    )
+    if session is None:
+        session = opened(
+            benchmark,
+            data,
+            seed=seed,
+            cache=cache,
+            processes=processes,
+            robustness=robustness,
+            command=command,
+        )
+    elif session.benchmark is not chosen or rule is not None:
+        raise UsageError(
+            f"{chosen.full_name}: a session of {session.benchmark.full_name} is shared by models; "
+            f"give the benchmark it was opened for, and no exclude_near"
+        )
+    seed = session.seed
     subject = None
     if any(recipe.needs_model for recipe in recipes):
         subject = _subject(session, model, adapt)
@@ -166,6 +182,23 @@ def evaluate_many(
         for row in every:
             row.kept.save(beside(row.result.save(out)))
     return [row.result for row in every]
+
+
+def opened(
+    benchmark: str,
+    data: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+    robustness: bool = False,
+    command: str | None = None,
+) -> Session:
+    """Open a benchmark for several models; arguments as `evaluate`."""
+    chosen = get_benchmark(benchmark)
+    return Session(
+        chosen, chosen.load(Path(data)), seed, _path(cache), command, processes, robustness
+    )
 
 
 def _path(value: str | os.PathLike[str] | None) -> Path | None:

@@ -66,6 +66,8 @@ class Session:
         self.cache, self.command, self.processes = cache, command, processes
         self.robust = robust
         self.near: dict[str, Any] | None = None
+        self.on_pixels: dict[str, Row] = {}
+        """Rows without a model, by protocol: judged once, whatever models stand beside them."""
 
     def look_near(self, subject: Subject, rule: contamination.Rule | None) -> None:
         """Count the test samples near what a model saw, and leave them out on request.
@@ -76,6 +78,7 @@ class Session:
             self.near = contamination.describe(subject.model, self.data, rule)
         if rule is not None:
             self.data, count = contamination.exclude(subject.model, self.data, rule)
+            self.on_pixels.clear()
             self.near = {
                 **(self.near or {}),
                 "excluded": {"km": rule.km, "days": rule.days, "samples": count},
@@ -88,6 +91,15 @@ class Session:
         changed: dict[str, Any] | None = None,
     ) -> Row:
         """Judge one model (None for a floor) by one protocol, some of its axes changed."""
+        if subject is not None:
+            return self._judged(protocol, subject, changed)
+        if protocol.full_name not in self.on_pixels:
+            self.on_pixels[protocol.full_name] = self._judged(protocol, None, changed)
+        return self.on_pixels[protocol.full_name]
+
+    def _judged(
+        self, protocol: Protocol, subject: Subject | None, changed: dict[str, Any] | None
+    ) -> Row:
         begun = time.perf_counter()
         label = subject.about["name"] if subject else protocol.name
         job = Job(

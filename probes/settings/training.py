@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from fm.config import Config
+from probes.settings.features import Axes
 
 
 class Training(Config):
@@ -58,9 +59,11 @@ class OnMaps(Tuning):
 
     `backbone` is `frozen` (token maps are made once) or `tuned`. `channels` is the width of the
     heads that have one. A class k with the share p_k of the counted training pixels weighs
-    p_k^-balance in the loss: 0 counts every pixel alike.
+    p_k^-balance in the loss: 0 counts every pixel alike. `axes` says how pixels come to a foreign
+    backbone.
     """
 
+    axes: Axes = Axes()
     input: Literal["model", "raw-pixel"] = "model"
     head: Literal["linear", "fcn", "upernet"]
     backbone: Literal["frozen", "tuned"] = "frozen"
