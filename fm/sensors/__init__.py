@@ -12,6 +12,7 @@ from fm.errors import UsageError, suggest
 from fm.sensors import (
     aviris,
     colour,
+    eight_bit,
     enmap,
     imaging_spectrometers,
     landsat,
@@ -54,6 +55,7 @@ _SENSORS, _OWNERS = _register(
         *landsat.SENSORS,
         *neon.SENSORS,
         *colour.SENSORS,
+        *eight_bit.SENSORS,
     )
 )
 

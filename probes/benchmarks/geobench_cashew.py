@@ -2,8 +2,8 @@
 
 The scene has 1,186 x 1,122 pixels; windows of 256 begin every 128 and, last, at the edge: nine rows
 of eight. `sample_N` is date N mod 25 of window N / 25, and a window's dates share its map. Windows
-were dealt to train, valid and test at random, so every pixel of val and test lies in train as well.
-Here they can be dealt by rows instead.
+were dealt to train, valid and test at random, and each overlaps eight others, so most pixels of val
+and test lie in train as well. Here they can be dealt by rows instead.
 """
 
 import re

@@ -333,8 +333,8 @@ DECLARATIONS = (
     _cashew(
         "m-cashew-plantation",
         "GEO-Bench's default_partition.json",
-        "windows of one scene that overlap by half were dealt out at random: train holds the "
-        "pixels and the truth of val and test; m-cashew-plantation-block does not",
+        "windows of one scene that overlap by half were dealt out at random: train holds most "
+        "pixels of val and test, and their truth; m-cashew-plantation-block holds none",
         blocked=False,
     ),
     _cashew(

@@ -64,7 +64,7 @@ def test_the_blocked_split_shares_no_pixel_and_the_published_does(tmp_path):
     assert len(published.ids) == geobench_cashew.TOTAL == 1800
     assert [published.split.count(p) for p in ("train", "val", "test")] == [1350, 400, 50]
     leaking = seen(published)
-    assert (leaking["train"] & leaking["test"]).sum() > 0.9 * leaking["test"].sum()
+    assert (leaking["train"] & leaking["test"]).sum() > 0.5 * leaking["test"].sum()
     assert len(set(published.groups)) == 72
 
     blocked = geobench_cashew.scan_windows(root, (CASHEW_S2,), blocked=True)
