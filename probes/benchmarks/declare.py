@@ -75,7 +75,7 @@ class Source(Protocol):
     """Reads the images of a listing, one at a time."""
 
     def image(self, place: int, array: Array, date: int, window: Window | None) -> np.ndarray:
-        """Read [C, H, W] as stored, bands in file order; `date` is 0, or 1 for the second one."""
+        """Read [C, H, W] as stored, bands in file order; `date` counts from 0."""
 
 
 Mask = Callable[[int, Window | None], NDArray[np.int64]]
@@ -95,6 +95,7 @@ class Listing:
         groups: scene, tile or city of each; None where every sample is its own.
         sizes: height and width of each, where the arrays' sizes differ.
         lonlat: as in `Data`, of the sample with one number; None where not known.
+        times: of series, times [T] of each sample's images, ascending, seconds since 1970 UTC.
         notes: found while listing.
     """
 
@@ -106,6 +107,7 @@ class Listing:
     groups: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None
     lonlat: Callable[[int], tuple[float, float]] | None = None
+    times: list[NDArray[np.float64]] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -159,6 +161,8 @@ class Declaration:
         crop: side of the windows that large images are cut into; None takes images whole.
         unit: what the bootstrap draws; groups are its blocks.
         checks: of pixels, on opening.
+        series: a sample is a series of dated images.
+        years: of series, the years of their times are real (`probes.benchmarks.dates`).
         verified: as in `Benchmark`.
     """
 
@@ -180,6 +184,8 @@ class Declaration:
     crop: int | None = None
     unit: Literal["block", "image", "scene"] = "image"
     checks: tuple[Check, ...] = ()
+    series: bool = False
+    years: bool = True
     verified: str = "fixtures only"
 
     @property
@@ -206,4 +212,5 @@ class Declaration:
             split=self.split,
             verified=self.verified,
             load=self.load,
+            series=self.series,
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fm.errors import FMError
 from probes.benchmarks.base import Data, Inputs
+from probes.benchmarks.dates import Dates
 from probes.benchmarks.declare import Array, Declaration, Holdout, Listing, Window
 from probes.benchmarks.holdout import deal
 
@@ -58,8 +59,9 @@ def open_folder(declaration: Declaration, folder: Path) -> Data:
     keys = [listing.ids[i] for i in cut.image]
     parts = np.array([split[i] for i in cut.image])
     targets = np.zeros(len(keys), np.int64) if truth is None else truth[cut.image]
+    dates = samples.dates() if declaration.series else None
     return Data(
-        read=samples.read,
+        read=samples.read if dates is None else dates.series,
         targets=targets,
         split=parts,
         unit=unit,
@@ -68,12 +70,13 @@ def open_folder(declaration: Declaration, folder: Path) -> Data:
         bands={array.modality: array.bands for array in declaration.arrays},
         scaling={array.modality: array.scaling for array in declaration.arrays},
         dataset=name,
-        manifest_hash=_fingerprint(declaration, keys, parts, targets),
+        manifest_hash=_fingerprint(declaration, keys, parts, targets, dates),
         folder=folder,
         notes=tuple(_notes(declaration, listing, rule)),
         maps=samples.maps if truth is None else None,
         lonlat=samples.lonlat if listing.lonlat is not None else None,
         gsd_m={array.modality: array.gsd_m for array in declaration.arrays},
+        dates=dates,
     )
 
 
@@ -156,6 +159,26 @@ class _Samples:
             return first
         return Inputs(first.pixels, first.valid, self._read(index, 1))
 
+    def dates(self) -> Dates:
+        """The images of samples that are series.
+
+        Raises:
+            FMError: a sample without an image, or times out of order.
+        """
+        assert self.listing.times is not None, "a listing of series has times"
+        times = [self.listing.times[i] for i in self.cut.image]
+        lengths = [len(one) for one in times]
+        owner = np.repeat(np.arange(len(times)), lengths)
+        place = np.concatenate([np.arange(n) for n in lengths])
+        return Dates(
+            len(times),
+            owner,
+            np.concatenate(times),
+            lambda numbers: self._read(owner[numbers], place[numbers]),
+            years=self.declaration.years,
+            sure=all(array.nodata is None for array in self.declaration.arrays),
+        )
+
     def maps(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Maps [B, H, W] of some samples; -1 outside an image."""
         assert self.listing.mask is not None, "a listing without targets has maps"
@@ -184,10 +207,10 @@ class _Samples:
         count = len(self.cut.image)
         some = np.unique(np.linspace(0, count - 1, min(LOOKED_AT, count)).astype(np.int64))
         values: dict[str, list[np.ndarray]] = {}
-        for date in (0, 1) if self.declaration.task == "change" else (0,):
-            for array in self.declaration.arrays:
-                scale, offset = array.scaling
-                for n in some.tolist():
+        for array in self.declaration.arrays:
+            scale, offset = array.scaling
+            for n in some.tolist():
+                for date in self._looked_at(n):
                     pixels = self._given(n, array, date)
                     enough = ENOUGH * MANY // max(MANY, len(pixels))
                     step = max(1, pixels[0].size // enough) | 1  # odd: not the same columns
@@ -207,14 +230,19 @@ class _Samples:
         if self.listing.targets is None:
             self.maps(some[: LOOKED_AT // 4])
 
-    def _read(self, index: NDArray[np.int64], date: int) -> Inputs:
+    def _looked_at(self, n: int) -> tuple[int, ...]:
+        if self.listing.times is not None:
+            return 0, len(self.listing.times[self.cut.image[n]]) // 2
+        return (0, 1) if self.declaration.task == "change" else (0,)
+
+    def _read(self, index: NDArray[np.int64], date: int | NDArray[np.int64]) -> Inputs:
         pixels: dict[str, np.ndarray] = {}
         valid: dict[str, NDArray[np.bool_]] = {}
-        side = self.declaration.crop
+        side, dates = self.declaration.crop, np.broadcast_to(date, len(index))
         for array in self.declaration.arrays:
             planes, masks = [], []
-            for n in index.tolist():
-                one = self._given(n, array, date)
+            for n, at in zip(index.tolist(), dates.tolist(), strict=True):
+                one = self._given(n, array, at)
                 mask = _measured(one, array)
                 if side is not None and mask.shape != (side, side):
                     margin = _margin(mask.shape, side)
@@ -284,9 +312,13 @@ def _notes(declaration: Declaration, listing: Listing, rule: str) -> list[str]:
 
 
 def _fingerprint(
-    declaration: Declaration, keys: Sequence[str], split: np.ndarray, targets: np.ndarray
+    declaration: Declaration,
+    keys: Sequence[str],
+    split: np.ndarray,
+    targets: np.ndarray,
+    dates: Dates | None,
 ) -> str:
-    """SHA-256 of what the samples are: names, splits, classes and bands (not of every pixel)."""
+    """SHA-256 of what the samples are: names, splits, classes, bands, dates (not every pixel)."""
     digest = hashlib.sha256()
     about = {
         "benchmark": declaration.full_name,
@@ -298,4 +330,7 @@ def _fingerprint(
     for key, part in zip(keys, split.tolist(), strict=True):
         digest.update(f"{key} {part}\n".encode())
     digest.update(np.ascontiguousarray(targets).tobytes())
+    if dates is not None:
+        digest.update(dates.starts.tobytes())
+        digest.update(dates.times.tobytes())
     return digest.hexdigest()

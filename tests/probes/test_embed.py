@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import fm
 import shards
@@ -89,3 +90,43 @@ def test_a_dataset_of_another_sensor_is_refused(pairs, tmp_path):
     with pytest.raises(UsageError, match="aviris_20"):
         embed(standin.Encoder(), pairs, tmp_path / "e.parquet")
     assert not (tmp_path / "e.parquet").exists()
+
+
+def test_series_are_given_with_their_times(tmp_path):
+    bands = {"s2l2a_10": fm.sensor("sentinel2-l2a").modalities["s2l2a_10"]}
+    sizes = {"token_m": 40, "width": 32, "depth": 1, "heads": 2}
+    rng = np.random.default_rng(0)
+    times = [f"2019-{1 + 2 * n:02d}-15T10:00:00Z" for n in range(3)]
+    samples = [
+        shards.Sample(
+            key=f"s{n}",
+            arrays={"s2l2a_10": rng.integers(100, 4000, (3, 4, 8, 8)).astype(np.uint16)},
+            times=times if n else times[::-1],
+        )
+        for n in range(4)
+    ]
+    names = tuple(band.name for band in bands["s2l2a_10"])
+    shards.write_dataset(
+        tmp_path / "ds",
+        samples,
+        name="series",
+        modalities={"s2l2a_10": shards.Declared("sentinel2-l2a", names, 1e-4, 0.0)},
+        labels={},
+        provenance={},
+        licence="CC0-1.0",
+    )
+    model = fm.create_model("vit_nano", bands=bands, time_code_width=12, **sizes).eval()
+    table = pq.read_table(embed(model, tmp_path / "ds", tmp_path / "e.parquet", batch_size=3))
+    found = dict(zip(table.column("key").to_pylist(), table.column("embedding"), strict=True))
+    for sample in samples:
+        moments = [np.datetime64(t.removesuffix("Z"), "s").astype(float) for t in sample.times]
+        with torch.inference_mode():
+            alone = model.encode(
+                {"s2l2a_10": torch.from_numpy(sample.arrays["s2l2a_10"])[None]},
+                times=torch.tensor([moments], dtype=torch.float64),
+                scaling={"s2l2a_10": (1e-4, 0.0)},
+            )
+        np.testing.assert_allclose(found[sample.key].as_py(), alone.pooled[0], atol=1e-5)
+    single = fm.create_model("vit_nano", bands=bands, **sizes)
+    with pytest.raises(UsageError, match=r"series of images .* the model takes single ones"):
+        embed(single, tmp_path / "ds", tmp_path / "f.parquet")
