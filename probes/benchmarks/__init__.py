@@ -5,6 +5,7 @@ from probes.benchmarks import (
     aerial_cover,
     bigearthnet,
     bigearthnet_folders,
+    biomassters,
     copernicus_bench,
     eurosat,
     hyperview,
@@ -15,6 +16,7 @@ from probes.benchmarks import (
     nc_landcover_seg,
     neon_trees,
     pairs,
+    pastis,
     scenes,
     sen12ms,
     so2sat,
@@ -39,6 +41,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     *pairs.DECLARATIONS,
     *spectral_earth.DECLARATIONS,
     *hyperview.DECLARATIONS,
+    *pastis.DECLARATIONS,
+    *biomassters.DECLARATIONS,
 )
 """Benchmarks that are read from the folders their authors publish."""
 
