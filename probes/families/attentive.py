@@ -15,7 +15,7 @@ from fm.console import progress
 from fm.errors import FMError, UsageError
 from probes.families.descent import Best, Goal, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, selection
-from probes.families.labels import describe, draw
+from probes.families.labels import draw, told
 from probes.families.mlp import notes_of
 from probes.features.frozen import Tokens
 from probes.settings import Attentive
@@ -107,8 +107,7 @@ def run(job: Job) -> Outcome:
     notes += edge_note("lr", settings.rates, settings.rates[place])
     if not tokens.stored:
         notes.append(f"tokens exceed {settings.memory_mb} MiB and were encoded for every batch")
-    if len(train) < len(whole):
-        notes.append(describe(data, len(whole), [train]))
+    notes += told(data, whole, train)
     return Outcome(
         predictions=goal.predictions(_scores(head, tokens, test)),
         selection=selection("lr", list(settings.rates), scores, place),

@@ -12,7 +12,7 @@ from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Data, Inputs
 from probes.families import tuning
 from probes.families.job import Job, Outcome
-from probes.families.labels import subset
+from probes.families.labels import subset, told
 from probes.families.training import Learner, Tuned, train
 from probes.features.extraction import encode
 from probes.features.pixels import physical
@@ -34,11 +34,16 @@ def run(job: Job) -> Outcome:
         label=f"fine-tuning {job.label}",
         task=job.benchmark.task,
     )
-    whole = settings.val_per_class is None
+    train_rows, val_rows, _ = _rows(job.data, settings, job.seed)
+    notes = [*told(job.data, job.data.of("train"), train_rows), found.note]
+    of_val = len(job.data.of("val"))
+    whole = len(val_rows) == of_val
+    if not whole:
+        notes.append(f"rate and epoch chosen on {len(val_rows)} of {of_val} val samples")
     return Outcome(
         found.test_scores,
         found.selection,
-        [found.note],
+        notes,
         scale=None if job.benchmark.task == "regression" else "logits",
         val=found.val_predictions if whole else None,
     )
@@ -75,13 +80,18 @@ def finetune(
         raise UsageError(
             f"mixup mixes two classes, and this benchmark is one of {task}; give mixup: 0"
         )
-    rows = (
+    rows = _rows(data, settings, seed)
+    learner = _Finetuned(model, data, settings, task, rows[0])
+    return train(learner, settings, rows, score, seed=seed, label=label)
+
+
+def _rows(data: Data, settings: Finetune, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Train, val and test samples, the first two as few as the settings say."""
+    return (
         subset(data, data.of("train"), settings.per_class, seed),
         subset(data, data.of("val"), settings.val_per_class, seed),
         data.of("test"),
     )
-    learner = _Finetuned(model, data, settings, task, rows[0])
-    return train(learner, settings, rows, score, seed=seed, label=label)
 
 
 class _Network(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
 from probes.features.extraction import Account, extract
 from probes.features.floors import floor_features
@@ -104,14 +105,27 @@ class Job:
 
 
 def best_of(values: Sequence[float]) -> int:
-    """Place of the largest value, the first of equal ones; NaN never wins."""
+    """Place of the largest value, the first of equal ones; NaN never wins over a number."""
     return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
+
+
+REFIT = "train and val"
+"""`selection["refit"]` where the scored model was fitted on the samples it was chosen by."""
 
 
 def selection(
     name: str, grid: Sequence[Any], values: Sequence[float], best: int, refit: str = "train only"
 ) -> dict[str, Any]:
-    """Tell what was tried on val and what was chosen, as results keep it."""
+    """Tell what was tried on val and what was chosen, as results keep it.
+
+    Raises:
+        FMError: nothing that was tried has a score, so that the choice would be a guess.
+    """
+    if not np.isfinite(values[best]):
+        raise FMError(
+            f"{name} cannot be chosen: nothing that was tried has a score on val; does val hold "
+            f"what the metric asks for?"
+        )
     return {
         "split": "val",
         "name": name,

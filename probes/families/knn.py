@@ -10,7 +10,7 @@ import torch
 from fm.errors import UsageError
 from probes.checks import corley
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.families.labels import subset
+from probes.families.labels import subset, told
 from probes.settings import Knn
 from probes.solvers import knn
 
@@ -22,9 +22,10 @@ def run(job: Job) -> Outcome:
     """Choose k and the scaling on val, score test."""
     settings: Knn = job.settings
     data = job.data
-    train, val, test = job.splits
-    train = subset(data, train, settings.per_class, job.seed)
+    whole, val, test = job.splits
+    train = subset(data, whole, settings.per_class, job.seed)
     source, notes = _placed(job, settings)
+    notes = told(data, whole, train) + notes
     features = source.features()
     ks = [k for k in settings.k if k <= len(train)] or [len(train)]
     if len(ks) < len(settings.k):

@@ -13,8 +13,8 @@ from probes.benchmarks.base import Data
 def subset(data: Data, rows: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
     """Draw at most `per_class` of the given samples of each class, without replacement.
 
-    Multi-label sets are cut to `per_class` times the classes. The draw depends on the benchmark
-    and the seed alone, so every model gets the same one.
+    Sets of several labels or numbers are cut to `per_class` times the labels or targets. The draw
+    depends on the benchmark and the seed alone, so every model gets the same one.
     """
     if per_class is None:
         return rows
@@ -104,6 +104,11 @@ def describe(data: Data, total: int, lists: list[np.ndarray]) -> str:
     names = ", ".join(digest(data, rows) for rows in lists)
     word = "list" if len(lists) == 1 else "lists"
     return f"trained on {size} of {total} training samples, {word} (sha256): {names}"
+
+
+def told(data: Data, whole: np.ndarray, rows: np.ndarray) -> list[str]:
+    """The note of one list, see `describe`; none where every sample was used."""
+    return [describe(data, len(whole), [rows])] if len(rows) < len(whole) else []
 
 
 def _generator(

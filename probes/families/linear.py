@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.families.labels import subset
+from probes.families.job import REFIT, Job, Outcome, best_of, edge_note, scaler, selection
+from probes.families.labels import subset, told
 from probes.settings import Linear
 from probes.solvers import logistic
 
@@ -15,10 +15,10 @@ def run(job: Job) -> Outcome:
     """Choose C on val, fit again to the end, score test."""
     settings: Linear = job.settings
     data, features = job.data, job.features()
-    train, val, test = job.splits
-    train = subset(data, train, settings.per_class, job.seed)
+    whole, val, test = job.splits
+    train = subset(data, whole, settings.per_class, job.seed)
     classes = len(data.classes)
-    notes = []
+    notes = told(data, whole, train)
     chosen, about, rows = job.benchmark.fixed_c, None, train
     if chosen is None:
         scale = scaler(features[train]) if settings.scale == "standard" else np.asarray
@@ -33,14 +33,14 @@ def run(job: Job) -> Outcome:
         )
         values = [job.score(val, s) for s in fitted.scores(scale(features[val]))]
         best = best_of(values)
-        whole = settings.refit == "train+val"
-        words = "train and val" if whole else "train only"
-        chosen, about = grid[best], selection("C", grid, values, best, refit=words)
+        both = settings.refit == "train+val"
+        about = selection("C", grid, values, best, refit=REFIT if both else "train only")
+        chosen = grid[best]
         notes += edge_note("C", grid, chosen)
         missed = int((~fitted.converged).sum())
         if missed:
             notes.append(f"{missed} of {len(grid)} values of C did not converge in the search")
-        if whole:
+        if both:
             rows = np.concatenate([train, val])
     last = scaler(features[rows]) if settings.scale == "standard" else np.asarray
     final = logistic.fit(

@@ -12,7 +12,7 @@ from fm.console import progress
 from fm.errors import FMError
 from probes.families.descent import Goal, Sgd, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, selection
-from probes.families.labels import describe, draw
+from probes.families.labels import draw, told
 from probes.features.frozen import blocks
 from probes.settings import LinearSgd
 
@@ -44,8 +44,7 @@ def run(job: Job) -> Outcome:
     )
     goal = Goal.of(job.benchmark.task, data, train)
     views, notes = _views(job)
-    if len(train) < len(whole):
-        notes.append(describe(data, len(whole), [train]))
+    notes += told(data, whole, train)
     x = views.x
 
     def values(weight: Tensor, bias: Tensor) -> list[float]:

@@ -8,7 +8,7 @@ from fm.console import progress
 from fm.errors import FMError
 from probes.families.descent import AdamW, Best, Goal, finite, stream
 from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.families.labels import describe, draw
+from probes.families.labels import draw, told
 from probes.settings import Mlp
 
 TASKS = ("class", "multilabel", "regression")
@@ -33,8 +33,7 @@ def run(job: Job) -> Outcome:
         raise FMError(f"{job.label}: no learning rate gave finite scores; give smaller ones")
     notes = notes_of(found, place, settings.evaluations)
     notes += edge_note("lr", settings.rates, settings.rates[place])
-    if len(train) < len(whole):
-        notes.append(describe(data, len(whole), [train]))
+    notes += told(data, whole, train)
 
     def predict(rows: np.ndarray) -> np.ndarray:
         z = _forward(torch.from_numpy(scale(rows)).float(), best.state)

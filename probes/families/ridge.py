@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from probes.families.job import Job, Outcome, best_of, edge_note, scaler, selection
-from probes.families.labels import subset
+from probes.families.job import REFIT, Job, Outcome, best_of, edge_note, scaler, selection
+from probes.families.labels import subset, told
 from probes.settings import Ridge
 from probes.solvers import ridge
 
@@ -14,21 +14,22 @@ def run(job: Job) -> Outcome:
     """Choose alpha on val, score test."""
     settings: Ridge = job.settings
     features = job.features()
-    train, val, test = job.splits
-    train = subset(job.data, train, settings.per_class, job.seed)
+    whole, val, test = job.splits
+    train = subset(job.data, whole, settings.per_class, job.seed)
     targets = vectors(job)
     scale = scaler(features[train]) if settings.scale == "standard" else np.asarray
     grid = settings.alpha.values()[::-1]  # so that the first of equal ones is the largest
     fitted = ridge.fit(scale(features[train]), targets[train], grid)
-    notes = []
+    notes = told(job.data, whole, train)
     if fitted.decompositions > 1:
         notes.append("each target is fitted on the samples for which it is known")
     values = [job.score(val, p) for p in fitted.predict(scale(features[val]))]
     best = best_of(values)
-    about = selection("alpha", grid, values, best, refit=_words(settings.refit))
+    both = settings.refit == "train+val"
+    about = selection("alpha", grid, values, best, refit=REFIT if both else "train only")
     notes += edge_note("alpha", grid[::-1], grid[best])
     chosen = best
-    if settings.refit == "train+val":
+    if both:
         rows = np.concatenate([train, val])
         scale = scaler(features[rows]) if settings.scale == "standard" else np.asarray
         fitted, chosen = ridge.fit(scale(features[rows]), targets[rows], [grid[best]]), 0
@@ -47,7 +48,3 @@ def vectors(job: Job) -> np.ndarray:
     if job.benchmark.task == "class":
         targets = np.eye(len(job.data.classes), dtype=bool)[targets]
     return np.where(targets, 1.0, -1.0)
-
-
-def _words(refit: str) -> str:
-    return "train and val" if refit == "train+val" else "train only"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fm.console import progress
 from fm.errors import FMError
-from probes.families.job import selection
+from probes.families.job import edge_note, selection
 from probes.families.tuning import training_mode
 from probes.settings.training import Training
 
@@ -66,21 +66,27 @@ class Tuned:
     def selection(self) -> dict[str, Any]:
         """The choice, as results keep it."""
         trials = [f"lr={rate:g} epoch={epoch}" for rate, epoch in self.trials]
-        rates = (self.trials[0][0], self.trials[-1][0])
-        rate, epoch = self.trials[self.chosen]
-        last = epoch == self.trials[-1][1]
-        edge = last or (len(set(rates)) > 1 and rate in rates)
         about = selection("lr, epoch", trials, self.val_scores, self.chosen)
         sizes = {"trained_parameters": self.trained, "steps": self.steps}
-        return {**about, "on_edge": edge, **sizes}
+        return {**about, "on_edge": bool(self._edges), **sizes}
+
+    @property
+    def _edges(self) -> list[str]:
+        """Which ends of the grid the choice lies at, in words."""
+        rate, epoch = self.trials[self.chosen]
+        words = edge_note("lr", sorted({rate for rate, _ in self.trials}), rate)
+        if epoch == self.trials[-1][1]:
+            words.append("the last epoch was the best: more may be better")
+        return words
 
     @property
     def note(self) -> str:
-        """What was trained and for how long, in words."""
-        return (
+        """What was trained, for how long, and at which ends of the grid the choice lies."""
+        sizes = (
             f"trained {self.trained:,} of {self.parameters:,} parameters, "
             f"{self.steps} steps for each learning rate"
         )
+        return "; ".join([sizes, *self._edges])
 
 
 def train(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.families.job import Job, Outcome
+from probes.families.job import REFIT, Job, Outcome
 from probes.statistics.calibration import calibration
 
 Array = NDArray[np.float64]
@@ -34,7 +34,9 @@ def measure(job: Job, outcome: Outcome) -> dict[str, Any] | None:
         found["features"] = describe(outcome.features[test], job.seed)
     if outcome.scale is not None and job.benchmark.task in ("class", "multilabel"):
         on_val = outcome.val
-        if on_val is None and outcome.predict is not None and outcome.features is not None:
+        if (outcome.selection or {}).get("refit") == REFIT:
+            on_val = None  # the scored model has seen the answers of val: no temperature fits there
+        elif on_val is None and outcome.predict is not None and outcome.features is not None:
             on_val = outcome.predict(outcome.features[val]) if len(val) else None
         truth, val_truth = (job.data.targets[rows] for rows in (test, val))
         found["calibration"] = calibration(

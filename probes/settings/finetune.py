@@ -15,9 +15,10 @@ class Finetune(Tuning):
     does not first distort the backbone.
     `mixup` is a of the Beta(a, a) that mixes two samples (Zhang et al., arXiv 1710.09412), for one
     class a sample alone.
-    `per_class` bounds the training samples of each class (multi-label: the training samples by
-    this number times the classes), and `val_per_class` those of val; None takes all. The subsets
-    are drawn by the seed, the same for every model. Test is always whole.
+    `per_class` bounds the training samples of each class (of several labels or numbers: the
+    training samples by this number times the labels or targets), and `val_per_class` those of val;
+    None takes all. The subsets are drawn by the seed, the same for every model. Test is always
+    whole.
     """
 
     family: Literal["finetune"]

@@ -8,8 +8,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
+from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
 from probes.families import knn, linear, ridge
+from probes.families.labels import digest, subset
+from probes.judging import diagnostics
 from probes.protocols import get_protocol
 from probes.settings import Grid
 from tests.probes import standin
@@ -47,6 +50,10 @@ def _job(protocol, task, targets, primary, x, **changes):
     )
     settings = get_protocol(protocol).settings.model_copy(update=changes)
     return standin.job(settings, benchmark, data, x)
+
+
+def _name(family):
+    return family.__name__.rpartition(".")[2]
 
 
 @pytest.fixture
@@ -103,6 +110,36 @@ def test_a_choice_at_the_end_of_its_grid_is_noted(given):
     low = Grid(low=1e-9, high=1e-7, count=3)
     notes = linear.run(_job("linear@1", "class", targets, "oa", x, c=low)).notes
     assert any("C=1e-07 is the upper end of its grid" in n or "lower end" in n for n in notes)
+
+
+@pytest.mark.parametrize("family", [knn, linear, ridge], ids=["knn", "linear", "ridge"])
+def test_nothing_is_chosen_without_a_score_on_val(given, family):
+    x, y = given
+    job = _job(_name(family), "multilabel", y > y.mean(0), "map", x)
+    job.data.targets[VAL] = False  # average precision needs a positive
+    with pytest.raises(FMError, match="cannot be chosen: nothing that was tried"):
+        family.run(job)
+
+
+@pytest.mark.parametrize("family", [knn, linear, ridge], ids=["knn", "linear", "ridge"])
+def test_the_list_of_few_labels_is_told(given, family):
+    x, y = given
+    job = _job(_name(family), "class", y.argmax(1), "oa", x, per_class=5)
+    rows = subset(job.data, job.data.of("train"), 5, job.seed)
+    told = f"trained on 15 of 50 training samples, list (sha256): {digest(job.data, rows)}"
+    assert told in family.run(job).notes
+    whole = _job(_name(family), "class", y.argmax(1), "oa", x)
+    assert not any("sha256" in note for note in family.run(whole).notes)
+
+
+def test_a_model_fitted_on_val_has_no_temperature(given):
+    x, y = given
+    job = _job("dinov2-logreg@1", "class", y.argmax(1), "oa", x)
+    found = diagnostics.measure(job, linear.run(job))["calibration"]
+    assert found["before"]["nll"] > 0
+    assert (found["temperature"], found["after"], found["fitted_on"]) == (None, None, None)
+    job = _job("linear@1", "class", y.argmax(1), "oa", x)
+    assert diagnostics.measure(job, linear.run(job))["calibration"]["fitted_on"] == "val"
 
 
 def test_dinov2s_regression_is_sklearns_on_train_and_val_as_they_are(given):

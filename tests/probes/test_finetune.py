@@ -63,6 +63,20 @@ def test_eight_samples_are_learnt_by_heart(task, lora):
     assert f"trained {found.selection['trained_parameters']:,} of" in found.notes[0]
 
 
+@pytest.mark.parametrize("name", standin.shipped("finetune"))
+def test_shipped_protocols_learn_eight_samples_by_heart(name):
+    how = standin.longer(name, 1e-2, 15).model_copy(update={"head_c": 1e-2})
+    found = finetune.run(job(how, "class"))
+    assert max(found.selection["scores"]) >= 0.99 > found.selection["scores"][0]
+
+
+def test_few_samples_of_train_and_val_are_told():
+    few = finetune.run(job(settings(per_class=1, val_per_class=2), "class")).notes
+    assert few[0].startswith("trained on 3 of 8 training samples, list (sha256): ")
+    assert few[-1] == "rate and epoch chosen on 6 of 8 val samples"
+    assert len(finetune.run(job(settings(), "class")).notes) == 1
+
+
 def test_the_start_of_a_regression_is_ridge():
     given, model = data("regression"), standin.model(3)
     rows = given.of("train")
