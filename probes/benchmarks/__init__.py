@@ -12,6 +12,8 @@ from probes.benchmarks import (
     hyperview,
     indian_pines,
     isprs,
+    landsat_clouds,
+    landsat_cover,
     nc_change,
     nc_landcover,
     nc_landcover_seg,
@@ -43,6 +45,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     *geobench_v1.DECLARATIONS,
     *spectral_earth.DECLARATIONS,
     *hyperview.DECLARATIONS,
+    *landsat_cover.DECLARATIONS,
+    *landsat_clouds.DECLARATIONS,
     *pastis.DECLARATIONS,
     *biomassters.DECLARATIONS,
 )
