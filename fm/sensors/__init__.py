@@ -19,6 +19,7 @@ from fm.sensors import (
     neon,
     sentinel1,
     sentinel2,
+    sentinel3,
 )
 from fm.sensors.base import Band, Sensor, wavelengths
 
@@ -49,6 +50,7 @@ _SENSORS, _OWNERS = _register(
     (
         *sentinel2.SENSORS,
         *sentinel1.SENSORS,
+        *sentinel3.SENSORS,
         *aviris.SENSORS,
         *enmap.SENSORS,
         *imaging_spectrometers.SENSORS,

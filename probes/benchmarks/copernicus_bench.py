@@ -4,8 +4,9 @@ BEN-S1 and BEN-S2 are 5 % of BigEarthNet v2 with all bands in one file, the 20 a
 brought to 10 m (modality `s2l2a_10`). LCZ-S2 is a subset of So2Sat in its own lists. Cloud-S2 is
 CloudSEN12 in 512 px: Level-1C, 13 bands on 10 m.
 
-Not here: its Sentinel-3 and Sentinel-5P sets (no sensor tables), and Flood-S1, whose backscatter
-has a unit that the files do not tell.
+Two of its Sentinel-3 sets are in `copernicus_s3`. Not here: EuroSAT-S2, which is `eurosat`,
+the Sentinel-5P sets, whose truth is a number a pixel, and Flood-S1, whose backscatter has a unit
+that the files do not tell.
 """
 
 import csv

@@ -46,6 +46,7 @@ MODALITIES = {
     "rgb": {"rgb_0": 3},
     "nir-rgb": {"nirrgb_0": 4},
     "sentinel1-so2sat": {"s1so2sat_10": 8},
+    "sentinel3-olci": {"s3olci_300": 21},
     "landsat8-oli-8bit": {"l8byte_15": 6},
     "sentinel2-8bit": {"s2byte_10": 12},
 }

@@ -1,4 +1,4 @@
-"""Copernicus-Bench in miniature: BigEarthNet 5 %, LCZ, clouds."""
+"""Copernicus-Bench in miniature: BigEarthNet 5 %, LCZ, clouds, Sentinel-3."""
 
 from pathlib import Path
 
@@ -58,4 +58,49 @@ def write_clouds(root: Path) -> Path:
             names.append(name)
             n += 1
         write_lines(home / f"{part}.csv", names)
+    return home
+
+
+def olci(height: int, width: int, seed: int) -> np.ndarray:
+    """Stored numbers of OLCI, [21, H, W] float32, dark in the absorption of oxygen."""
+    level = np.linspace(12_000, 4_000, 21)
+    level[12] *= 0.3
+    field = np.random.default_rng(seed).random((21, height, width))
+    return (level[:, None, None] * (0.8 + 0.4 * field)).astype(np.float32)
+
+
+def write_clouds_s3(root: Path) -> Path:
+    """The folder `cloud_s3`."""
+    home = root / "cloud_s3"
+    n = 0
+    for part, count in COUNTS.items():
+        names = []
+        for _ in range(count):
+            name = f"S3A_OL_1_EFR____2020070{n + 1}T154217_20200703T154517_x.tif"
+            write_tif(home / f"s3_olci/{name}", olci(256, 256, n))
+            write_tif(home / f"cloud_multi/{name}", codes(5, 256, 256, n)[None].astype(np.uint8))
+            names.append(name)
+            n += 1
+        write_lines(home / f"{part}.csv", names)
+    return home
+
+
+def write_covers_s3(root: Path, sides: tuple[int, ...] = (96,)) -> Path:
+    """The folder `lc100_s3`: two dates a place, one of them chosen."""
+    home = root / "lc100_s3"
+    n = 0
+    for part, count in COUNTS.items():
+        lines, chosen = [",".join(["PID", *map(str, range(23))])], []
+        for _ in range(count):
+            place = f"020059{n}_-70.25_-55.25"
+            dates = ("S3A_20190507T135736_x.tif", "S3B_20190810T135525_x.tif")
+            for k, name in enumerate(dates):
+                side = sides[n % len(sides)]
+                write_tif(home / f"s3_olci/{place}/{name}", olci(side, side, 10 * n + k))
+            flags = np.random.default_rng(n).integers(0, 2, 23)
+            lines.append(",".join([place, *map(str, flags.tolist())]))
+            chosen.append(f"{place},{dates[n % 2]}")
+            n += 1
+        write_lines(home / f"multilabel-{part}.csv", lines)
+        write_lines(home / f"static_fnames-{part}.csv", chosen)
     return home
