@@ -9,13 +9,13 @@ classes or multi-label targets (one-vs-rest).
 
 An exact change of variables comes first: the features are centred (the free intercept absorbs it)
 and rotated onto the eigenvectors of their scatter matrix (||W|| is invariant), where the Hessian
-is nearly diagonal. `probes.solvers.newton` then solves all C and columns together; every eighth C
-first, the others from where the solutions beside them point to, a smooth path in log C. In float64
-the products run in float32 until that has found all it can, and the gradients and scores of the
-last steps in float64.
+is nearly diagonal. `probes.solvers.newton` then solves one C after another, all columns together,
+each from where the solutions before it point to: a smooth path in log C. In float64 the products
+run in float32 until that has found all it can, and the gradients and scores of the last steps, of
+all C at once, in float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError
-from probes.solvers.newton import SMALL, Problem, Stop, solve
+from probes.solvers.newton import Block, Problem, Solved, Stop, solve
 
-STRIDES = (4, 2, 1)
+POINTS = 4
+"""Solved C through which the path of solutions is continued."""
+LITTLE = 2_000_000_000
+"""Multiplications in one product for all C and columns below which all of it is float64."""
 CELLS = 1 << 25
 """Scores of one solve: columns of many labels are solved in parts."""
-NEAR = 1.2 * float(np.log(10))
-"""Solved C this close together give cubic starts, others linear ones."""
 SINGLE = 1e-6
 """How far float32 products are trusted, relative to the objective, or in the gradient."""
 
@@ -187,48 +188,39 @@ def _grid(
     """Solve all C, ascending, of the softmax of y [N] or of each column of y [N, K]."""
     count, columns = len(c), 1 if y.ndim == 1 else y.shape[1]
     x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    small = x.numel() * count * columns * scores < SMALL
+    small = x.numel() * count * columns * scores < LITTLE
     low = x if dtype == torch.float64 and small else x.float()
+    across = low.T.contiguous()
     power = (x**2).mean(0)
     decay = 1 / (c * len(x))
 
     def problem(outer: Tensor, which: Sequence[int]) -> Problem:
-        spread = y if y.ndim == 1 else y.repeat(1, len(which))
+        spread = y if y.ndim == 1 else y.T.repeat(len(which), 1)
         each = decay[list(which)].repeat_interleave(columns)
-        return Problem(outer, low, power, spread, each, softmax=y.ndim == 1)
+        return Problem(outer, low, across, power, spread, each, softmax=y.ndim == 1)
 
     theta = x.new_zeros(count, columns, scores, x.shape[1])
     value, done = torch.zeros_like(c), torch.zeros_like(c, dtype=torch.bool)
-    blocks: dict[int, list[Tensor | None]] = {}
-    where = c.log().tolist()
+    blocks = [Block() for _ in range(columns)]
     coarse = stop if low is x or dtype == torch.float32 else _coarser(stop)
-    solved: list[int] = []
     steps = 0
 
-    def run(outer: Tensor, which: Sequence[int], start: Tensor, until: Stop) -> None:
+    def keep(which: Sequence[int], made: Solved) -> None:
         nonlocal steps
-        known: list[Tensor | None] = []
-        for i in which:  # of the nearest C that was solved
-            far = {abs(where[n] - where[i]): held for n, held in blocks.items()}
-            known += far[min(far)] if far else [None] * columns
-        made = solve(problem(outer, which), start.flatten(0, 1), until, max_steps, known)
-        shape, at = (len(which), columns), list(which)
-        theta[at] = made.theta.reshape(start.shape)
+        at, shape = list(which), (len(which), columns)
+        theta[at] = made.theta.reshape(*shape, scores, -1)
         value[at] = made.value.reshape(shape).sum(1)
         done[at] = made.done.reshape(shape).all(1)
         steps = max(steps, made.steps)
-        for row, place in enumerate(which):
-            blocks[place] = made.blocks[row * columns : (row + 1) * columns]
 
-    first, *others = _levels(count)
-    for i in first:  # from one to the next: far from its solution a large C takes many steps
-        run(low, [i], _beyond(problem(low, [i]), where, theta, solved, i), coarse)
-        solved.append(i)
-    for level in others:
-        run(low, level, _beside(where, theta, solved, level), coarse)
-        solved = sorted([*solved, *level])
+    for i in range(count):
+        this = problem(low, [i])
+        made = solve(this, _ahead(this, c.log().tolist(), theta, i), coarse, max_steps, blocks)
+        blocks = made.blocks
+        keep([i], made)
     if dtype == torch.float64 and low is not x:
-        run(x, range(count), theta.clone(), stop)
+        every = range(count)
+        keep(every, solve(problem(x, every), theta.flatten(0, 1), stop, max_steps))
     return _Found(theta.flatten(1, 2), value, done, steps)
 
 
@@ -237,47 +229,24 @@ def _coarser(stop: Stop) -> Stop:
     return Stop(max(stop.tol, SINGLE), gtol, stop.basis, stop.mean)
 
 
-def _levels(count: int) -> Iterator[list[int]]:
-    """Places of the grid that are solved together, both ends in the first."""
-    seen: set[int] = set()
-    for stride in STRIDES:
-        if stride > 1 and count < 2 * stride:
-            continue
-        level = [i for i in range(count) if (i % stride == 0 or i == count - 1) and i not in seen]
-        seen |= set(level)
-        if level:
-            yield level
+def _ahead(problem: Problem, where: Sequence[float], theta: Tensor, i: int) -> Tensor:
+    """Start for the C after the solved ones, [columns, K, W]; zero where nothing is solved.
 
-
-def _beyond(
-    problem: Problem, where: Sequence[float], theta: Tensor, solved: Sequence[int], target: int
-) -> Tensor:
-    """Start for a C above the solved ones: the last solution, or the line through the last two.
-
-    Whichever has the smaller objective, for each column; zero where nothing is solved.
+    Solutions are a smooth path in log C: of the last one and the polynomials through the last few,
+    the one with the smallest objective, for each column.
     """
-    if len(solved) < 2:
-        return theta[[solved[-1] if solved else target]].clone()
-    last, older = solved[-1], solved[-2]
-    step = (where[target] - where[last]) / (where[last] - where[older])
-    line = theta[last] + step * (theta[last] - theta[older])
-    values = [problem.evaluate(t, problem.scores(t))[0] for t in (theta[last], line)]
-    return torch.where((values[1] < values[0])[:, None, None], line, theta[last])[None]
-
-
-def _beside(
-    where: Sequence[float], theta: Tensor, solved: Sequence[int], level: Sequence[int]
-) -> Tensor:
-    """Starts for some C from the solutions beside them: polynomials in log C, zero without any."""
-    start = torch.zeros_like(theta[list(level)])
-    for row, target in enumerate(level):
-        right = next((n for n, place in enumerate(solved) if place > target), None)
-        if right is None:
-            continue
-        reach = 1 if where[solved[right]] - where[solved[right - 1]] > NEAR else 2
-        nodes = solved[max(0, right - reach) : right + reach]
+    best, least = theta[max(0, i - 1)], None
+    for count in range(1, min(i, POINTS) + 1):
+        nodes = range(i - count, i)
+        start = torch.zeros_like(best)
         for node in nodes:
-            others = [where[n] for n in nodes if n != node]
-            ratios = [(where[target] - w) / (where[node] - w) for w in others]
-            start[row] += float(np.prod(ratios)) * theta[node]
-    return start
+            ratios = [(where[i] - where[n]) / (where[node] - where[n]) for n in nodes if n != node]
+            start += float(np.prod(ratios)) * theta[node]
+        found = problem.evaluate(start, problem.scores(start))[0]
+        if least is None:
+            best, least = start, found
+        else:
+            better = found < least
+            best = torch.where(better[:, None, None], start, best)
+            least = torch.where(better, found, least)
+    return best

@@ -12,6 +12,7 @@ probabilities and sums over samples are float64, since the loss of samples that 
 lost in the rounding of their scores.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,63 +20,65 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-SMALL = 2_000_000_000
+SMALL = 100_000_000
 """Multiplications in one product over all problems below which one thread is used."""
 LOOSE, LOOSEST, TIGHTEST = 0.01, 0.1, 1e-6
 """Squared residuals, of the first one, at which conjugate gradients stop."""
 LONGEST = 300
 """Iterations at most."""
 STRIPS = 4
+PATIENCE = 0.2
+"""Iterations that cost what a block of one score does, for each feature: its products are dense."""
+BLOCKS = 1 << 28
+"""Numbers in all blocks of a solve at most."""
+SPARED, FEW = 1e-4, 0.4
+"""Share of a problem's curvature, and the share of samples that must hold no more of it."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """`P` problems of `K` scores over the same features; parameters are [P, K, W].
 
+    What belongs to samples has them last, [P, K, N]: then sums over a few scores run along memory.
+
     Attributes:
         x: [N, W] features, the last column ones: its parameters are the intercepts.
         low: the same in the type of the conjugate gradients.
+        across: [W, N], `low` transposed in memory: a product with few rows is a third faster so.
         power: [W] mean squares of the columns.
-        y: [N] class numbers of the softmax (K classes), or [N, P] of 0 and 1 for sigmoids (K = 1).
+        y: [N] class numbers of the softmax (K classes), or [P, N] of 0 and 1 for sigmoids (K = 1).
         decay: [P] weight of the penalty, 1 / (C * N), in float64.
         softmax: which of the two.
     """
 
     x: Tensor
     low: Tensor
+    across: Tensor
     power: Tensor
     y: Tensor
     decay: Tensor
     softmax: bool
 
-    @property
-    def patience(self) -> int:
-        """Iterations after which a better preconditioner is worth what it costs.
-
-        It takes as long as a third of W iterations, and serves other steps and problems too.
-        """
-        return max(25, self.x.shape[1] // 8)
-
     def select(self, keep: Tensor) -> "Problem":
         """Some of the problems."""
-        y = self.y if self.softmax else self.y[:, keep]
+        y = self.y if self.softmax else self.y[keep]
         return replace(self, y=y, decay=self.decay[keep])
 
     def scores(self, theta: Tensor) -> Tensor:
-        """Scores [N, P, K] in float64."""
-        return _scores(self.x, theta).double()
+        """Scores [P, K, N] in float64."""
+        return _times(theta.to(self.x.dtype), self.x.T).double()
 
     def evaluate(self, theta: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Objectives [P] and probabilities [N, P, K] at scores z."""
+        """Objectives [P] and probabilities [P, K, N] at scores z."""
         if self.softmax:
-            p = z - z.amax(2, keepdim=True)
-            own = p.gather(2, self.y[:, None, None].expand(-1, z.shape[1], 1))[..., 0]
+            p = z - z.amax(1, keepdim=True)
+            own = p.gather(1, self.y.expand(len(z), 1, -1))[:, 0]
             p.exp_()
-            total = p.sum(2, keepdim=True)
-            loss = (total[..., 0].log() - own).mean(0)
+            total = p.sum(1, keepdim=True)
+            loss = (total[:, 0].log() - own).mean(1)
             p /= total
         else:
-            loss = (torch.nn.functional.softplus(z[..., 0]) - self.y * z[..., 0]).mean(0)
+            loss = (torch.nn.functional.softplus(z[:, 0]) - self.y * z[:, 0]).mean(1)
             p = torch.sigmoid(z)
         return loss + 0.5 * self.decay * (theta[..., :-1] ** 2).sum((1, 2)), p
 
@@ -83,23 +86,18 @@ class Problem:
         """Gradients [P, K, W] in float64."""
         residual = p.to(self.x.dtype, copy=True)
         if self.softmax:
-            where = self.y[:, None, None].expand(-1, p.shape[1], 1)
-            residual.scatter_add_(2, where, residual.new_full((1, 1, 1), -1.0).expand(where.shape))
+            where = self.y.expand(len(p), 1, -1)
+            residual.scatter_add_(1, where, residual.new_full((1, 1, 1), -1.0).expand(where.shape))
         else:
-            residual -= self.y[..., None]
-        g = _back(self.x, residual).double() / len(p)
+            residual -= self.y[:, None]
+        g = _times(residual, self.x).double() / len(self.x)
         g[..., :-1] += self.decay[:, None, None] * theta[..., :-1]
         return g
 
 
-def _scores(x: Tensor, theta: Tensor) -> Tensor:
-    count, k, width = theta.shape
-    return (x @ theta.reshape(count * k, width).to(x.dtype).T).reshape(-1, count, k)
-
-
-def _back(x: Tensor, values: Tensor) -> Tensor:
-    rows, count, k = values.shape
-    return (values.reshape(rows, count * k).to(x.dtype).T @ x).reshape(count, k, -1)
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """[P, K, A] times [A, B] in one product."""
+    return (a.flatten(0, 1) @ b).unflatten(0, a.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class Solved:
-    """Parameters [P, K, W], objectives [P], which are done [P], steps, and blocks of each."""
+    """Parameters [P, K, W], objectives [P], which are done [P], steps, and what was learned."""
 
     theta: Tensor
     value: Tensor
     done: Tensor
     steps: int
-    blocks: list["Tensor | None"]
+    blocks: "list[Block]"
+
+
+@dataclass
+class Block:
+    """What is known of one problem's Hessian: inverses a score, and iterations since."""
+
+    inverse: "Tensor | None" = None
+    spent: int = 0
 
 
 def solve(
@@ -142,11 +148,11 @@ def solve(
     start: Tensor,
     stop: Stop,
     max_steps: int,
-    blocks: Sequence["Tensor | None"] | None = None,
+    blocks: "Sequence[Block] | None" = None,
 ) -> Solved:
     """Solve all problems from [P, K, W] float64, with what is known of their Hessians."""
     with few_threads(problem.low.numel() * start.shape[0] * start.shape[1]):
-        run = _Run(problem, start, stop, blocks or [None] * len(start))
+        run = _Run(problem, start, stop, blocks or [Block() for _ in start])
         while len(run.live) and run.steps < max_steps:
             run.step()
         run.leave(torch.ones_like(run.value, dtype=torch.bool), done=False)
@@ -157,9 +163,10 @@ class _Run:
     """The problems that are not done yet, and the answers of those that are."""
 
     def __init__(
-        self, problem: Problem, start: Tensor, stop: Stop, blocks: Sequence["Tensor | None"]
+        self, problem: Problem, start: Tensor, stop: Stop, blocks: Sequence[Block]
     ) -> None:
-        self.stop, self.part, self.steps, self.blocks = stop, problem, 0, list(blocks)
+        self.stop, self.part, self.steps = stop, problem, 0
+        self.blocks = [replace(block) for block in blocks]
         self.theta, self.values = start.clone(), torch.zeros_like(problem.decay)
         self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         self.live = torch.arange(len(start), device=start.device)
@@ -177,7 +184,7 @@ class _Run:
         self.done[gone] = done
         keep = ~which
         self.live, self.now, self.value = self.live[keep], self.now[keep], self.value[keep]
-        self.z, self.p, self.before = self.z[:, keep], self.p[:, keep], self.before[keep]
+        self.z, self.p, self.before = self.z[keep], self.p[keep], self.before[keep]
         self.part = self.part.select(keep)
 
     def step(self) -> None:
@@ -194,8 +201,14 @@ class _Run:
         self.steps += 1
         low = self.part.low.dtype
         p = self.p.to(low)
-        low_g, live = g.to(low), self.live.tolist()
-        precondition = Preconditioner.of(self.part, p, [self.blocks[i] for i in live])
+        low_g = g.to(low)
+        hessian = Hessian.of(self.part, p)
+        blocks = [self.blocks[i] for i in self.live.tolist()]
+        patience = hessian.patience()
+        for i, block in enumerate(blocks):
+            if block.spent >= patience[i]:
+                blocks[i].inverse, blocks[i].spent = hessian.block(i), 0
+        precondition = Preconditioner.of(self.part, p, blocks)
         rho = _dot(low_g, precondition(low_g))
         if goal is None:
             goal = 0.2 * self.stop.tol * self.value / rho.clamp_min(1e-300)
@@ -203,18 +216,9 @@ class _Run:
         earned = torch.where(torch.isinf(self.before), LOOSE, 0.8 * (rho / self.before) ** 2)
         ratio = torch.maximum(earned.clamp(max=LOOSE), goal).clamp(TIGHTEST, LOOSEST)
         self.before = rho
-        found, short = _direction(self.part, precondition, p, low_g, ratio, self.part.patience)
-        if bool(short.any()):
-            for i in short.nonzero().flatten().tolist():
-                one = torch.zeros_like(short)
-                one[i] = True
-                self.blocks[live[i]] = block(self.part.select(one), p[:, i])
-            self.before[short] = torch.inf  # measured by another preconditioner
-            again = precondition.renewed([self.blocks[i] for i in live]).select(short)
-            part = self.part.select(short)
-            found[short], _ = _direction(
-                part, again, p[:, short], low_g[short], ratio[short], LONGEST
-            )
+        found, taken = _direction(hessian, precondition, low_g, ratio)
+        for block, count in zip(blocks, taken.tolist(), strict=True):
+            block.spent += count
         direction = found.double()
         slope = _dot(g, direction)
         small = torch.zeros_like(self.value, dtype=torch.bool)
@@ -237,7 +241,7 @@ class _Run:
         slack = 8 * torch.finfo(torch.float64).eps * self.value.abs()
         for trial in range(31):
             theta = self.now + length[:, None, None] * direction
-            z = self.z + length[:, None] * dz
+            z = self.z + length[:, None, None] * dz
             value, p = self.part.evaluate(theta, z)
             good = (value <= self.value + 1e-4 * length * slope + slack) | (length == 0)
             if bool(good.all()):
@@ -261,22 +265,17 @@ class Preconditioner:
     another.
     """
 
-    def __init__(self, vectors: Tensor, inverse: Tensor, blocks: Sequence["Tensor | None"]) -> None:
+    def __init__(self, vectors: Tensor, inverse: Tensor, blocks: Sequence[Block]) -> None:
         self.vectors, self.inverse, self.blocks = vectors, inverse, list(blocks)
-        places: dict[int, list[int]] = {}
-        for place, block in enumerate(blocks):
-            if block is not None:
-                places.setdefault(id(block), []).append(place)
-        self.shared = [(blocks[which[0]], which) for which in places.values()]
+        self.better = [i for i, block in enumerate(blocks) if block.inverse is not None]
 
     @classmethod
-    def of(cls, problem: Problem, p: Tensor, blocks: Sequence["Tensor | None"]) -> "Preconditioner":
-        """At probabilities p [N, P, K], with the blocks of each problem."""
+    def of(cls, problem: Problem, p: Tensor, blocks: Sequence[Block]) -> "Preconditioner":
+        """At probabilities p [P, K, N], with the blocks of each problem."""
         if problem.softmax:
-            q = p.permute(1, 2, 0)
-            average = torch.diag_embed(p.mean(0)) - q @ q.mT / len(p)
+            average = torch.diag_embed(p.mean(2)) - p @ p.mT / p.shape[2]
         else:
-            average = (p * (1 - p)).mean(0)[..., None]
+            average = (p * (1 - p)).mean(2)[..., None]
         values, vectors = torch.linalg.eigh(average.double())
         bend = values.clamp_min(0)[..., None] * problem.power.double()
         bend[..., :-1] += problem.decay[:, None, None]
@@ -290,16 +289,13 @@ class Preconditioner:
     def __call__(self, r: Tensor) -> Tensor:
         """Apply it to [P, K, W]."""
         out = self.vectors @ (self.inverse * (self.vectors.mT @ r))
-        for block, which in self.shared:
-            assert block is not None
-            better = (block @ r[which].permute(1, 2, 0)).permute(2, 0, 1)
+        for i in self.better:
+            inverse = self.blocks[i].inverse
+            assert inverse is not None
+            better = (inverse @ r[i, ..., None])[..., 0]
             # scores of a softmax may be shifted together: gradients have no part in that
-            out[which] = better - better.mean(1, keepdim=True) if r.shape[1] > 1 else better
+            out[i] = better - better.mean(0) if r.shape[1] > 1 else better
         return out
-
-    def renewed(self, blocks: Sequence["Tensor | None"]) -> "Preconditioner":
-        """The same with other blocks."""
-        return Preconditioner(self.vectors, self.inverse, blocks)
 
     def select(self, keep: Tensor) -> "Preconditioner":
         """Some of the problems."""
@@ -307,22 +303,96 @@ class Preconditioner:
         return Preconditioner(self.vectors[keep], self.inverse[keep], blocks)
 
 
-def block(problem: Problem, p: Tensor) -> Tensor:
-    """Invert the Hessian of each score of one problem at its probabilities p [N, K]: [K, W, W]."""
-    low, inverses = problem.low, []
-    for share in p.T:
-        hessian = _scatter(low * (share * (1 - share)).sqrt()[:, None]).double() / len(low)
-        hessian.diagonal()[:-1].add_(float(problem.decay[0]))
-        scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
-        hessian *= scale[:, None] * scale
-        ridge = 8 * torch.finfo(low.dtype).eps
-        failed = torch.ones((), dtype=torch.int)
-        while bool(failed):
-            hessian.diagonal().add_(ridge)
-            factor, failed = torch.linalg.cholesky_ex(hessian)
-            ridge *= 100
-        inverses.append((torch.cholesky_inverse(factor) * scale[:, None] * scale).to(low))
-    return torch.stack(inverses)
+@dataclass(frozen=True)
+class Hessian:
+    """Hessians of `P` problems, to be multiplied with vectors.
+
+    Samples that are told apart well bend the objective next to nothing. Those that hold the last
+    `SPARED` of a problem's curvature are left out of the products when they are many, and stand as
+    if their features were uncorrelated, which over all samples they are.
+
+    Attributes:
+        low: [n, W] features of the samples that count.
+        across: [W, n] the same, transposed in memory.
+        p: [P, K, n] their probabilities.
+        count: N, all samples.
+        ridge: [P, K, W] the penalty, and what the samples left out are worth.
+        softmax: see `Problem`.
+    """
+
+    low: Tensor
+    across: Tensor
+    p: Tensor
+    count: int
+    ridge: Tensor
+    softmax: bool
+
+    @classmethod
+    def of(cls, problem: Problem, p: Tensor) -> "Hessian":
+        """At probabilities p [P, K, N]."""
+        low, across, count = problem.low, problem.across, len(problem.low)
+        weight = p * (1 - p)
+        ridge = torch.zeros(*p.shape[:2], low.shape[1], dtype=p.dtype, device=p.device)
+        ridge[..., :-1] = problem.decay[:, None, None]
+        share = weight.sum(1)
+        share /= share.sum(1, keepdim=True).clamp_min(1e-30)
+        least, order = share.amax(0).sort()
+        spared = int((least.cumsum(0) < SPARED).sum())
+        if spared > FEW * count:
+            keep = order[spared:].sort().values
+            tail = (weight.sum(2) - weight[..., keep].sum(2)).clamp_min(0) / count
+            ridge += tail[..., None] * problem.power.to(p)
+            low, p = low[keep], p[..., keep]
+            across = low.T.contiguous()
+        return cls(low, across, p, count, ridge, problem.softmax)
+
+    def select(self, keep: Tensor) -> "Hessian":
+        """Some of the problems."""
+        return replace(self, p=self.p[keep], ridge=self.ridge[keep])
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Multiply with [P, K, W]."""
+        u = _times(v, self.across)
+        if self.softmax:
+            u *= self.p
+            u -= self.p * u.sum(1, keepdim=True)
+        else:
+            u *= self.p * (1 - self.p)
+        return _times(u, self.low) / self.count + self.ridge * v
+
+    def patience(self) -> list[float]:
+        """Iterations of each problem that cost what its `block` does; it serves later steps too."""
+        problems, scores, width = self.ridge.shape
+        if problems * scores * width * width > BLOCKS:
+            return [math.inf] * problems
+        weight = self.p * (1 - self.p)
+        bearing = (weight > 1e-3 * weight.mean(2, keepdim=True)).float().mean((1, 2))
+        return (PATIENCE * width * bearing + 8).tolist()
+
+    def block(self, i: int) -> Tensor:
+        """Invert, for each score of one problem, its part of the Hessian: [K, W, W]."""
+        inverses = []
+        for p, ridge in zip(self.p[i], self.ridge[i], strict=True):
+            weight = p * (1 - p)
+            least, order = weight.sort()
+            spared = int((least.cumsum(0) < SPARED * weight.sum()).sum())
+            if spared > FEW * len(weight):
+                keep = order[spared:].sort().values
+                part = self.low[keep] * weight[keep].sqrt()[:, None]
+            else:
+                part = self.low * weight.sqrt()[:, None]
+            hessian = _scatter(part).double() / self.count
+            hessian.diagonal().add_(ridge.double())
+            scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
+            hessian *= scale[:, None] * scale
+            jitter = 8 * torch.finfo(part.dtype).eps
+            failed = torch.ones((), dtype=torch.int)
+            while bool(failed):
+                hessian.diagonal().add_(jitter)
+                factor, failed = torch.linalg.cholesky_ex(hessian)
+                jitter *= 100
+            inverses.append((torch.cholesky_inverse(factor) * scale[:, None] * scale).to(part))
+        return torch.stack(inverses)
 
 
 def _scatter(x: Tensor) -> Tensor:
@@ -335,26 +405,11 @@ def _scatter(x: Tensor) -> Tensor:
     return made.triu() + made.triu(1).T
 
 
-def curvature(problem: Problem, p: Tensor, v: Tensor) -> Tensor:
-    """Hessians at probabilities p times v [P, K, W]."""
-    u = _scores(problem.low, v)
-    if problem.softmax:
-        u *= p
-        u -= p * u.sum(2, keepdim=True)
-    else:
-        u *= p * (1 - p)
-    h = _back(problem.low, u) / len(p)
-    h[..., :-1] += problem.decay[:, None, None].to(h) * v[..., :-1]
-    return h
-
-
 def _direction(
-    part: Problem,
+    hessian: Hessian,
     precondition: Preconditioner,
-    p: Tensor,
     g: Tensor,
     ratio: Tensor,
-    limit: int,
 ) -> tuple[Tensor, Tensor]:
     """Solve Hessian * d = -g by preconditioned conjugate gradients.
 
@@ -362,10 +417,10 @@ def _direction(
     `ratio` [P], and leaves the batch when a third of the problems have stopped.
 
     Returns:
-        d [P, K, W], and which problems `limit` stopped [P].
+        d [P, K, W], and the iterations of each [P].
     """
     answer = torch.zeros_like(g)
-    short = torch.zeros(len(g), dtype=torch.bool, device=g.device)
+    taken = torch.zeros(len(g), dtype=torch.long, device=g.device)
     index = torch.arange(len(g), device=g.device)
     d, r = torch.zeros_like(g), -g
     s = precondition(r)
@@ -373,10 +428,11 @@ def _direction(
     rho = _dot(r, s)
     target = ratio * rho
     live = rho > 0
-    for _ in range(limit):
+    for _ in range(LONGEST):
         if not bool(live.any()):
             break
-        hq = curvature(part, p, q)
+        taken[index[live]] += 1
+        hq = hessian(q)
         bend = _dot(q, hq)
         live = live & (bend > 0)
         alpha = torch.where(live, rho / torch.where(live, bend, 1.0), 0.0).to(g)[:, None, None]
@@ -390,12 +446,11 @@ def _direction(
         if int(live.sum()) * 3 < len(live) * 2:
             answer[index] = d
             index, d, r, q, rho = index[live], d[live], r[live], q[live], rho[live]
-            target, part, p = target[live], part.select(live), p[:, live]
+            target, hessian = target[live], hessian.select(live)
             precondition = precondition.select(live)
             live = live[live]
     answer[index] = d
-    short[index] = live
-    return answer, short
+    return answer, taken
 
 
 @contextmanager
