@@ -12,7 +12,7 @@ from bench import machine
 from bench.studies.page import RESULTS
 from fm.files import write_json
 
-NAMES = ("folds", "joint", "learns", "multisensor")
+NAMES = ("board", "folds", "joint", "learns", "multisensor")
 
 
 def main() -> int:
@@ -23,24 +23,26 @@ def main() -> int:
         "--work", type=Path, default=Path(".cache/studies"), help="folder to work in"
     )
     parser.add_argument("--cache", type=Path, default=Path(os.environ.get("EOFM_CACHE", ".cache")))
-    parser.add_argument("--split", choices=("val", "test"), default="val")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--split", choices=("val", "test"), help="default val; the board's is test")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default 0 1 2; the board's is 0")
     parser.add_argument("--methods", nargs="+", help="some of the study's methods")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     study = import_module(f"bench.studies.{arguments.name}")
+    work = arguments.work / arguments.name
+    split = arguments.split or getattr(study, "SPLIT", "val")
     found = study.run(
-        arguments.work / arguments.name,
+        work,
         arguments.cache,
-        split=arguments.split,
-        seeds=arguments.seeds,
+        split=split,
+        seeds=arguments.seeds or getattr(study, "SEEDS", (0, 1, 2)),
         methods=arguments.methods or list(study.METHODS),
     )
     found = {"study": arguments.name, "machine": machine.describe(), **found}
-    name = arguments.name + ("" if arguments.split == "test" else "_val")
+    name = arguments.name + ("" if split == "test" else "_val")
     write_json(RESULTS / f"{name}.json", found)
-    print(json.dumps(found, indent=1))
+    print(study.summary(found, work) if hasattr(study, "summary") else json.dumps(found, indent=1))
     return 0
 
 

@@ -66,7 +66,49 @@ def joint(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"learns": learns, "joint": joint, "multisensor": learns, "folds": learns}
+MARKS = {"better": "▲", "even": "○", "worse": "▼", "unknown": "?"}
+
+
+def board(found: Mapping[str, Any]) -> str:
+    """Return the scores beside the best floor of each table, then the seconds."""
+    names = list(found["checkpoints"])
+    lines = [
+        "| benchmark, protocol | metric | best floor | " + " | ".join(names) + " |",
+        "| --- | --- | --- |" + " --- |" * len(names),
+    ]
+    for table in found["tables"]:
+        cells = []
+        for name in names:
+            held = table["checkpoints"].get(name)
+            if held is None:
+                cells.append("–")
+                continue
+            compared = (held["against_floor"], held["against_random"])
+            marks = [MARKS[(one or {"verdict": "unknown"})["verdict"]] for one in compared]
+            cells.append(f"{_scored(held)} {' '.join(marks)}")
+        what = ", ".join(filter(None, (table["benchmark"], table["protocol"])))
+        floor = f"{table['floor']['name']} {_scored(table['floor'])}"
+        lines.append(f"| {what} | {table['metric']} | {floor} | " + " | ".join(cells) + " |")
+    seconds = found["seconds"]
+    made = ", ".join(f"{name} {value:.0f}" for name, value in seconds["pretraining"].items())
+    probing = ", ".join(f"{name} {value:.0f}" for name, value in seconds["probing"].items())
+    lines += [
+        "",
+        f"{found['results']} results, {len(found['refused'])} refused. Seconds: datasets "
+        f"{sum(seconds['datasets'].values()):.0f}; pretraining "
+        f"{sum(seconds['pretraining'].values()):.0f} ({made}); probing "
+        f"**{seconds['probing_total']:.0f}** ({probing}). {found['machine']}, "
+        f"{found['threads']} threads.",
+    ]
+    return "\n".join(lines)
+
+
+def _scored(held: Mapping[str, float | None]) -> str:
+    value, low, high = held["value"], held["low"], held["high"]
+    return f"{value:.3f}" if low is None or high is None else number(held)
+
+
+TABLES = {"board": board, "learns": learns, "joint": joint, "multisensor": learns, "folds": learns}
 
 
 def render(text: str) -> str:

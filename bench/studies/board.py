@@ -1,0 +1,141 @@
+"""All floors and five checkpoints on every small real benchmark: results, tables and one site.
+
+`bench.studies.board_plan` says what is judged. One call builds the datasets, pretrains three
+checkpoints, judges every model on every benchmark that it can take, and builds the site. What lies
+in the work folder is used again as long as data, weights, protocols and code are the same.
+
+Seconds are counted apart: of datasets, of pretraining, and of probing, which is everything from
+opening a benchmark to its last result and no more. Where a part was used again, they are those of
+the time it was made. The best floor is the best on the test set, which favours floors.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.studies import board_rows
+from bench.studies.board_judged import Judged, Judging, code_hash
+from bench.studies.board_plan import AXES, FOREIGN, LEFT_OUT, OURS, PLAN
+from bench.studies.learns import QUIET
+from bench.studies.scoring import dataset, pretrained
+from fm.errors import UsageError
+from fm.files import read_json, write_json
+from probes import backbones, leaderboard
+
+METHODS = PLAN
+SPLIT = "test"
+SEEDS = (0,)
+
+
+def run(
+    work: Path, cache: Path, *, split: str, seeds: Sequence[int], methods: Sequence[str]
+) -> dict[str, Any]:
+    """Build, pretrain, judge and show.
+
+    Args:
+        work: folder for everything that is made.
+        cache: of downloaded packages.
+        split: `test`; nothing is chosen here.
+        seeds: one.
+        methods: names of benchmarks of the plan.
+
+    Raises:
+        UsageError: another split, or several seeds.
+    """
+    if split != "test":
+        raise UsageError(f"--split {split}: the board scores test, nothing in it is chosen on val")
+    if len(seeds) != 1:
+        raise UsageError(f"--seeds {' '.join(map(str, seeds))}: the board has one seed")
+    (seed,) = seeds
+    folders, building = _datasets(work, cache, methods)
+    exports, pretraining = _pretrained(work, cache, seed)
+    models: dict[str, Any] = dict(exports)
+    for name, where in FOREIGN.items():
+        models[name] = backbones.load(where, seed=seed, packages=cache)
+    weights = {n: read_json(e / "card.json")["weights_sha256"] for n, e in exports.items()}
+    weights |= {name: models[name].card.weights_sha256 for name in FOREIGN}
+    judging = Judging(work, code_hash(), seed, models, weights)
+    found: dict[str, list[Judged]] = {}
+    for name in methods:
+        found[name] = judging.all_of(name, PLAN[name], folders[PLAN[name].source])
+        print(_line(name, found[name]), flush=True)
+    judging.forget_others([j for several in found.values() for j in several])
+    leaderboard.build(judging.results, work / "site")
+    probing = {name: sum(j.seconds for j in several) for name, several in found.items()}
+    return {
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "checkpoints": {name: {"weights_sha256": weights[name]} for name in models},
+        "foreign": {"pixels": AXES, "side": {n: PLAN[n].side for n in methods}},
+        "seconds": {
+            "datasets": building,
+            "pretraining": pretraining,
+            "probing": {**{n: round(s, 1) for n, s in probing.items()}},
+            "probing_total": round(sum(probing.values()), 1),
+        },
+        "results": sum(len(j.ids) for several in found.values() for j in several),
+        "refused": [
+            {"model": j.model, "benchmark": name, "reason": j.refused}
+            for name, several in found.items()
+            for j in several
+            if j.refused
+        ],
+        "left_out": LEFT_OUT,
+        "tables": [
+            table
+            for name, several in found.items()
+            for table in board_rows.tables(judging.results, name, PLAN[name], several, list(models))
+        ],
+    }
+
+
+def summary(found: dict[str, Any], work: Path) -> str:
+    """What a person is told at the end."""
+    seconds = found["seconds"]
+    made = sum(seconds["pretraining"].values())
+    return (
+        f"{found['results']} results, {len(found['refused'])} refused; "
+        f"datasets {sum(seconds['datasets'].values()):.0f} s, pretraining {made:.0f} s, "
+        f"probing {seconds['probing_total']:.0f} s\n{work / 'site' / 'index.html'}"
+    )
+
+
+def _datasets(
+    work: Path, cache: Path, methods: Sequence[str]
+) -> tuple[dict[str, Path], dict[str, float]]:
+    """Build what is not there; seconds are kept for the next call."""
+    wanted = [PLAN[name].source for name in methods]
+    wanted += [source for run in OURS.values() for source in run.paths.values()]
+    folders, path = {}, work / "datasets.json"
+    seconds: dict[str, float] = read_json(path) if path.is_file() else {}
+    for source in dict.fromkeys(wanted):
+        there = (work / source / "dataset.json").is_file()
+        begun = time.perf_counter()
+        folders[source] = dataset(source, work / source, cache)
+        if not there:
+            seconds[source] = round(time.perf_counter() - begun, 1)
+            write_json(path, seconds)
+    return folders, seconds
+
+
+def _pretrained(work: Path, cache: Path, seed: int) -> tuple[dict[str, Path], dict[str, float]]:
+    """Run what has not run; a run keeps its own seconds."""
+    exports, seconds = {}, {}
+    for name, run in OURS.items():
+        words = [f"{key}={dataset(s, work / s, cache)}" for key, s in run.paths.items()]
+        out = work / f"{run.recipe}-{seed}"
+        exports[name], _ = pretrained(run.recipe, [*words, f"seed={seed}", *QUIET], out)
+        seconds[name] = round(read_json(out / "state.json")["seconds"], 1)
+    return exports, seconds
+
+
+def _line(name: str, several: Sequence[Judged]) -> str:
+    refused = sum(j.refused is not None for j in several)
+    again = sum(j.again for j in several)
+    more = f", {again} of {len(several)} as before" if again else ""
+    results = sum(len(j.ids) for j in several)
+    seconds = sum(j.seconds for j in several)
+    return f"{name}: {results} results, {refused} refused, {seconds:.1f} s{more}"
