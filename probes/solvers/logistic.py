@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError
-from probes.solvers.newton import Block, Problem, Solved, Stop, solve
+from probes.solvers.hessian import Block
+from probes.solvers.newton import Solved, Stop, solve
+from probes.solvers.problem import Problem
 
 POINTS = 4
 """Solved C through which the path of solutions is continued."""

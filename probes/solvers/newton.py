@@ -12,7 +12,6 @@ probabilities and sums over samples are float64, since the loss of samples that 
 lost in the rounding of their scores.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,84 +19,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from probes.solvers.hessian import Block, Hessian, Preconditioner, direction, dot
+from probes.solvers.problem import Problem
+
 SMALL = 100_000_000
 """Multiplications in one product over all problems below which one thread is used."""
 LOOSE, LOOSEST, TIGHTEST = 0.01, 0.1, 1e-6
 """Squared residuals, of the first one, at which conjugate gradients stop."""
-LONGEST = 300
-"""Iterations at most."""
-STRIPS = 4
-PATIENCE = 0.2
-"""Iterations that cost what a block of one score does, for each feature: its products are dense."""
-BLOCKS = 1 << 28
-"""Numbers in all blocks of a solve at most."""
-SPARED, FEW = 1e-4, 0.4
-"""Share of a problem's curvature, and the share of samples that must hold no more of it."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """`P` problems of `K` scores over the same features; parameters are [P, K, W].
-
-    What belongs to samples has them last, [P, K, N]: then sums over a few scores run along memory.
-
-    Attributes:
-        x: [N, W] features, the last column ones: its parameters are the intercepts.
-        low: the same in the type of the conjugate gradients.
-        across: [W, N], `low` transposed in memory: a product with few rows is a third faster so.
-        power: [W] mean squares of the columns.
-        y: [N] class numbers of the softmax (K classes), or [P, N] of 0 and 1 for sigmoids (K = 1).
-        decay: [P] weight of the penalty, 1 / (C * N), in float64.
-        softmax: which of the two.
-    """
-
-    x: Tensor
-    low: Tensor
-    across: Tensor
-    power: Tensor
-    y: Tensor
-    decay: Tensor
-    softmax: bool
-
-    def select(self, keep: Tensor) -> "Problem":
-        """Some of the problems."""
-        y = self.y if self.softmax else self.y[keep]
-        return replace(self, y=y, decay=self.decay[keep])
-
-    def scores(self, theta: Tensor) -> Tensor:
-        """Scores [P, K, N] in float64."""
-        return _times(theta.to(self.x.dtype), self.x.T).double()
-
-    def evaluate(self, theta: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Objectives [P] and probabilities [P, K, N] at scores z."""
-        if self.softmax:
-            p = z - z.amax(1, keepdim=True)
-            own = p.gather(1, self.y.expand(len(z), 1, -1))[:, 0]
-            p.exp_()
-            total = p.sum(1, keepdim=True)
-            loss = (total[:, 0].log() - own).mean(1)
-            p /= total
-        else:
-            loss = (torch.nn.functional.softplus(z[:, 0]) - self.y * z[:, 0]).mean(1)
-            p = torch.sigmoid(z)
-        return loss + 0.5 * self.decay * (theta[..., :-1] ** 2).sum((1, 2)), p
-
-    def gradient(self, theta: Tensor, p: Tensor) -> Tensor:
-        """Gradients [P, K, W] in float64."""
-        residual = p.to(self.x.dtype, copy=True)
-        if self.softmax:
-            where = self.y.expand(len(p), 1, -1)
-            residual.scatter_add_(1, where, residual.new_full((1, 1, 1), -1.0).expand(where.shape))
-        else:
-            residual -= self.y[:, None]
-        g = _times(residual, self.x).double() / len(self.x)
-        g[..., :-1] += self.decay[:, None, None] * theta[..., :-1]
-        return g
-
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """[P, K, A] times [A, B] in one product."""
-    return (a.flatten(0, 1) @ b).unflatten(0, a.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -135,14 +63,6 @@ class Solved:
     blocks: "list[Block]"
 
 
-@dataclass
-class Block:
-    """What is known of one problem's Hessian: inverses a score, and iterations since."""
-
-    inverse: "Tensor | None" = None
-    spent: int = 0
-
-
 def solve(
     problem: Problem,
     start: Tensor,
@@ -165,7 +85,7 @@ class _Run:
     def __init__(
         self, problem: Problem, start: Tensor, stop: Stop, blocks: Sequence[Block]
     ) -> None:
-        self.stop, self.part, self.steps = stop, problem, 0
+        self.stop, self.part, self.steps, self.whole = stop, problem, 0, False
         self.blocks = [replace(block) for block in blocks]
         self.theta, self.values = start.clone(), torch.zeros_like(problem.decay)
         self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
@@ -202,29 +122,32 @@ class _Run:
         low = self.part.low.dtype
         p = self.p.to(low)
         low_g = g.to(low)
-        hessian = Hessian.of(self.part, p)
+        hessian = Hessian.of(self.part, p, whole=self.whole)
         blocks = [self.blocks[i] for i in self.live.tolist()]
         patience = hessian.patience()
         for i, block in enumerate(blocks):
             if block.spent >= patience[i]:
                 blocks[i].inverse, blocks[i].spent = hessian.block(i), 0
         precondition = Preconditioner.of(self.part, p, blocks)
-        rho = _dot(low_g, precondition(low_g))
+        rho = dot(low_g, precondition(low_g))
         if goal is None:
             goal = 0.2 * self.stop.tol * self.value / rho.clamp_min(1e-300)
         # no tighter than the last step has earned, nor than is needed to be done
         earned = torch.where(torch.isinf(self.before), LOOSE, 0.8 * (rho / self.before) ** 2)
         ratio = torch.maximum(earned.clamp(max=LOOSE), goal).clamp(TIGHTEST, LOOSEST)
         self.before = rho
-        found, taken = _direction(hessian, precondition, low_g, ratio)
+        found, taken = direction(hessian, precondition, low_g, ratio)
         for block, count in zip(blocks, taken.tolist(), strict=True):
             block.spent += count
-        direction = found.double()
-        slope = _dot(g, direction)
+        step = found.double()
+        slope = dot(g, step)
         small = torch.zeros_like(self.value, dtype=torch.bool)
         if self.stop.gtol is None:
             small = -0.5 * slope <= self.stop.tol * self.value
-        moved = self._search(direction, slope)
+            if hessian.spares and bool(small.any()):
+                # what it leaves out may hold more than it promises: ask all samples
+                small, self.whole = torch.zeros_like(small), True
+        moved = self._search(step, slope)
         # without a step that decreases, rounding has the last word
         stuck = (~moved & ~small)[~small]
         self.leave(small, done=True)
@@ -249,208 +172,6 @@ class _Run:
             length = torch.where(good, length, 0.5 * length if trial < 29 else 0.0)
         self.now, self.z, self.value, self.p = theta, z, value, p
         return length > 0
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of each problem, in float64."""
-    return (a.double() * b.double()).sum((1, 2))
-
-
-class Preconditioner:
-    """Approximate inverse Hessians, cheap for all problems and better for some.
-
-    The cheap one is the Hessian if every sample had the average class covariance: that [K, K]
-    covariance (Kronecker) the diagonal scatter of the features, which are rotated so that it is
-    diagonal. The better one, `block`, has one inverse a score and leaves out how scores bear on one
-    another.
-    """
-
-    def __init__(self, vectors: Tensor, inverse: Tensor, blocks: Sequence[Block]) -> None:
-        self.vectors, self.inverse, self.blocks = vectors, inverse, list(blocks)
-        self.better = [i for i, block in enumerate(blocks) if block.inverse is not None]
-
-    @classmethod
-    def of(cls, problem: Problem, p: Tensor, blocks: Sequence[Block]) -> "Preconditioner":
-        """At probabilities p [P, K, N], with the blocks of each problem."""
-        if problem.softmax:
-            average = torch.diag_embed(p.mean(2)) - p @ p.mT / p.shape[2]
-        else:
-            average = (p * (1 - p)).mean(2)[..., None]
-        values, vectors = torch.linalg.eigh(average.double())
-        bend = values.clamp_min(0)[..., None] * problem.power.double()
-        bend[..., :-1] += problem.decay[:, None, None]
-        inverse = 1 / bend.clamp_min(1e-30)
-        if problem.softmax:
-            # Adding one number to all intercepts changes nothing: the first eigenvector is that
-            # direction, without curvature, and a step along it would be rounding noise.
-            inverse[:, 0, -1] = 0
-        return cls(vectors.to(p), inverse.to(p), blocks)
-
-    def __call__(self, r: Tensor) -> Tensor:
-        """Apply it to [P, K, W]."""
-        out = self.vectors @ (self.inverse * (self.vectors.mT @ r))
-        for i in self.better:
-            inverse = self.blocks[i].inverse
-            assert inverse is not None
-            better = (inverse @ r[i, ..., None])[..., 0]
-            # scores of a softmax may be shifted together: gradients have no part in that
-            out[i] = better - better.mean(0) if r.shape[1] > 1 else better
-        return out
-
-    def select(self, keep: Tensor) -> "Preconditioner":
-        """Some of the problems."""
-        blocks = [self.blocks[i] for i in keep.nonzero().flatten().tolist()]
-        return Preconditioner(self.vectors[keep], self.inverse[keep], blocks)
-
-
-@dataclass(frozen=True)
-class Hessian:
-    """Hessians of `P` problems, to be multiplied with vectors.
-
-    Samples that are told apart well bend the objective next to nothing. Those that hold the last
-    `SPARED` of a problem's curvature are left out of the products when they are many, and stand as
-    if their features were uncorrelated, which over all samples they are.
-
-    Attributes:
-        low: [n, W] features of the samples that count.
-        across: [W, n] the same, transposed in memory.
-        p: [P, K, n] their probabilities.
-        count: N, all samples.
-        ridge: [P, K, W] the penalty, and what the samples left out are worth.
-        softmax: see `Problem`.
-    """
-
-    low: Tensor
-    across: Tensor
-    p: Tensor
-    count: int
-    ridge: Tensor
-    softmax: bool
-
-    @classmethod
-    def of(cls, problem: Problem, p: Tensor) -> "Hessian":
-        """At probabilities p [P, K, N]."""
-        low, across, count = problem.low, problem.across, len(problem.low)
-        weight = p * (1 - p)
-        ridge = torch.zeros(*p.shape[:2], low.shape[1], dtype=p.dtype, device=p.device)
-        ridge[..., :-1] = problem.decay[:, None, None]
-        share = weight.sum(1)
-        share /= share.sum(1, keepdim=True).clamp_min(1e-30)
-        least, order = share.amax(0).sort()
-        spared = int((least.cumsum(0) < SPARED).sum())
-        if spared > FEW * count:
-            keep = order[spared:].sort().values
-            tail = (weight.sum(2) - weight[..., keep].sum(2)).clamp_min(0) / count
-            ridge += tail[..., None] * problem.power.to(p)
-            low, p = low[keep], p[..., keep]
-            across = low.T.contiguous()
-        return cls(low, across, p, count, ridge, problem.softmax)
-
-    def select(self, keep: Tensor) -> "Hessian":
-        """Some of the problems."""
-        return replace(self, p=self.p[keep], ridge=self.ridge[keep])
-
-    def __call__(self, v: Tensor) -> Tensor:
-        """Multiply with [P, K, W]."""
-        u = _times(v, self.across)
-        if self.softmax:
-            u *= self.p
-            u -= self.p * u.sum(1, keepdim=True)
-        else:
-            u *= self.p * (1 - self.p)
-        return _times(u, self.low) / self.count + self.ridge * v
-
-    def patience(self) -> list[float]:
-        """Iterations of each problem that cost what its `block` does; it serves later steps too."""
-        problems, scores, width = self.ridge.shape
-        if problems * scores * width * width > BLOCKS:
-            return [math.inf] * problems
-        weight = self.p * (1 - self.p)
-        bearing = (weight > 1e-3 * weight.mean(2, keepdim=True)).float().mean((1, 2))
-        return (PATIENCE * width * bearing + 8).tolist()
-
-    def block(self, i: int) -> Tensor:
-        """Invert, for each score of one problem, its part of the Hessian: [K, W, W]."""
-        inverses = []
-        for p, ridge in zip(self.p[i], self.ridge[i], strict=True):
-            weight = p * (1 - p)
-            least, order = weight.sort()
-            spared = int((least.cumsum(0) < SPARED * weight.sum()).sum())
-            if spared > FEW * len(weight):
-                keep = order[spared:].sort().values
-                part = self.low[keep] * weight[keep].sqrt()[:, None]
-            else:
-                part = self.low * weight.sqrt()[:, None]
-            hessian = _scatter(part).double() / self.count
-            hessian.diagonal().add_(ridge.double())
-            scale = hessian.diagonal().clamp_min(1e-30).rsqrt()
-            hessian *= scale[:, None] * scale
-            jitter = 8 * torch.finfo(part.dtype).eps
-            failed = torch.ones((), dtype=torch.int)
-            while bool(failed):
-                hessian.diagonal().add_(jitter)
-                factor, failed = torch.linalg.cholesky_ex(hessian)
-                jitter *= 100
-            inverses.append((torch.cholesky_inverse(factor) * scale[:, None] * scale).to(part))
-        return torch.stack(inverses)
-
-
-def _scatter(x: Tensor) -> Tensor:
-    """X'X in a few strips, of which only the upper triangle is multiplied."""
-    width = x.shape[1]
-    strip = -(-width // STRIPS)
-    made = x.new_zeros(width, width)
-    for at in range(0, width, strip):
-        made[at : at + strip, at:] = x[:, at : at + strip].T @ x[:, at:]
-    return made.triu() + made.triu(1).T
-
-
-def _direction(
-    hessian: Hessian,
-    precondition: Preconditioner,
-    g: Tensor,
-    ratio: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Solve Hessian * d = -g by preconditioned conjugate gradients.
-
-    Each problem stops when its squared residual (in the preconditioner's norm) has shrunk by
-    `ratio` [P], and leaves the batch when a third of the problems have stopped.
-
-    Returns:
-        d [P, K, W], and the iterations of each [P].
-    """
-    answer = torch.zeros_like(g)
-    taken = torch.zeros(len(g), dtype=torch.long, device=g.device)
-    index = torch.arange(len(g), device=g.device)
-    d, r = torch.zeros_like(g), -g
-    s = precondition(r)
-    q = s.clone()
-    rho = _dot(r, s)
-    target = ratio * rho
-    live = rho > 0
-    for _ in range(LONGEST):
-        if not bool(live.any()):
-            break
-        taken[index[live]] += 1
-        hq = hessian(q)
-        bend = _dot(q, hq)
-        live = live & (bend > 0)
-        alpha = torch.where(live, rho / torch.where(live, bend, 1.0), 0.0).to(g)[:, None, None]
-        d = d + alpha * q
-        r = r - alpha * hq
-        s = precondition(r)
-        new = _dot(r, s)
-        live = live & (new > target)
-        q = s + torch.where(live, new / rho, 0.0).to(g)[:, None, None] * q
-        rho = torch.where(live, new, rho)
-        if int(live.sum()) * 3 < len(live) * 2:
-            answer[index] = d
-            index, d, r, q, rho = index[live], d[live], r[live], q[live], rho[live]
-            target, hessian = target[live], hessian.select(live)
-            precondition = precondition.select(live)
-            live = live[live]
-    answer[index] = d
-    return answer, taken
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from fm.errors import FMError
-from probes.solvers import logistic
+from probes.solvers import hessian, logistic
 
 
 def _data(classes, n=150, d=12, seed=0):
@@ -152,13 +152,36 @@ def test_all_45_values_reach_the_optimum_of_sklearn_at_size(size):
 def test_products_in_float32_end_where_float64_ends(monkeypatch):
     x, y = _data(5, 300, 20)
     exact = logistic.fit(x, y, GRID45[::4], tol=1e-10)
-    monkeypatch.setattr(logistic, "SMALL", 0)
+    monkeypatch.setattr(logistic, "LITTLE", 0)
     mixed = logistic.fit(x, y, GRID45[::4], tol=1e-10)
     assert mixed.converged.all()
     np.testing.assert_allclose(mixed.loss.numpy(), exact.loss.numpy(), rtol=1e-9)
     for i, c in enumerate(GRID45[::4]):
         have = _objective(x, y, mixed.weights[i].numpy(), mixed.intercepts[i].numpy(), c)
         assert float(mixed.loss[i]) == pytest.approx(have, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"PATIENCE": 0.0},  # a block at every step
+        {"BLOCKS": 0},  # none ever
+        {"SPARED": 1e-2, "FEW": 0.0},  # some samples left out of nearly every product
+    ],
+    ids=["blocks", "no blocks", "spared"],
+)
+@pytest.mark.parametrize("columns", [False, True])
+def test_what_only_saves_time_changes_no_solution(changed, columns, monkeypatch):
+    x, y = _data(6, 400, 12)
+    if columns:
+        y = np.stack([y == 0, (y == 1) | (x[:, 0] > 0)], axis=1).astype(np.int64)
+    grid = GRID45[4::8]
+    plain = logistic.fit(x, y, grid, tol=1e-10)
+    for name, value in changed.items():
+        monkeypatch.setattr(hessian, name, value)
+    found = logistic.fit(x, y, grid, tol=1e-10)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.loss.numpy(), plain.loss.numpy(), rtol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
