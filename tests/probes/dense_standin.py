@@ -9,6 +9,7 @@ import fm
 from fm.normalize import Normalisation
 from probes.benchmarks.base import Benchmark, Data, Inputs
 from probes.families.job import Job
+from probes.protocols import get_protocol, list_protocols
 from shards.building.writer import Declared, Sample, write_dataset
 from shards.format import LabelInfo
 
@@ -118,6 +119,18 @@ def eight(task: str, side: int = 12, classes: int = 3) -> Data:
         folder=Path("eight"),
         maps=lambda index: truth[whole[index]],
     )
+
+
+def shipped(family: str) -> list[str]:
+    """Names of the shipped protocols of a family."""
+    found = map(get_protocol, list_protocols())
+    return sorted({one.name for one in found if one.settings.family == family})
+
+
+def longer(name: str, rate: float, epochs: int):
+    """Settings of a shipped protocol with one rate and more epochs, eight samples a step."""
+    how = {"learning_rates": (rate,), "epochs": epochs, "batch_size": 8}
+    return get_protocol(name).settings.model_copy(update=how)
 
 
 def job(settings, data: Data, backbone, task: str, cache: Path | None = None) -> Job:
