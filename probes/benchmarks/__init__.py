@@ -7,6 +7,7 @@ from probes.benchmarks import (
     bigearthnet_folders,
     biomassters,
     copernicus_bench,
+    crisislandmark,
     copernicus_s3,
     eurosat,
     geobench_v1,
@@ -49,6 +50,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     *hyperview.DECLARATIONS,
     *landsat_cover.DECLARATIONS,
     *landsat_clouds.DECLARATIONS,
+    *crisislandmark.DECLARATIONS,
     *pastis.DECLARATIONS,
     *biomassters.DECLARATIONS,
 )

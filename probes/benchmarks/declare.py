@@ -144,7 +144,7 @@ class Declaration:
         name: without the version.
         version: raised when any number it gives may change.
         help: one line.
-        task: as in `Benchmark`.
+        task: as in `Benchmark`; a retrieval's queries and gallery are seen by all arrays.
         primary: as in `Benchmark`.
         classes: names in the order of the numbers.
         arrays: what a sample holds.
@@ -169,7 +169,7 @@ class Declaration:
     name: str
     version: int
     help: str
-    task: Literal["class", "multilabel", "regression", "segmentation", "change"]
+    task: Literal["class", "multilabel", "regression", "segmentation", "change", "retrieval"]
     primary: str
     classes: tuple[str, ...]
     arrays: tuple[Array, ...]
@@ -201,6 +201,7 @@ class Declaration:
 
     def benchmark(self) -> Benchmark:
         """Enter it into the registry."""
+        seen = tuple(a.modality for a in self.arrays) if self.task == "retrieval" else ()
         return Benchmark(
             name=self.name,
             version=self.version,
@@ -213,4 +214,6 @@ class Declaration:
             verified=self.verified,
             load=self.load,
             series=self.series,
+            query=seen,
+            gallery=seen,
         )
