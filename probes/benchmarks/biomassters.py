@@ -119,7 +119,7 @@ DECLARATIONS = (
         ),
         scan=scan,
         published={"all": 8689},
-        split="dealt out of the challenge's training chips, whose truth is published",
+        split="dealt out of the challenge's 8,689 training chips, whose truth is published",
         layout=f"train_features/CHIP_S2_MM.tif, train_agbm/CHIP_agbm.tif and {TABLE}",
         paper="Nascetti et al., NeurIPS 2023 Datasets and Benchmarks",
         witness="BioMassters",

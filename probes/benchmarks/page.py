@@ -36,6 +36,10 @@ result's notes. The result holds the SHA-256 of each list (`benchmark.split_list
 **Windows.** Large images are cut into windows without overlap; filled edges do not count, so every
 labelled pixel counts once, in one confusion matrix over all images.
 
+**Series.** A sample of `pastis` and `biomassters-mean` is a series of dated images and takes the
+`timeseries` protocols alone. Images are in the order of time; when each was taken is part of the
+manifest hash. A date without a file is no date, an image without a valid pixel neither.
+
 | name | task, metric | arrays | classes | train / val / test | verified; torchgeo's class |
 | --- | --- | --- | --- | --- | --- |
 """
@@ -60,7 +64,7 @@ def _row(one: Declaration) -> str:
     cells = (
         f"`{one.full_name}`",
         f"{one.task}, {one.primary}",
-        "; ".join(map(_array, one.arrays)),
+        ("series of " if one.series else "") + "; ".join(map(_array, one.arrays)),
         str(len(one.classes)),
         counts,
         f"{one.verified}; {f'`{one.witness}`' if one.witness else 'none'}",
