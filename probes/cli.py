@@ -1,6 +1,7 @@
 """The verbs `probe` and `embed`; `leaderboard` is beside them."""
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fm.command import Command
 from fm.console import note
-from fm.errors import UsageError
+from fm.errors import UsageError, suggest
 from probes.leaderboard.verbs import leaderboard
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def _configure_probe(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the benchmark's dataset")
     parser.add_argument("--out", type=Path, metavar="RESULTS", help="folder for the result JSON")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features here")
+    parser.add_argument("--name", metavar="NAME", help="of the model in results, not its card's")
     parser.add_argument("--adapt", action="store_true", help="fit other bands by the shared ones")
     parser.add_argument("--floors", action=BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
@@ -74,11 +76,16 @@ def _probe(arguments: Namespace) -> int:
             raise UsageError(f"--{option} is missing; fm probe --list shows what there is")
     if arguments.seed < 0:
         raise UsageError(f"--seed {arguments.seed}: give a whole number from 0")
-    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
-        raise UsageError(f"--out {arguments.out} is a file; name a folder for the results")
+    for option in ("out", "cache"):
+        if (folder := getattr(arguments, option)) is not None:
+            _check_writable(folder, f"--{option}")
     if arguments.workers < 1:
         raise UsageError(f"--workers {arguments.workers}: give a whole number from 1")
     protocols = [name for name in arguments.protocol.split(",") if name]
+    if not protocols:
+        raise UsageError(f"--protocol {arguments.protocol!r} names nothing; see fm probe --list")
+    if arguments.name is not None and (not arguments.name.strip() or arguments.model is None):
+        raise UsageError(f"--name {arguments.name!r}: give a word for the model, and the model")
     cells = _cells(arguments, protocols)
     model = _model(arguments)
     from probes.judging.evaluation import evaluate_many
@@ -98,6 +105,7 @@ def _probe(arguments: Namespace) -> int:
         scratch=arguments.scratch,
         robustness=arguments.robustness,
         exclude_near=arguments.exclude_near,
+        name=arguments.name,
         command="fm " + " ".join(sys.argv[1:]),
     )
     if arguments.json:
@@ -111,6 +119,17 @@ def _probe(arguments: Namespace) -> int:
     return 0
 
 
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder that results could not be written to, before hours of work; make nothing."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{option} {folder}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {folder}: {place} cannot be written to; name another folder")
+
+
 def _model(arguments: Namespace) -> Any:
     """The model as `evaluate_many` takes it; foreign ones are loaded here."""
     from probes import backbones
@@ -119,6 +138,12 @@ def _model(arguments: Namespace) -> Any:
     if backbones.is_backbone(arguments.model):
         return backbones.load(
             arguments.model, seed=arguments.seed, packages=arguments.packages, **options
+        )
+    kind, colon, _ = (arguments.model or "").partition(":")
+    if colon and not Path(arguments.model).exists():
+        raise UsageError(
+            f"there is no model {arguments.model!r}: no such folder, and no kind of backbone "
+            f"{kind!r}; {suggest(kind, backbones.KINDS)}"
         )
     for key, value in options.items():
         if value is not None:
@@ -198,14 +223,12 @@ def _packages(known: dict[str, str]) -> dict[str, str]:
 
 
 def table(results: "list[Result]") -> str:
-    """Lay out results and their paired differences as lines for a terminal."""
-    from probes.axes import tag
-
+    """Lay out results, their paired differences and what to know of them for a terminal."""
     lines = []
     for result in results:
         score = result.metrics[result.primary]
         name = f"{result.model['name']} ({result.model['kind']})"
-        if cell := tag((result.axes or {}).get("changed") or {}):
+        if cell := _cell(result):
             name += f" {cell}"
         lines.append(
             f"{result.protocol['name']:<18} {name:<48} {result.primary} "
@@ -227,19 +250,44 @@ def table(results: "list[Result]") -> str:
         lines.append(
             f"{about['name']}@{about['version']}, train/val/test {counts}, intervals 95 % by {unit}"
         )
-        lines += [f"note: {text}" for text in about["notes"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_notes(results)])
+
+
+def _cell(result: "Result") -> str:
+    """The axes of a result that are not its protocol's own."""
+    from probes.axes import tag
+
+    return tag((result.axes or {}).get("changed") or {})
+
+
+def _notes(results: "list[Result]") -> list[str]:
+    """Each note once, with the rows it is of unless it is of all; warnings last."""
+    from probes.result import is_warning
+
+    found: dict[str, list[str]] = {}
+    for result in results:
+        words = (result.protocol["name"], result.model["name"], _cell(result))
+        row = " ".join(dict.fromkeys(word for word in words if word))
+        for text in dict.fromkeys(result.benchmark["notes"]):
+            found.setdefault(text, []).append(row)
+    lines = []
+    for text, rows in sorted(found.items(), key=lambda item: is_warning(item[0])):
+        more = f" and {len(rows) - 2} more" if len(rows) > 2 else ""
+        of = "" if len(rows) == len(results) else f" [{'; '.join(rows[:2])}{more}]"
+        lines.append(f"{'' if is_warning(text) else 'note: '}{text}{of}")
+    return lines
 
 
 def grid(results: "list[Result]") -> str:
     """Lay the primary metric out as one table a protocol and model: size by everything else.
 
     The two tables of Corley et al. (arXiv 2305.13456): rows are sizes, columns the normaliser and
-    what else was varied.
+    what else was varied. A score that a warning is of has an exclamation mark.
     """
     from probes.axes import tag
+    from probes.result import is_warning
 
-    tables: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
+    tables: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
     columns: dict[str, None] = {}
     for result in results:
         if result.axes is None:
@@ -248,20 +296,21 @@ def grid(results: "list[Result]") -> str:
         changed.pop("resize", None)
         changed.pop("normaliser", None)
         column = tag({"normaliser": result.axes["normaliser"], **changed})
-        columns[column.removeprefix("normaliser-")] = None
-        row = str(result.axes["resize"] or "native")
+        column = column.replace("normaliser-", "", 1)
+        columns[column] = None
         key = result.protocol["name"], result.model["name"]
-        cells = tables.setdefault(key, {}).setdefault(row, {})
-        cells[column.removeprefix("normaliser-")] = result.value
+        cells = tables.setdefault(key, {}).setdefault(str(result.axes["resize"] or "native"), {})
+        doubt = "!" if any(map(is_warning, result.benchmark["notes"])) else " "
+        cells[column] = f"{result.value:.4f}{doubt}"
     lines = []
+    wide = {name: max(12, len(name) + 2) for name in columns}
     for (protocol, model), rows in tables.items():
         lines.append(f"{protocol} {model} ({results[0].primary})")
-        lines.append(f"  {'px':<8}" + "".join(f"{name:>20}" for name in columns))
+        lines.append(f"  {'px':<8}" + "".join(f"{name:>{wide[name]}} " for name in columns))
         for row, cells in rows.items():
-            shown = (cells.get(name) for name in columns)
-            text = "".join(f"{'' if v is None else f'{v:.4f}':>20}" for v in shown)
+            text = "".join(f"{cells.get(name, ''):>{wide[name] + 1}}" for name in columns)
             lines.append(f"  {row:<8}{text}")
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _disturbed(result: "Result") -> list[str]:

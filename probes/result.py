@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from probes.axes import tag
 FORMAT_VERSION = 2
 """2 added the keys of `_SINCE_2`; files of version 1 are read with None in their place."""
 KINDS = ("pretrained", "random-init", "floor", "supervised")
+WARNING = "WARNING: "
+"""How a note begins that puts a score in doubt: wrong units, normaliser or bands."""
 _NEEDED: dict[str, tuple[str, ...]] = {
     "model": (
         *("name", "kind", "path", "weights_sha256", "parameters", "architecture", "adapted"),
@@ -116,15 +119,13 @@ class Result:
 
         Axes that are not the protocol's own stand before the seed.
         """
-        parts = [
-            f"{self.benchmark['name']}@{self.benchmark['version']}",
-            f"{self.protocol['name']}@{self.protocol['version']}",
+        return identify(
+            (self.benchmark["name"], self.benchmark["version"]),
+            (self.protocol["name"], self.protocol["version"]),
             self.model["name"],
-        ]
-        if changed := tag((self.axes or {}).get("changed") or {}):
-            parts.append(changed)
-        safe = [re.sub(r"[^A-Za-z0-9@._+-]+", "-", part).strip("-.") for part in parts]
-        return "--".join([*safe, f"s{self.seed}"])
+            (self.axes or {}).get("changed") or {},
+            self.seed,
+        )
 
     @property
     def value(self) -> float | None:
@@ -189,6 +190,26 @@ class Result:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a result file; FMError says what is wrong with it."""
         return cls.from_dict(read_json(path, "result"), str(path))
+
+
+def is_warning(note: str) -> bool:
+    """Say whether a note of a result puts its score in doubt."""
+    return note.startswith(WARNING)
+
+
+def identify(
+    benchmark: tuple[str, Any],
+    protocol: tuple[str, Any],
+    model: str,
+    changed: Mapping[str, Any],
+    seed: int,
+) -> str:
+    """Name a result, see `Result.id`; benchmark and protocol are name and version."""
+    parts = ["@".join(map(str, benchmark)), "@".join(map(str, protocol)), model]
+    if text := tag(changed):
+        parts.append(text)
+    safe = [re.sub(r"[^A-Za-z0-9@._+-]+", "-", part).strip("-.") for part in parts]
+    return "--".join([*safe, f"s{seed}"])
 
 
 def environment() -> dict[str, Any]:

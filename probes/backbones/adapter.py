@@ -40,6 +40,8 @@ class Intake:
         size: (rows, columns) it was trained on; None when not known.
         fixed: it takes no other size.
         multiple: its sides are whole multiples of this.
+        declared: the words by which the user named `bands`, where nobody else confirms them.
+        doubt: what a reader has to know of that.
     """
 
     bands: tuple[Band, ...]
@@ -48,6 +50,8 @@ class Intake:
     size: tuple[int, int] | None = None
     fixed: bool = False
     multiple: int = 1
+    declared: str | None = None
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         names = [band.name for band in self.bands]

@@ -76,9 +76,14 @@ class ForeignFeed:
             parts = {m: listed[m] for m in self.used}
             every = of_data(axes.normaliser, parts, dtypes, ranges or {})
             numbers = _pick(every, self.sources)
+            if model.intake.normalisation is not None:
+                self.notes.append(f"normaliser {axes.normaliser}, not the model's own")
         self.numbers = numbers
         self.record = _record(axes, numbers)
         self.record["bands"] = [source.record() for source in self.sources]
+        if model.intake.declared is not None:
+            self.record["channels"] = model.intake.declared
+            self.notes.append(model.intake.doubt)
         filled_in = [s.wanted.name for s in self.sources if s.by in ("zero", "mean", "nearest")]
         if filled_in:
             self.notes.append(

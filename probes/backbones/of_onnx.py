@@ -149,7 +149,8 @@ def load_onnx(name: str, bands: str | None) -> Adapter:
     if isinstance(count, int) and count != len(channels):
         raise UsageError(f"onnx:{path}: {len(channels)} bands are named, the file takes {count}")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    intake = Intake(channels, size=size, fixed=size is not None)
+    doubt = f"channels are as declared by --bands {bands}; an ONNX file cannot confirm them"
+    intake = Intake(channels, size=size, fixed=size is not None, declared=bands, doubt=doubt)
     deep = chosen.shape[1]
     if not isinstance(deep, int):
         side = size or (224, 224)

@@ -67,8 +67,15 @@ def build(name: str, channels: int, seed: int) -> tuple[nn.Module, dict[str, Any
 
 
 def parsed(bands: str) -> tuple[Band, ...]:
-    """Read `SENSOR:BAND,BAND` as the bands of a network's channels."""
+    """Read `SENSOR:BAND,BAND` as the bands of a network's channels.
+
+    `rgb:` means the colours of `adapter.rgb`, as for a model that lists none: the nominal blue of
+    cameras (460 nm) is closer to Sentinel-2's coastal band than to its blue.
+    """
     found = [band for items in parse(bands).values() for band in items]
+    if bands.partition("@")[0].partition(":")[0] == "rgb":
+        colours = {band.name: band for band in rgb()}
+        found = [colours[band.name] for band in found]
     return tuple(replace(band, modality=MODALITY) for band in found)
 
 
@@ -92,7 +99,11 @@ def load_timm(
     channels = rgb() if bands is None else parsed(bands)
     network, sizes = build(name, len(channels), seed)
     cfg: Any = network.pretrained_cfg
-    intake = Intake(channels, *_display(cfg, channels), **sizes)
+    said: dict[str, Any] = {}
+    if channels != rgb():
+        text = f"channels are as declared by --bands {bands}; timm's own are R, G, B"
+        said = {"declared": bands, "doubt": text}
+    intake = Intake(channels, *_display(cfg, channels), **sizes, **said)
     return adapter(
         network,
         intake,

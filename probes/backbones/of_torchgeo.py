@@ -39,6 +39,8 @@ SENSORS = {
     "LANDSAT_OLI_SR": "landsat8-oli-l2",
 }
 """Beginning of the weights' name to the sensor whose bands it lists."""
+TOLERANCE_NM = 20.0
+"""Centres of one band on two instruments; B08 and B8A of Sentinel-2 are 32 nm apart."""
 
 
 def load_torchgeo(
@@ -72,7 +74,8 @@ def load_torchgeo(
             f"with `fm models convert` if it is of a family of docs/foreign.md"
         )
     meta = weights.meta
-    channels = parsed(bands) if bands is not None else _bands(weights.name, meta)
+    listed = _bands(weights.name, meta)
+    channels = parsed(bands) if bands is not None else listed
     if not channels:
         raise UsageError(
             f"torchgeo:{name}: torchgeo does not list its {meta['in_chans']} bands in a sensor we "
@@ -83,7 +86,12 @@ def load_torchgeo(
             f"torchgeo:{name}: {len(channels)} bands are named, the weights take {meta['in_chans']}"
         )
     network, sizes = build(ARCHITECTURES[kind], len(channels), seed)
-    intake = Intake(channels, *normaliser(weights.transforms, channels), **sizes)
+    said: dict[str, Any] = {}
+    if bands is not None and not _alike(channels, listed):
+        known = f"torchgeo lists {', '.join(meta.get('bands') or ()) or 'none'}"
+        text = f"channels are as declared by --bands {bands}, {known}"
+        said = {"declared": bands, "doubt": f"WARNING: {text}" if listed else text}
+    intake = Intake(channels, *normaliser(weights.transforms, channels), **sizes, **said)
     return adapter(
         network,
         intake,
@@ -106,6 +114,19 @@ def _bands(weights: str, meta: dict[str, Any]) -> tuple[Band, ...]:
     names = {band.name for band in sensor(known[0]).bands}
     spelt = [name if name in names else _padded(name) for name in listed]
     return sensor(known[0]).select(spelt) if set(spelt) <= names else ()
+
+
+def _alike(declared: tuple[Band, ...], listed: tuple[Band, ...]) -> bool:
+    """Say whether each channel's bands measure the same; names differ between sensors."""
+    if len(declared) != len(listed):
+        return False
+    for one, other in zip(declared, listed, strict=True):
+        if one.wavelength_nm is None or other.wavelength_nm is None:
+            if one.name != other.name:
+                return False
+        elif abs(one.wavelength_nm - other.wavelength_nm) > TOLERANCE_NM:
+            return False
+    return True
 
 
 def _padded(name: str) -> str:

@@ -16,7 +16,8 @@ from probes.checks import bands
 from probes.checks.carded import told
 from probes.checks.contamination import Rule
 from probes.features import floors
-from probes.judging.judge import answers_task
+from probes.judging.earlier import refuse_others
+from probes.judging.judge import check, floors_of
 from probes.judging.kept import beside, differ
 from probes.judging.session import Row, Session, Subject
 from probes.protocols import Protocol, get_protocol
@@ -40,6 +41,7 @@ def evaluate(
     robustness: bool = False,
     exclude_near: str | None = None,
     command: str | None = None,
+    name: str | None = None,
 ) -> Result:
     """Judge a model by one protocol.
 
@@ -63,6 +65,7 @@ def evaluate(
         exclude_near: `KM` or `KM,DAYS`: test samples that may lie so near what the model's card
             says it saw leave the score, the floors' too (`probes.checks.contamination`).
         command: the command line, for the record.
+        name: of the model in results; None takes the card's.
 
     Returns:
         the model's result.
@@ -87,6 +90,7 @@ def evaluate(
         robustness=robustness,
         exclude_near=exclude_near,
         command=command,
+        name=name,
     )[0]
 
 
@@ -107,6 +111,7 @@ def evaluate_many(
     robustness: bool = False,
     exclude_near: str | None = None,
     command: str | None = None,
+    name: str | None = None,
     session: Session | None = None,
 ) -> list[Result]:
     """Judge a model by several protocols; the floors are judged once. Arguments as `evaluate`.
@@ -135,6 +140,9 @@ def evaluate_many(
             )
         if recipe.needs_model and model is None:
             raise UsageError(f"the protocol {recipe.full_name} needs a model; name its folder")
+        check(recipe, chosen)
+    if untrained is not None:
+        check(untrained, chosen)
     varied = [vary(recipe, cell) for recipe in recipes for cell in cells]
     varied = [one for n, one in enumerate(varied) if one not in varied[:n]]
     if session is None:
@@ -155,7 +163,14 @@ def evaluate_many(
     seed = session.seed
     subject = None
     if any(recipe.needs_model for recipe in recipes):
-        subject = _subject(session, model, adapt)
+        subject = _subject(session, model, adapt, name)
+        if out is not None:
+            on_model = [(recipe, changed) for recipe, changed in varied if recipe.needs_model]
+            refuse_others(Path(out), session, subject, on_model)
+        if untrained and isinstance(subject.model, Adapter) and subject.model.fresh is None:
+            raise UsageError(
+                f"--scratch: {subject.about['name']} has no architecture to train; leave it out"
+            )
         session.look_near(subject, rule)
     elif rule is not None:
         raise UsageError("--exclude-near asks what a model saw; name a model, or leave it out")
@@ -165,7 +180,7 @@ def evaluate_many(
     ]
     extra = _floor_rows(session, subject, rows, adapt, untrained) if with_floors and subject else []
     for row in rows:
-        shown = row.protocol.floors
+        shown, _ = floors_of(row.protocol, chosen)
         against = [
             e
             for e in extra
@@ -177,7 +192,7 @@ def evaluate_many(
             )
         ]
         row.result.versus = [v for e in against if row.subject and (v := _versus(row, e, seed))]
-    every = [*rows, *extra]
+    every = list({id(row): row for row in (*rows, *extra)}.values())
     if out is not None:
         for row in every:
             row.kept.save(beside(row.result.save(out)))
@@ -205,7 +220,7 @@ def _path(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _subject(session: Session, model: Any, adapt: bool) -> Subject:
+def _subject(session: Session, model: Any, adapt: bool, called: str | None) -> Subject:
     if backbones.is_backbone(model):
         model = backbones.load(str(model))
     folder = Path(model) if isinstance(model, str | os.PathLike) else None
@@ -214,7 +229,8 @@ def _subject(session: Session, model: Any, adapt: bool) -> Subject:
         if not hasattr(loaded, needed):
             raise UsageError(f"{type(loaded).__name__} has no {needed}; give a folder or a model")
     card = getattr(loaded, "card", None)
-    name = getattr(card, "name", None) or (folder.name if folder else type(loaded).__name__)
+    place = folder.name if folder else type(loaded).__name__
+    name = called or getattr(card, "name", None) or place
     fitted, report = bands.fit(
         loaded, session.data.bands, benchmark=session.benchmark.full_name, adapt=adapt
     )
@@ -249,21 +265,25 @@ def _floor_rows(
     untrained: Protocol | None,
 ) -> list[Row]:
     """Judge the random-initialised backbone by the model's protocols, and the pixel floors."""
-    done = {row.protocol.name for row in rows if row.subject is None}
-    wanted = dict.fromkeys(name for row in rows if row.subject for name in row.protocol.floors)
-    recipes = [get_protocol(name) for name in wanted if name not in done]
-    floor_rows = [
-        session.row(recipe, None) for recipe in recipes if answers_task(recipe, session.benchmark)
-    ]
-    floor_rows += [row for row in rows if row.subject is None]
+    rows = [row for row in rows if row.subject]
+    wanted: dict[str, None] = {}
+    for row in rows:
+        found, missing = floors_of(row.protocol, session.benchmark)
+        wanted |= dict.fromkeys(found)
+        if missing:
+            row.result.benchmark["notes"].append(
+                f"no floor on pixels: {', '.join(missing)} do not answer {session.benchmark.task}"
+            )
+    floor_rows = [session.row(get_protocol(name), None) for name in wanted]
     source = subject.model if subject.folder is None else None
-    if isinstance(source, Adapter) and (source.fresh is None or not source.pretrained):
+    if isinstance(source, Adapter):
         if source.fresh is None:
             for row in rows:
                 row.result.benchmark["notes"].append(f"{source.source} has no random-init floor")
-        return [row for row in floor_rows if id(row) not in {id(one) for one in rows}]
-    if isinstance(source, Adapter) and source.fresh is not None:
+            return floor_rows
         fresh: Any = source.fresh(session.seed)
+        if not source.pretrained:
+            rows = []  # they are their own floor
     else:
         fresh = floors.random_init(source, subject.folder, session.seed)
     fitted, report = bands.fit(
@@ -273,8 +293,6 @@ def _floor_rows(
     own |= {"adapted": report or subject.about["adapted"]}
     own.pop("card", None)  # it is of the trained weights
     for row in rows:
-        if row.subject is None:
-            continue
         scratch = row.protocol.from_scratch()
         if scratch and scratch == untrained:
             untrained = None  # it stands there already
@@ -287,8 +305,7 @@ def _floor_rows(
         name = f"{subject.about['name']}-from-scratch"
         about = dict(own, kind="supervised", name=name)
         floor_rows.append(session.row(untrained, Subject(fitted, about, None)))
-    known = {id(row) for row in rows}
-    return [row for row in floor_rows if id(row) not in known]
+    return floor_rows
 
 
 def _versus(row: Row, other: Row, seed: int) -> dict[str, Any] | None:

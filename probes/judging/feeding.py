@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fm.errors import UsageError
+from fm.models import Backbone
 from probes.axes import tag
 from probes.backbones.adapter import Adapter
 from probes.backbones.cost import count
@@ -17,13 +18,17 @@ from probes.settings.features import Axes
 
 
 def fed(job: Job) -> Job:
-    """Bind a foreign backbone to the pixels of the benchmark, by the protocol's axes.
+    """Look at what a model is given, and bind a foreign one to the pixels by the protocol's axes.
 
     Whatever a family then does with the model, it sees the same bands and numbers.
 
     Raises:
         UsageError: bands, units or axes that do not go together.
     """
+    if isinstance(job.model, Backbone):
+        # families that read pixels by themselves do not look at what they give the model
+        feed = make_feed(job.model, job.data.single(), Axes(), benchmark=job.benchmark.full_name)
+        job.account.notes = list(feed.notes)
     if not isinstance(job.model, Adapter):
         return job
     axes = getattr(job.settings, "axes", None) or Axes()
@@ -60,5 +65,8 @@ def priced(
                 encode(job.model, inputs, data.bands, data.scaling)
 
         cost = count(job.model, one)
-    record = None if job.account.axes is None else {**job.account.axes, "changed": changed}
+    record = job.account.axes
+    if record is not None:
+        declared = {"channels": record["channels"]} if record.get("channels") else {}
+        record = {**record, "changed": {**changed, **declared}}
     return record, cost

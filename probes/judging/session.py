@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fm.errors import FMError
+from probes.backbones.look import units
 from probes.benchmarks import Benchmark, Data
 from probes.checks import contamination, overlap, robustness
 from probes.families.job import Job
@@ -66,6 +67,7 @@ class Session:
         self.cache, self.command, self.processes = cache, command, processes
         self.robust = robust
         self.near: dict[str, Any] | None = None
+        self.warnings = units(data, benchmark.full_name)
         self.on_pixels: dict[str, Row] = {}
         """Rows without a model, by protocol: judged once, whatever models stand beside them."""
 
@@ -203,7 +205,7 @@ class Session:
             "split": benchmark.split + self._left_out(),
             "unit": benchmark.unit,
             "split_lists": data.split_lists(),
-            "notes": [*data.notes, *notes],
+            "notes": [*self.warnings, *data.notes, *notes],
         }
 
     def _left_out(self) -> str:

@@ -162,7 +162,8 @@ def test_a_wrong_scale_is_refused_and_a_wrong_normaliser_flagged():
         {"rgb_0": networks.s2()[:, :3]}, {"rgb_0": ("R", "G", "B")}, {"rgb_0": (1.0, 0.0)}
     )
     assert make_feed(model, picture, Axes(), benchmark="b").notes == []
-    [note] = make_feed(model, picture, Axes(normaliser="identity"), benchmark="b").notes
+    told, note = make_feed(model, picture, Axes(normaliser="identity"), benchmark="b").notes
+    assert told == "normaliser identity, not the model's own"
     assert note.startswith("WARNING")
     assert "check units and normaliser" in note
     tiny = networks.data({"s2l2a_10": stored // 400}, S2, SCALE)
