@@ -10,7 +10,8 @@ from probes.settings import Settings
 class Protocol(Config):
     """A recipe: `NAME@VERSION`, what it follows, and its settings.
 
-    `floors` names the protocols on pixels alone that every table carries beside it.
+    `floors` names the protocols on pixels alone that every table carries beside it, with as few
+    labels as it has; where numbers are asked for, `ridge-NAME` (`probes.judging.judge.floors_of`).
     """
 
     name: str

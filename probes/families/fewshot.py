@@ -44,10 +44,9 @@ def run(job: Job) -> Outcome:
     final = [fit(settings, [chosen], features, data, rows) for rows in lists]
     predictions = np.stack([predict(test)[0] for predict, _ in final])
     unit = job.benchmark.unit
-    notes = [
-        describe(data, len(whole), lists),
-        f"metrics are means of {len(lists)} tries; intervals draw tries and {unit}s",
-    ]
+    notes = [describe(data, len(whole), lists)]
+    if len(lists) > 1:
+        notes.append(f"metrics are means of {len(lists)} tries; intervals draw tries and {unit}s")
     if about is not None:
         notes.append(
             f"{settings.head}: one value for all tries, by the mean score on the whole val"

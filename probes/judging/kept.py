@@ -137,13 +137,20 @@ def compare(first: Path | str, second: Path | str, metric: str | None = None) ->
 
 def differ(first: Kept, second: Kept, metric: str, seed: int) -> dict[str, Any]:
     """The difference of two rows with its interval and tests; see `compare`."""
-    found: dict[str, Any] = paired(first.answers, second.answers, metric, seed)
-    if type(first.answers) is type(second.answers):
-        flipped = sign_flip(first.answers, second.answers, metric, seed)
+    one, other = (_alone(kept.answers) for kept in (first, second))
+    found: dict[str, Any] = paired(one, other, metric, seed)
+    if type(one) is type(other):
+        flipped = sign_flip(one, other, metric, seed)
         found |= dict(flipped) if flipped is not None else {"p": None}
     if first.right is not None and second.right is not None:
         found["mcnemar"] = mcnemar(first.right, second.right)
     return found
+
+
+def _alone(answers: Any) -> Any:
+    """A single try is compared as what it is."""
+    single = isinstance(answers, TryAnswers) and len(answers.tries) == 1
+    return answers.tries[0] if single else answers
 
 
 def combine(results: Sequence[Path | str]) -> dict[str, dict[str, float | None]]:

@@ -57,10 +57,12 @@ def sign_flip(
     Returns:
         `p`, two sided: the share of exchanges (none among them) whose difference is as large as
         the observed, and `flips`, how many were tried beside none: all 2^units - 1 of few units.
-        None where the metric has no value.
+        None where the metric has no value, or the models were tried a different number of times.
     """
     if first.units != second.units:
         raise ValueError("paired answers must share their test units")
+    if len({len(getattr(one, "tries", ())) for one in (first, second)}) > 1:
+        return None
     joined = _joined(first, second, metric)
     units = first.units
     flips = FEWER_FLIPS if isinstance(first, LabelAnswers) and first.truth.size > MANY else FLIPS

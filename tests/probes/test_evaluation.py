@@ -88,6 +88,18 @@ def test_rows_and_floors(evaluated):
     assert results[0].overlap["statement"].startswith("unknown")
 
 
+def test_a_floor_that_was_asked_for_stands_beside_the_model_too(checkpoint, blocks, tmp_path):
+    asked = ["fewshot-prototype-1", "fewshot-raw-pixel-1"]
+    rows = evaluate_many(checkpoint, "indian-pines", asked, data=blocks, out=tmp_path)
+    floors = ["fewshot-image-statistics-1", "fewshot-raw-pixel-1"]
+    assert [row.protocol["name"] for row in rows] == [*asked, floors[0], asked[0]]
+    assert [v["name"] for v in rows[0].versus] == [*floors, "export-random-init"]
+    assert rows[1].versus == []
+    assert len(list(tmp_path.glob("*.json"))) == 4
+    lists = {note for row in rows for note in row.benchmark["notes"] if "sha256" in note}
+    assert len(lists) == 1
+
+
 def test_result_files_round_trip_and_satisfy_the_leaderboard(evaluated):
     results, out = evaluated
     for result in results:
