@@ -103,12 +103,47 @@ def board(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def heads(found: Mapping[str, Any]) -> str:
+    """Return a table of scores and one of differences for each command."""
+    parts = []
+    for table in found["tables"]:
+        head = (
+            f"**{table['benchmark']}**, {table['metric']}, {table['units']} test {table['unit']}s, "
+            f"{table['cpu_seconds']} s of one core for {len(found['seeds'])} seeds"
+        )
+        lines = [
+            head,
+            "",
+            "| row | steps | trained parameters | test | single seeds |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for row in table["rows"]:
+            steps = row["steps"] or ""
+            trained = f"{row['trained_parameters']:,}" if row["trained_parameters"] else ""
+            runs = ", ".join(f"{value:.3f}" for value in row["runs"])
+            lines.append(f"| {row['row']} | {steps} | {trained} | {number(row)} | {runs} |")
+        lines += ["", "| difference | value | single seeds |", "| --- | --- | --- |"]
+        for entry in table["differences"]:
+            runs = ", ".join(f"{value:+.3f}" for value in entry["runs"])
+            what = f"{entry['first']} - ({entry['second']})"
+            lines.append(f"| {what} | {number(entry, sign=True)} | {runs} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def _scored(held: Mapping[str, float | None]) -> str:
     value, low, high = held["value"], held["low"], held["high"]
     return f"{value:.3f}" if low is None or high is None else number(held)
 
 
-TABLES = {"board": board, "learns": learns, "joint": joint, "multisensor": learns, "folds": learns}
+TABLES = {
+    "board": board,
+    "folds": learns,
+    "heads": heads,
+    "joint": joint,
+    "learns": learns,
+    "multisensor": learns,
+}
 
 
 def render(text: str) -> str:
