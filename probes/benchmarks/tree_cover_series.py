@@ -36,7 +36,7 @@ def load(folder: Path) -> Data:
     info = ds.info.modalities[MODALITY]
     bands, (height, width) = len(info.bands), scene.label.shape
     stack = scene.pixels.reshape(len(times), bands, height, width)
-    clear = (stack > 0).all(1)
+    clear = np.asarray((stack > 0).all(1))
     whole = clear[:, ::2, ::2] & clear[:, 1::2, ::2] & clear[:, ::2, 1::2] & clear[:, 1::2, 1::2]
     one = np.zeros(scene.label.shape, bool)
     one[::STEP, ::STEP] = True  # the upper left of the four pixels of a cell
@@ -88,9 +88,10 @@ def load(folder: Path) -> Data:
 def _times(ds: "shards.Dataset", folder: Path) -> NDArray[np.float64]:
     """Times [T] of the images, the same in all blocks."""
     column = ds.index.column("times").to_pylist() if "times" in ds.index.column_names else [None]
-    if None in column or any(times != column[0] for times in column):
+    first = column[0]
+    if first is None or any(times != first for times in column):
         raise FMError(f"{folder}: blocks without dates, or with different ones; `{SOURCE}`")
-    return np.array([moment.timestamp() for moment in column[0]])
+    return np.array([moment.timestamp() for moment in first])
 
 
 BENCHMARKS = (
