@@ -188,6 +188,12 @@ def _steps(result: Result) -> int | None:
     return (result.selection or {}).get("steps")
 
 
+def _value(result: Result) -> float:
+    if result.value is None:
+        raise FMError(f"{result.id}: {result.primary} has no value")
+    return result.value
+
+
 def _about(row: str, found: Sequence[Found]) -> dict[str, Any]:
     """What a row is and what was chosen for it, seed by seed."""
     several = [one[row][0] for one in found]
@@ -230,7 +236,7 @@ def compared(task: Task, found: Sequence[Found]) -> dict[str, Any]:
         {
             **_about(row, found),
             **over_seeds(several, seed)[metric],
-            "runs": [one[row][0].value for one in found],
+            "runs": [_value(one[row][0]) for one in found],
         }
         for row, several in answers.items()
     ]
@@ -248,10 +254,7 @@ def compared(task: Task, found: Sequence[Found]) -> dict[str, Any]:
                     raise FMError(f"{row} took {steps[0]} steps and {other} {steps[1]}")
         for other in [*equal, *floors]:
             between = paired_over_seeds(answers[row], answers[other], metric, seed)
-            single = [
-                float(one[row][0].metrics[metric]["value"] - one[other][0].metrics[metric]["value"])
-                for one in found
-            ]
+            single = [_value(one[row][0]) - _value(one[other][0]) for one in found]
             differences.append(
                 {
                     "first": row,
