@@ -6,6 +6,7 @@ from probes.leaderboard import classes, findings, metrics, words
 from probes.leaderboard.html import Markup, el, flat, join, pairs, plain, small_table
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import KIND_NAMES, Group, Row
+from probes.result import is_warning
 
 
 def _selection(record: Record) -> Markup:
@@ -89,9 +90,20 @@ def _run(record: Record) -> Markup:
             ("manifest", benchmark.manifest_hash),
             ("split", benchmark.split),
             ("samples", f"{benchmark.n_train} / {benchmark.n_val} / {benchmark.n_test}"),
-            *(("note", text) for text in benchmark.notes),
         ]
     )
+
+
+def _notes(record: Record) -> Markup | None:
+    """What to know of the score, warnings first."""
+    told = dict.fromkeys(record.benchmark.notes)
+    if not told:
+        return None
+    items = [
+        el("li", text, class_="warn" if is_warning(text) else None)
+        for text in sorted(told, key=lambda text: not is_warning(text))
+    ]
+    return el("ul", *items, class_="plain")
 
 
 def _command(record: Record) -> Markup:
@@ -111,6 +123,7 @@ def of(group: Group, row: Row, file: str) -> Markup:
     record = row.record
     parts: list[tuple[str, Markup | None]] = [
         ("Command to repeat", _command(record)),
+        ("Notes", _notes(record)),
         ("Scores", _metrics(record)),
         ("Comparisons", _comparisons(row)),
         ("Selection", _selection(record)),

@@ -7,6 +7,8 @@ with a protocol, as scores by two protocols are not one.
 GEO-Bench-2 (the leaderboard's `utils/constants.py` and `utils/input_validation.py`): a folder
 with `results_and_parameters.csv` and `additional_info.json`, frozen and fully fine-tuned models
 apart. Its own check also wants five seeds of every model and all datasets of one of its groups.
+
+Neither has a place for a warning, so scores in doubt are left out.
 """
 
 import json
@@ -40,6 +42,8 @@ def evaluma(board: Board) -> str:
     for group in board.groups:
         # a floor of pixels alone is in every cell of its benchmark, as it is in every table
         for row in group.rows:
+            if row.record.doubts:
+                continue
             metric = _EVALUMA_METRICS.get(group.primary, group.primary)
             rows.append((row.label, group.title, metric, row.value, row.record.seed))
     return write_csv(EVALUMA, rows)
@@ -127,7 +131,9 @@ def geobench2(board: Board) -> dict[str, str]:
         rows = [
             (group, row)
             for group, row in board.rows
-            if row.record.model.kind not in BASELINES and _full(row.record) == full
+            if row.record.model.kind not in BASELINES
+            and _full(row.record) == full
+            and not row.record.doubts
         ]
         if rows:
             body = [_geobench2_row(group, row) for group, row in rows]

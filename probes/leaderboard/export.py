@@ -14,7 +14,7 @@ FIXED = (
     "verified", "protocol", "protocol_version", "model", "kind", "seed", "n_train", "n_val",
     "n_test", "primary", "value", "low", "high", "random_init_difference", "random_init_low",
     "random_init_high", "verdict", "shared_samples", "transductive", "architecture",
-    "weights_sha256", "parameters", "flops", "samples_per_second", "created",
+    "weights_sha256", "parameters", "flops", "samples_per_second", "created", "in_doubt",
 )  # fmt: skip
 """Columns before those of the metrics (`METRIC`, `METRIC_low`, `METRIC_high`)."""
 
@@ -49,6 +49,7 @@ def as_csv(board: Board) -> str:
             record.overlap.shared_samples, str(record.overlap.transductive).lower(),
             model.architecture, model.weights_sha256, None if size is None else int(size),
             cost.get("flops"), cost.get("samples_per_second"), record.created,
+            "; ".join(record.doubts) or None,
         ]  # fmt: skip
         scores: list[float | None] = []
         for name in names:
@@ -89,8 +90,9 @@ def _table(group: Group) -> list[str]:
         versus = row.random_init
         difference = metrics.change(versus.difference, versus.low, versus.high) if versus else "–"
         counts = record.benchmark
+        name = f"**{_safe(row.name)}**" if row.verdict else _safe(row.name)
         cells = [
-            f"**{_safe(row.name)}**" if row.verdict else _safe(row.name),
+            f"{name} (in doubt: {_safe('; '.join(record.doubts))})" if record.doubts else name,
             KIND_NAMES[record.model.kind],
             *scores,
             _safe(difference),

@@ -108,13 +108,18 @@ def _grid_cell(group: Group, rows: tuple[Row, ...], best: float | None) -> Marku
     leak = any(row.record.overlap.transductive for row in rows)
     if leak:
         parts.append(el("small", "transductive", class_="warn"))
+    parts += next((mark for row in rows if (mark := words.doubtful(row))), [])
     return cell(
         value, join(parts), class_="best" if value == best else None, data_transductive=_yes(leak)
     )
 
 
 def _best(group: Group, column: list[tuple[Entry, tuple[Row, ...]]]) -> float | None:
-    values = [boards.mean(rows) for e, rows in column if rows and e.kind not in BASELINES]
+    values = [
+        boards.mean(rows)
+        for e, rows in column
+        if rows and e.kind not in BASELINES and not any(row.record.doubts for row in rows)
+    ]
     if len(values) < 2:
         return None
     return max(values) if group.higher else min(values)
@@ -186,7 +191,10 @@ def listing(board: Board) -> Markup:
         rows.append(
             el(
                 "tr",
-                el("th", words.row_link(row, ""), *adapted, scope="row", data_value=row.name),
+                el(
+                    "th", words.row_link(row, ""), *adapted, *words.doubtful(row),
+                    scope="row", data_value=row.name,
+                ),
                 cell(value, words.score(row), class_="score"),
                 cell(record.primary, metrics.label(record.primary)),
                 cell(versus.difference if versus else None, words.difference(row)),
@@ -203,7 +211,7 @@ def listing(board: Board) -> Markup:
                 data_transductive=_yes(record.overlap.transductive),
                 **facets(record),
             )
-        )
+        )  # fmt: skip
     caption = "All results, one line each"
     table = el(
         "table",

@@ -55,7 +55,7 @@ class Names:
     Attributes:
         labels: model to its name, with its kind or hash where another model is called the same.
         pages: model to the stem of its page's file.
-        varying: model to the axes in which its results on one table differ.
+        varying: model to the axes that were changed, or in which its results on one table differ.
     """
 
     labels: dict[Key, str] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def _varying(own: Key, tables: list[list[Record]]) -> tuple[str, ...]:
             for name in {name for item in axes for name in item}
             if len({item.get(name) for item in axes}) > 1
         }
-        # others follow from those that were changed on purpose
+        # others follow from those that were changed on purpose, which are always told
         chosen = {name for record in records for name in _changed(record)}
-        found |= differing & chosen if chosen else differing
+        found |= chosen or differing
     return tuple(sorted(found))

@@ -19,10 +19,14 @@ def _facts(page: BenchmarkPage) -> Markup:
         ("manifest", _manifests(page)),
         ("classes", f"{len(names)}: {', '.join(names)}" if names else None),
     ]
-    notes = dict.fromkeys(
-        note for g in page.groups for row in g.rows for note in row.record.benchmark.notes
-    )
+    notes = dict.fromkeys(note for group in page.groups for note in _shared(group))
     return pairs([*items, *(("note", text) for text in notes)])
+
+
+def _shared(group: Group) -> list[str]:
+    """Notes of all rows: of the data. What is of one result stands with its details."""
+    held = [row.record.benchmark.notes for row in group.rows]
+    return [note for note in held[0] if all(note in notes for notes in held)]
 
 
 def _manifests(page: BenchmarkPage) -> Markup | None:
@@ -52,9 +56,12 @@ def _forest(group: Group) -> Markup:
     fresh = [row.value for row in group.rows if row.record.model.kind == "random-init"]
     reference = fresh[0] if len(fresh) == 1 else None
     lines = [
-        plot.Line(words.row_link(row, "../"), mark, words.score(row), row.record.model.kind)
+        plot.Line(
+            join([words.row_link(row, "../"), *words.doubtful(row)]), mark, words.score(row),
+            row.record.model.kind,
+        )
         for row, mark in zip(group.rows, marks, strict=True)
-    ]
+    ]  # fmt: skip
     kinds = [mark.kind for mark in marks]
     said = "the random-initialised backbone" if reference is not None else ""
     drawn = plot.forest(lines, on, metrics.label(group.primary), reference)
@@ -112,6 +119,7 @@ def _table(group: Group) -> Markup:
                     "th",
                     words.under(words.row_link(row, "../"), record.model.kind),
                     *adapted,
+                    *words.doubtful(row),
                     scope="row",
                     data_value=row.name,
                 ),

@@ -111,6 +111,27 @@ def _strip(group: Group, marks: list[plot.Mark], shared: plot.Scale) -> Markup:
     return join([plot.track(marks, own), plot.axis(own)])
 
 
+def _doubts(page: ModelPage) -> Markup:
+    """Each warning once, with the cells it is of."""
+    found: dict[str, list[str]] = {}
+    for group, row in page.rows:
+        where = f"{group.title}{f' ({row.name})' if row.name != page.label else ''}"
+        for text in row.record.doubts:
+            found.setdefault(text, []).append(where)
+    if not found:
+        return Markup("")
+    items = [
+        el("li", el("strong", ", ".join(dict.fromkeys(cells))), f": {text}", class_="leak")
+        for text, cells in found.items()
+    ]
+    return shell.section(
+        "doubts",
+        "In doubt",
+        el("ul", *items, class_="plain"),
+        lead="Something is wrong with what the model was given, so these scores say little of it.",
+    )
+
+
 def _cells(board: Board, page: ModelPage) -> Markup:
     beside = [
         (group, row, _beside(group, row, "random-init"), _beside(group, row, "floor"))
@@ -151,7 +172,7 @@ def _cells(board: Board, page: ModelPage) -> Markup:
         rows.append(
             el(
                 "tr",
-                el("th", link, *seed, scope="row", data_value=group.title),
+                el("th", link, *seed, *words.doubtful(row), scope="row", data_value=group.title),
                 grid.cell(
                     row.value, join([own, *([el("span", span, class_="ci")] if span else []), unit])
                 ),
@@ -198,6 +219,7 @@ def render(board: Board, page: ModelPage, files: dict[str, str]) -> str:
     body = join(
         [
             _facts(page),
+            _doubts(page),
             _cells(board, page),
             _overlap(page),
             findings.robustness(page),

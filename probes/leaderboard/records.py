@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from fm.errors import FMError
 from probes.leaderboard.metrics import fraction
+from probes.result import WARNING, is_warning
 
 FORMAT_VERSIONS = (1, 2)
 """The schema versions that are read; 2 added the keys of `SINCE_2`."""
@@ -143,6 +144,12 @@ class Record(_Record):
     robustness: tuple[dict[str, Any], ...] | None = None
     contamination: dict[str, Any] | None = None
     examples: tuple[dict[str, Any], ...] | None = None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Notes that put the score in doubt: wrong units, normaliser or bands."""
+        told = dict.fromkeys(note for note in self.benchmark.notes if is_warning(note))
+        return tuple(note.removeprefix(WARNING) for note in told)
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -57,11 +57,17 @@ def standings(board: Board) -> list[Standing]:
 
 def _standing(board: Board, recipe: tuple[str, str], cells: tuple[int, ...]) -> Standing | None:
     titles = {at: board.groups[at].title for at in cells}
-    members = {
+    held = {
         str(place): entry
         for place, entry in enumerate(board.entries)
         if any(entry.cells[at] for at in cells)
     }
+    doubted = {
+        entry.label: "a score of it is in doubt"
+        for entry in held.values()
+        if any(row.record.doubts for at in cells for row in entry.cells[at])
+    }
+    members = {place: entry for place, entry in held.items() if entry.label not in doubted}
     runs = {
         place: {titles[at]: [row.value for row in entry.cells[at]] for at in cells}
         for place, entry in members.items()
@@ -87,5 +93,6 @@ def _standing(board: Board, recipe: tuple[str, str], cells: tuple[int, ...]) -> 
         left_out={
             members[name].label if name in members else name: reason
             for name, reason in sums.left_out.items()
-        },
+        }
+        | doubted,
     )

@@ -143,6 +143,9 @@ def _outcome(versus: Versus, higher: bool) -> Literal["beat", "even", "worse", "
 
 def judge(record: Record, higher: bool) -> Verdict:
     """Say whether pretraining beat the random-initialised backbone, by how much, and the floors."""
+    if record.doubts:
+        text = "Not known whether pretraining helped: what the model was given is in doubt."
+        return Verdict("unknown", text)
     floors = _floors(record, higher)
     versus = random_init(record, higher)
     if versus is None:

@@ -120,6 +120,15 @@ def under(link: Markup, name: str) -> Markup:
     return join([link, el("small", kind(name))])
 
 
+def doubtful(row: Row) -> list[Markup]:
+    """A mark that a warning is of this score; nothing where there is none."""
+    held = row.record.doubts
+    if not held:
+        return []
+    sign = el("span", "\u26a0", aria_hidden="true")
+    return [el("small", sign, " in doubt", class_="warn doubt", title="; ".join(held))]
+
+
 def plural(count: int, word: str) -> str:
     """`1 result`, `2 results`."""
     return f"{count} {word}" + ("" if count == 1 else "s")
