@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONV = ("random-conv", "random-conv-zca")
-CONV_20 = tuple(f"{name}-20" for name in CONV)
+CONV_20 = ("random-conv-20", "random-conv-zca-20")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def _windows(source: str, scratch: str) -> Task:
     """Classes of windows around a pixel: neighbours, and few labels, for all; all labels, ours."""
     return Task(
         source,
-        ("knn", "linear-centre-20"),
-        ("linear-centre",),
+        ("knn", "linear-20"),
+        ("linear-centre-20", "linear-centre"),
         {"knn": CONV, "linear-centre-20": CONV_20, "linear-centre": CONV},
         WINDOWS,
         ("finetune", scratch),

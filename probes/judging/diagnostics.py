@@ -3,6 +3,7 @@
 Numbers of features are of the test samples as the protocol reads them, before it scales them.
 """
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,24 @@ from probes.families.job import REFIT, Job, Outcome
 from probes.statistics.calibration import calibration
 
 Array = NDArray[np.float64]
-MOST = 5000
-"""Samples that distances are taken between, drawn by the seed where there are more."""
+MOST = 2000
+"""Samples that distances are taken between, drawn by the seed where there are more: with 5000 of
+2000 numbers each they took longer than most probes."""
 NEIGHBOURS = 20
 """k of the maximum likelihood estimate."""
 DISCARDED = 0.1
 """Share of the largest ratios that TwoNN leaves out, as its authors do."""
 
 
-def measure(job: Job, outcome: Outcome) -> dict[str, Any] | None:
+def measure(
+    job: Job, outcome: Outcome, known: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Any] | None:
     """Diagnostics of one protocol that has run.
+
+    Args:
+        job: what ran.
+        outcome: what came of it.
+        known: features that were described before, by their hash; is added to.
 
     Returns:
         `features` (see `describe`) where it works on one vector a sample, and `calibration` (see
@@ -31,7 +40,12 @@ def measure(job: Job, outcome: Outcome) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     _, val, test = job.splits
     if outcome.features is not None:
-        found["features"] = describe(outcome.features[test], job.seed)
+        features = np.ascontiguousarray(outcome.features[test])
+        held = known if known is not None else {}
+        name = f"{job.seed} {features.shape} {hashlib.sha256(features).hexdigest()}"
+        if name not in held:
+            held[name] = describe(features, job.seed)
+        found["features"] = held[name]
     if outcome.scale is not None and job.benchmark.task in ("class", "multilabel"):
         on_val = outcome.val
         if (outcome.selection or {}).get("refit") == REFIT:
@@ -82,13 +96,10 @@ def effective_rank(features: Array) -> float:
     otherwise be the one direction that counts.
     """
     x = features - features.mean(0)
-    if x.shape[1] < x.shape[0]:
-        # squared singular values; those lost to rounding are zero
-        squares = np.linalg.eigvalsh(x.T @ x)
-        squares = np.where(squares > squares[-1] * 1e-14 * len(x), squares, 0)
-        values = np.sqrt(np.maximum(squares, 0))
-    else:
-        values = np.linalg.svd(x, compute_uv=False)
+    # squared singular values; those lost to rounding are zero
+    squares = np.linalg.eigvalsh(x.T @ x if x.shape[1] < x.shape[0] else x @ x.T)
+    squares = np.where(squares > squares[-1] * 1e-14 * max(x.shape), squares, 0)
+    values = np.sqrt(np.maximum(squares, 0))
     if values.max(initial=0) == 0:
         return float("nan")
     p = values / values.sum()

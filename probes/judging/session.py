@@ -70,6 +70,8 @@ class Session:
         self.warnings = units(data, benchmark.full_name)
         self.on_pixels: dict[str, Row] = {}
         """Rows without a model, by protocol: judged once, whatever models stand beside them."""
+        self.described: dict[str, dict[str, Any]] = {}
+        """Features that several protocols share are described once."""
 
     def look_near(self, subject: Subject, rule: contamination.Rule | None) -> None:
         """Count the test samples near what a model saw, and leave them out on request.
@@ -131,7 +133,7 @@ class Session:
         rows, matrix = job.task.details(self.data, answers, outcome.predictions)
         seconds = round(time.perf_counter() - begun, 3)
         beside: dict[str, Any] = {
-            "diagnostics": diagnostics.measure(job, outcome),
+            "diagnostics": diagnostics.measure(job, outcome, self.described),
             "robustness": robustness.measure(job, outcome, answers) if self.robust else None,
             "contamination": self._near(subject),
         }
