@@ -33,6 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         raise UsageError("name a recipe or a YAML file; fm pretrain --list shows the recipes")
 
+    from pretrain.distributed import end_rank
     from pretrain.trainer import STOPPED_STATUS, load_config, run
 
     config = load_config(arguments.config, arguments.overrides)
@@ -65,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"{result.loss_start:.4f} -> {result.loss_end:.4f}, {result.seconds:.0f} s"
             )
             print(f"export: {result.export}" if result.export else "stopped; run again to go on")
-    return 0 if result.export else STOPPED_STATUS
+    return end_rank(0 if result.export else STOPPED_STATUS)
 
 
 command = Command(

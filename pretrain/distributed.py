@@ -1,7 +1,9 @@
 """Start and stop the processes of a run: alone, or under torchrun, deepspeed or Slurm."""
 
 import atexit
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,6 +65,22 @@ def processes() -> Iterator[torch.device]:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_rank(status: int) -> int:
+    """End a launched rank here and now; without a launcher, return the status.
+
+    Threads of gloo outlive the group, which DeepSpeed keeps. When the process takes down its
+    statics under them it now and then aborts ("terminate called without an active exception"),
+    after all work was done.
+    """
+    if "RANK" not in os.environ or not dist.is_initialized():
+        return status
+    _leave()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @contextmanager
