@@ -64,7 +64,7 @@ class Result:
             adapted (the report of `fm.adapt`, or None).
         benchmark: name, version, dataset, manifest_hash, task, counts, classes, verified, split,
             notes.
-        protocol: name, version, settings.
+        protocol: name, version, settings, and what else its file says: help, reference, floors.
         seed: of everything that is random.
         metrics: metric to value, low, high.
         primary: the metric that selection and differences use.
@@ -117,13 +117,17 @@ class Result:
     def id(self) -> str:
         """`BENCHMARK--PROTOCOL--MODEL--sSEED`, also the file's name.
 
-        Axes that are not the protocol's own stand before the seed.
+        Axes that are not the protocol's own stand before the seed, and what was left out of the
+        test samples.
         """
         return identify(
             (self.benchmark["name"], self.benchmark["version"]),
             (self.protocol["name"], self.protocol["version"]),
             self.model["name"],
-            (self.axes or {}).get("changed") or {},
+            {
+                **((self.axes or {}).get("changed") or {}),
+                **without((self.contamination or {}).get("excluded"), self.benchmark),
+            },
             self.seed,
         )
 
@@ -195,6 +199,20 @@ class Result:
 def is_warning(note: str) -> bool:
     """Say whether a note of a result puts its score in doubt."""
     return note.startswith(WARNING)
+
+
+def without(excluded: Mapping[str, Any] | None, benchmark: Mapping[str, Any]) -> dict[str, str]:
+    """What the id says of test samples near pretraining that were left out, and which are left.
+
+    Args:
+        excluded: `contamination.excluded` of a result.
+        benchmark: of the result; its `split_lists` names the samples that are left.
+    """
+    if excluded is None:
+        return {}
+    days = "" if excluded["days"] is None else f"-{excluded['days']:g}d"
+    left = benchmark["split_lists"]["test"]["sha256"][:6]
+    return {"without": f"{excluded['km']:g}km{days}-{left}"}
 
 
 def identify(

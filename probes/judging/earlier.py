@@ -37,7 +37,7 @@ def refuse_others(
             (benchmark.name, benchmark.version),
             (protocol.name, protocol.version),
             subject.about["name"],
-            {**changed, "channels": declared} if declared else changed,
+            {**changed, **({"channels": declared} if declared else {}), **session.left_out},
             session.seed,
         )
         path = out / f"{name}.json"

@@ -164,14 +164,14 @@ def evaluate_many(
     subject = None
     if any(recipe.needs_model for recipe in recipes):
         subject = _subject(session, model, adapt, name)
-        if out is not None:
-            on_model = [(recipe, changed) for recipe, changed in varied if recipe.needs_model]
-            refuse_others(Path(out), session, subject, on_model)
         if untrained and isinstance(subject.model, Adapter) and subject.model.fresh is None:
             raise UsageError(
                 f"--scratch: {subject.about['name']} has no architecture to train; leave it out"
             )
         session.look_near(subject, rule)
+        if out is not None:
+            on_model = [(recipe, changed) for recipe, changed in varied if recipe.needs_model]
+            refuse_others(Path(out), session, subject, on_model)
     elif rule is not None:
         raise UsageError("--exclude-near asks what a model saw; name a model, or leave it out")
     rows: list[Row] = [

@@ -18,7 +18,7 @@ from probes.judging.feeding import fed, priced
 from probes.judging.judge import judge
 from probes.judging.kept import Kept, of
 from probes.protocols import Protocol
-from probes.result import Result, environment
+from probes.result import Result, environment, without
 from probes.statistics.bootstrap import LEVEL, RESAMPLES, intervals
 
 
@@ -88,6 +88,12 @@ class Session:
                 "excluded": {"km": rule.km, "days": rule.days, "samples": count},
             }
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What the ids of rows say of test samples that were left out."""
+        excluded = (self.near or {}).get("excluded")
+        return without(excluded, {"split_lists": self.data.split_lists()})
+
     def row(
         self,
         protocol: Protocol,
@@ -140,11 +146,7 @@ class Session:
         result = Result(
             model=subject.about if subject else _floor(protocol),
             benchmark=self._about([*job.account.notes, *outcome.notes]),
-            protocol={
-                "name": protocol.name,
-                "version": protocol.version,
-                "settings": protocol.settings.model_dump(mode="json"),
-            },
+            protocol=protocol.model_dump(mode="json"),
             seed=self.seed,
             metrics=metrics,
             primary=self.benchmark.primary,

@@ -10,6 +10,7 @@ from fm.geo import block_bounds, block_id, blocks_bounds, great_circle_m
 from probes.benchmarks import get_benchmark
 from probes.checks import contamination as c
 from probes.judging.evaluation import evaluate_many
+from probes.result import Result
 
 KM = 10.0
 
@@ -188,7 +189,11 @@ def test_the_floors_are_scored_on_what_is_left(pairs, data):
     assert len(rows[0].versus) == len(rows) - 1 == 5
     assert rows[0].contamination["counts"][0]["near"] == gone
     assert rows[-1].contamination["excluded"] == rows[0].contamination["excluded"]
+    left = rows[0].benchmark["split_lists"]["test"]["sha256"][:6]
+    assert all(f"--without-0km-{left}--s0" in row.id for row in rows)
+    assert Result.from_dict(rows[0].to_dict()).id == rows[0].id
     plain = evaluate_many(model, "bigearthnet-s2", ["knn"], data=pairs, with_floors=False)[0]
+    assert plain.id == rows[0].id.replace(f"--without-0km-{left}", "")
     assert plain.benchmark["n_test"] == len(test)
     assert plain.contamination["excluded"] is None
     with pytest.raises(UsageError, match="name a model"):

@@ -84,6 +84,9 @@ def test_rows_and_floors(evaluated):
             assert versus["low"] <= versus["difference"] <= versus["high"]
     assert {p.stem for p in out.glob("*.json")} == {r.id for r in results}
     assert results[0].interval["unit"] == "block"
+    # a reader of the file alone knows the whole recipe and what it differs in from its paper
+    assert results[0].protocol == get_protocol("linear@1").model_dump(mode="json")
+    assert "no refit on train and val" in " ".join(results[0].protocol["reference"].split())
     assert np.sum(results[0].confusion) == results[0].benchmark["n_test"]
     assert results[0].overlap["statement"].startswith("unknown")
 
