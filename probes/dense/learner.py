@@ -222,7 +222,6 @@ class DenseLearner(Learner):
             weight_decay=self.settings.weight_decay,
             layer_decay=self.settings.layer_decay,
             head_multiple=self.settings.head_multiple,
-            decayed=lambda p: p.ndim in (2, 4),
             what=self.what,
         )
 

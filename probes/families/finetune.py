@@ -139,14 +139,13 @@ class _Finetuned(Learner):
         return network
 
     def groups(self, network: nn.Module, rate: float) -> list[dict[str, Any]]:
-        """AdamW without decay on biases, norms and tokens (everything that is no matrix)."""
+        """AdamW, see `tuning.parameter_groups`."""
         return tuning.parameter_groups(
             network,
             rate=rate,
             weight_decay=self.settings.weight_decay,
             layer_decay=self.settings.layer_decay,
             head_multiple=self.settings.head_multiple,
-            decayed=lambda p: p.ndim == 2,
             what=self.what,
         )
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,7 +52,6 @@ def parameter_groups(
     weight_decay: float,
     layer_decay: float,
     head_multiple: float,
-    decayed: Callable[[Tensor], bool],
     what: str,
 ) -> list[dict[str, Any]]:
     """Arrange the trained parameters for AdamW.
@@ -60,10 +59,9 @@ def parameter_groups(
     Args:
         network: its module `backbone`, if it has one, is decayed by layer; all else is the head.
         rate: of the head's side before `head_multiple`.
-        weight_decay: of the parameters that `decayed` names.
+        weight_decay: of matrices and kernels of convolutions; biases, norms and tokens have none.
         layer_decay: factor for each layer away from the head.
         head_multiple: factor of the head's rate.
-        decayed: says whether weight decay applies to a parameter.
         what: name of the model, for errors.
 
     Returns:
@@ -79,7 +77,8 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         own = factor.get(name, 1.0) if name.startswith("backbone.") else head_multiple
-        matrix = decayed(parameter)
+        # a class token may have four axes too
+        matrix = parameter.ndim == 2 or (parameter.ndim == 4 and name.endswith("weight"))
         empty = {"params": [], "weight_decay": weight_decay if matrix else 0.0}
         group = groups.setdefault((own, matrix), empty | {"lr": rate * own, "peak": rate * own})
         group["params"].append(parameter)

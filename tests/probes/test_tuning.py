@@ -22,9 +22,7 @@ class Net(nn.Module):
 
 def groups(network, **other):
     options = {"rate": 0.1, "weight_decay": 0.05, "layer_decay": 1.0, "head_multiple": 1.0}
-    return tuning.parameter_groups(
-        network, **(options | other), decayed=lambda p: p.ndim == 2, what="it"
-    )
+    return tuning.parameter_groups(network, **(options | other), what="it")
 
 
 def rates(network, **other):
@@ -62,6 +60,17 @@ def test_without_decay_by_layer_there_are_two_groups():
     assert sorted((g["peak"], g["weight_decay"]) for g in found) == [(0.1, 0.0), (0.1, 0.05)]
     for group in found:
         assert all((p.ndim == 2) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_kernels_decay_and_class_tokens_of_four_axes_do_not():
+    """MAE's fine-tuning decays all but biases, norms and tokens: a ResNet's weights are kernels."""
+    network = Net(standin.model(32, "resnet_18", planes=8))
+    network.backbone.cls_token = nn.Parameter(torch.zeros(1, 1, 1, 8))
+    names = {id(p): n for n, p in network.named_parameters()}
+    decayed = {names[id(p)] for g in groups(network) if g["weight_decay"] > 0 for p in g["params"]}
+    matrices = {n for n, p in network.named_parameters() if p.ndim > 1} - {"backbone.cls_token"}
+    assert decayed == matrices
+    assert sum(network.get_parameter(name).ndim == 4 for name in decayed) > 15
 
 
 def test_a_model_with_several_stacks_is_refused():
