@@ -22,7 +22,7 @@ class Task:
         floors: of a protocol (or of `FLOORS`), protocols on pixels beside those it names itself.
         side: pixels that foreign networks are given along the shorter side; None for the data's.
         scratch: a protocol that trains all weights from random ones, and the checkpoint of ours
-            whose architecture it trains.
+            whose architecture it trains; where that is cheap (maps take a minute and are not).
     """
 
     source: str
@@ -108,12 +108,7 @@ PLAN: dict[str, Task] = {
     "indian-pines": _windows("indian-pines", "mae-multisensor-tiny"),
     "indian-pines-checkerboard": Task("indian-pines", (), floors={FLOORS: ("raw-pixel",)}),
     "nc-landcover": _windows("nc-landcover", "mae-nc-landcover-tiny"),
-    "nc-landcover-seg": Task(
-        "nc-landcover",
-        ("dense-linear",),
-        side=MAPS,
-        scratch=("upernet-finetune", "mae-nc-landcover-tiny"),
-    ),
+    "nc-landcover-seg": Task("nc-landcover", ("dense-linear",), side=MAPS),
     "nc-change-simulated": Task("nc-landcover", ("change-difference",), side=MAPS),
     "neon-trees": _windows("neon-trees", "mae-neon-trees-tiny"),
     "tree-cover": Task(
