@@ -30,6 +30,7 @@ from bench.studies import learns, multisensor
 from bench.studies.scoring import dataset, pretrained
 from fm.console import note
 from fm.errors import FMError
+from fm.files import read_json, write_json
 from probes.judging.kept import Kept, beside
 from probes.result import Result
 from probes.statistics.bootstrap import over_seeds, paired_over_seeds
@@ -44,7 +45,7 @@ class Task:
 
     Attributes:
         benchmark: by name.
-        protocols: on the model, and floors that the protocols do not bring along.
+        protocols: on the model; they bring their floors along.
         checkpoint: `SINGLE` or `SEVERAL`.
         source: of the dataset.
         also: a frozen protocol and one that trains the same head on the backbone for as many
@@ -74,8 +75,7 @@ class Task:
 METHODS: dict[str, Task] = {
     "fine-tuning": Task(
         "nc-landcover",
-        # floors with as few labels: those that the protocols bring along have all of them
-        ("finetune-llrd", "finetune", "lora", "image-statistics-20", "raw-pixel-20"),
+        ("finetune-llrd", "finetune", "lora"),
     ),
     "segmentation": Task(
         "nc-landcover-seg",
@@ -96,7 +96,7 @@ Found = Mapping[str, tuple[Result, Kept]]
 def run(
     work: Path, cache: Path, *, split: str, seeds: Sequence[int], methods: Sequence[str]
 ) -> Any:
-    """Pretrain, probe and compare; pretraining runs that lie in `work` are not run again.
+    """Pretrain, probe and compare; runs and commands whose results lie there are not run again.
 
     Args:
         work: folder for results; runs and datasets lie with those of the other studies beside it.
@@ -113,16 +113,13 @@ def run(
     for name in methods:
         task = METHODS[name]
         folder = dataset(task.source, work.parent / _home(task.checkpoint) / task.source, cache)
-        found, begun = [], _spent()
+        found, spent = [], 0.0
         for seed, export in zip(seeds, exports[task.checkpoint], strict=True):
             out = work / f"{name}-{seed}"
-            shutil.rmtree(out, ignore_errors=True)
-            note(task.command(seed))
-            _fm(task.words(export.absolute(), folder.absolute(), out.absolute(), seed))
+            spent += _once(task, seed, export, folder, out)
             found.append(results(out))
         made = chosen(found) if split == "val" else compared(task, found)
-        spent = round(_spent() - begun)
-        about = {"name": name, "command": task.command(seeds[0]), "cpu_seconds": spent}
+        about = {"name": name, "command": task.command(seeds[0]), "cpu_seconds": round(spent)}
         tables.append({**about, **made})
     return {"split": split, "seeds": list(seeds), "tables": tables}
 
@@ -149,10 +146,20 @@ def _exports(kind: str, work: Path, cache: Path, seeds: Sequence[int]) -> list[P
     ]
 
 
-def _spent() -> float:
-    """Seconds of processor time of the commands so far; other work on the machine is not in it."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _once(task: Task, seed: int, export: Path, data: Path, out: Path) -> float:
+    """Run a command unless it was; return its seconds of processor time, other work left out."""
+    done = out.with_suffix(".json")
+    told = read_json(done, "command") if done.is_file() else {}
+    if told.get("command") != task.command(seed):
+        shutil.rmtree(out, ignore_errors=True)
+        note(task.command(seed))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        _fm(task.words(export.absolute(), data.absolute(), out.absolute(), seed))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        told = {"command": task.command(seed), "cpu_seconds": spent}
+        write_json(done, told)
+    return float(told["cpu_seconds"])
 
 
 def _fm(words: Sequence[str]) -> None:
