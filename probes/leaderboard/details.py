@@ -155,7 +155,7 @@ def of(group: Group, row: Row, file: str) -> Markup:
         "summary",
         el("span", f"{record.benchmark.name} · {record.protocol.name}"),
         " ",
-        el("small", f"seed {record.seed} · {shown}"),
+        el("small", " · ".join(t for t in (row.variant, f"seed {record.seed}", shown) if t)),
     )
     return el("details", summary, el("div", *body, class_="details-body"), id=row.anchor,
               class_="result")  # fmt: skip

@@ -6,6 +6,7 @@ from probes.leaderboard import metrics, shell, words
 from probes.leaderboard.board import ModelPage
 from probes.leaderboard.html import Markup, el, flat, join, plain, small_table
 from probes.leaderboard.records import Record
+from probes.leaderboard.table import Group, Row
 
 
 def _shown(row: dict[str, Any], key: str) -> Any:
@@ -35,16 +36,36 @@ def near(held: dict[str, Any]) -> Markup:
     said = held.get("statement")
     tables = {k: v for k, v in held.items() if isinstance(v, list) and _is_table(v)}
     rest = {k: v for k, v in held.items() if k != "statement" and k not in tables}
-    facts = ", ".join(f"{name} {plain(value)}" for name, value in flat(rest))
+    facts = ", ".join(
+        f"{_words(name)} {plain(value)}"
+        for name, value in flat(rest)
+        if value is not None and value != []
+    )
     parts = [str(said), el("small", f" ({facts})")] if said else [facts]
     for name, rows in tables.items():
         keys = list(dict.fromkeys(key for row in rows for key in row))
-        parts.append(small_table(keys, [[row.get(key) for key in keys] for row in rows], name))
+        told = [key for key in keys if any(row.get(key) is not None for row in rows)]
+        if len(told) > 1:  # distances alone say nothing
+            cells = [[row.get(key) for key in told] for row in rows]
+            parts.append(small_table([_words(key) for key in told], cells, _words(name)))
     return join(parts)
+
+
+def _words(name: str) -> str:
+    """A key as words: `features.effective_rank` becomes `features: effective rank`."""
+    return name.replace(".", ": ").replace("_", " ")
 
 
 def _is_table(value: list[Any]) -> bool:
     return bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _cell(group: Group, row: Row) -> str:
+    return ", ".join(t for t in (group.title, row.variant, f"seed {row.record.seed}") if t)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}".replace("-", "\u2212") if isinstance(value, float) else value
 
 
 def robustness(page: ModelPage) -> Markup:
@@ -64,7 +85,7 @@ def robustness(page: ModelPage) -> Markup:
     for group, row in cells:
         held = {str(item.get("name")): item for item in row.record.robustness or ()}
         tried = [_shown(held[n], "value") if n in held else words.missing() for n in names]
-        rows.append([f"{group.title}, seed {row.record.seed}", words.score(row), *tried])
+        rows.append([_cell(group, row), words.score(row), *tried])
     caption = "Scores after each disturbance"
     return shell.section(
         "robustness",
@@ -80,12 +101,12 @@ def diagnostics(page: ModelPage) -> Markup:
     if not names:
         return Markup("")
     rows = [
-        [f"{group.title}, seed {row.record.seed}", *(held.get(name) for name in names)]
+        [_cell(group, row), *(_short(held.get(name)) for name in names)]
         for group, row, held in cells
         if held
     ]
     return shell.section(
         "diagnostics",
         "Diagnostics",
-        small_table(["cell", *names], rows, "Beside the score, on test"),
+        small_table(["cell", *map(_words, names)], rows, "Beside the score, on test"),
     )

@@ -136,7 +136,8 @@ def grid(board: Board) -> Markup:
         hint = f"{metrics.describe(group.primary)}: sort"
         order = "descending" if group.higher else "ascending"
         extra = facets(group.first)
-        heads.append(head(text, "number", order, above=link, title=hint, **extra))
+        above = link if group.higher else join([link, el("small", "lower is better")])
+        heads.append(head(text, "number", order, above=above, title=hint, **extra))
         best.append(_best(group, [(entry, entry.cells[at]) for entry in board.entries]))
     rows = []
     for entry in board.entries:

@@ -1,11 +1,12 @@
 """HTML built from elements: text is escaped here, in one place, unless it is `Markup` already."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-_VOID = frozenset({"br", "col", "input", "meta"})
+_VOID = frozenset({"br", "col", "input", "meta", "wbr"})
 _CLOSED = frozenset({"line", "circle", "rect", "path"})
 MISSING = "–"
 
@@ -62,12 +63,18 @@ def pairs(items: Iterable[tuple[str, Any]]) -> Markup:
     rows = [
         el(
             "div",
-            el("dt", name),
+            el("dt", breakable(name)),
             el("dd", value if isinstance(value, Markup) else plain(value)),
         )
         for name, value in items
     ]
     return el("dl", *rows) if rows else el("p", MISSING)
+
+
+def breakable(key: str) -> Markup:
+    """Let a dotted or underscored key be broken after those signs, not within a word."""
+    first, *rest = re.split(r"(?<=[._])(?=.)", key)
+    return join([first, *(piece for part in rest for piece in (el("wbr"), part))])
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from probes.leaderboard import classes, grid, metrics, plot, scatter, shell, words
+from probes.leaderboard import classes, grid, metrics, plot, scatter, shell, sweep, words
 from probes.leaderboard.board import BenchmarkPage
 from probes.leaderboard.html import Markup, el, join, pairs, scroll
 from probes.leaderboard.table import BASELINES, Group, Row
@@ -44,7 +44,8 @@ def _about(group: Group) -> str:
         f"{benchmark.n_train} training, {benchmark.n_val} validation and {benchmark.n_test} test "
         f"samples. {' or '.join(intervals)}"
     )
-    return text[0].upper() + text[1:] + "."
+    first = text.partition(" ")[0]
+    return (text[0].upper() + text[1:] if first.islower() else text) + "."
 
 
 def _forest(group: Group) -> Markup:
@@ -155,22 +156,24 @@ def _verdicts(group: Group) -> Markup:
 
 
 def _folded(group: Group) -> list[Markup]:
-    """Confusion matrices and examples, one fold a result."""
+    """Confusion matrix and examples, one fold a result."""
     found = []
     for row in group.rows:
-        for name, content in (
-            ("confusion matrix", classes.confusion(row.record)),
-            ("examples", classes.examples(row.record)),
-        ):
-            if content is not None:
-                score = metrics.number(row.value)
-                summary = el("summary", f"{row.name}: {name} ", el("small", score))
-                found.append(el("details", summary, content))
+        held = {
+            "confusion matrix": classes.confusion(row.record),
+            "examples": classes.examples(row.record),
+        }
+        parts = {name: content for name, content in held.items() if content is not None}
+        if parts:
+            score = metrics.number(row.value)
+            summary = el("summary", f"{row.name}: {' and '.join(parts)} ", el("small", score))
+            found.append(el("details", summary, *parts.values()))
     return found
 
 
 def _section(group: Group) -> Markup:
     parts = [_verdicts(group), el("h3", "Scores with intervals"), _forest(group), _table(group)]
+    parts += sweep.tables(group)
     cost = scatter.against_cost(group)
     if cost is not None:
         parts += [el("h3", "Score against cost"), cost]

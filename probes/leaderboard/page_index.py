@@ -160,8 +160,8 @@ def _scores(board: Board) -> Markup:
         grid.listing(board),
         lead="A heading sorts. A score opens its details, ▲ ○ ▼ say whether it beat the random "
         "initialisation. Bold is the best model of a column, whatever its interval. Floors and "
-        "random initialisations are grey: they are what pretraining has to beat. A score in doubt has "
-        "a warning, which the page of its model tells.",
+        "random initialisations are grey: they are what pretraining has to beat. Of a score in "
+        "doubt, the page of its model tells why.",
     )
 
 

@@ -81,13 +81,17 @@ def _statements(page: ModelPage) -> list[tuple[str, list[str], bool]]:
 
 
 def _beside(group: Group, row: Row, kind: str) -> list[Row]:
-    """Floors of a kind that a result was compared with, else all of that kind in the group."""
+    """Floors of a kind that a result was compared with, else all of that kind in the group.
+
+    Of one model in several axes only the row with the same axes was compared.
+    """
     named = {item.name for item in row.record.versus}
     held = [o for o in group.rows if o is not row and o.record.model.kind == kind]
     compared = [
         o for o in held if o.record.model.name in named and o.record.seed == row.record.seed
     ]
-    return compared or held
+    alike = [o for o in compared if o.changed == row.changed]
+    return alike or compared or held
 
 
 def _mark(row: Row) -> plot.Mark:
@@ -115,7 +119,7 @@ def _doubts(page: ModelPage) -> Markup:
     """Each warning once, with the cells it is of."""
     found: dict[str, list[str]] = {}
     for group, row in page.rows:
-        where = f"{group.title}{f' ({row.name})' if row.name != page.label else ''}"
+        where = ", ".join(text for text in (group.title, row.variant) if text)
         for text in row.record.doubts:
             found.setdefault(text, []).append(where)
     if not found:
@@ -161,7 +165,8 @@ def _cells(board: Board, page: ModelPage) -> Markup:
     for group, row, fresh, floors in beside:
         target = board.benchmark_of[group.anchor]
         link = el("a", group.title, href=f"../benchmarks/{target.slug}.html#{group.anchor}")
-        seed = [el("small", f"seed {row.record.seed}")] if row.name != row.label else []
+        seed = f"seed {row.record.seed}" if row.name != row.label else ""
+        told = [el("small", text) for text in (row.variant, seed) if text]
         strip = _strip(group, marks[row.anchor], shared)
         start, floor = _best(fresh, group.higher), _best(floors, group.higher)
         own = el("a", metrics.number(row.value), href=f"#{row.anchor}")
@@ -172,13 +177,13 @@ def _cells(board: Board, page: ModelPage) -> Markup:
         rows.append(
             el(
                 "tr",
-                el("th", link, *seed, *words.doubtful(row), scope="row", data_value=group.title),
+                el("th", link, *told, *words.doubtful(row), scope="row", data_value=group.title),
                 grid.cell(
                     row.value, join([own, *([el("span", span, class_="ci")] if span else []), unit])
                 ),
                 el("td", strip, class_="strip"),
-                grid.cell(start.value if start else None, _other(start)),
-                grid.cell(floor.value if floor else None, _other(floor)),
+                grid.cell(start.value if start else None, _other(row, start)),
+                grid.cell(floor.value if floor else None, _other(row, floor)),
                 grid.cell(
                     row.random_init.difference if row.random_init else None,
                     join([words.difference(row), *judged]),
@@ -201,10 +206,12 @@ def _cells(board: Board, page: ModelPage) -> Markup:
     )
 
 
-def _other(row: Row | None) -> Markup:
-    if row is None:
+def _other(row: Row, beside: Row | None) -> Markup:
+    """A score beside a result's own; axes that are the result's own are not said again."""
+    if beside is None:
         return words.missing()
-    return join([words.score(row), el("small", row.name)])
+    name = beside.model if beside.variant == row.variant else beside.name
+    return join([words.score(beside), el("small", name)])
 
 
 def render(board: Board, page: ModelPage, files: dict[str, str]) -> str:

@@ -10,8 +10,8 @@ from probes.leaderboard.plot import Scale, scale
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import Group
 
-WIDTH, TALL = 340, 250
-LEFT, RIGHT, TOP, FOOT = 46, 14, 12, 40
+WIDTH, TALL = 340, 264
+LEFT, RIGHT, TOP, FOOT = 46, 14, 26, 40
 RADIUS = 9
 
 
@@ -99,6 +99,8 @@ def _plot(group: Group, cost: Cost, on: Scale) -> Markup | None:
         parts.append(
             el("text", metrics.compact(tick), x=x(tick), y=foot + 16, text_anchor="middle")
         )
+    score_name = metrics.label(group.primary) + ("" if group.higher else " (lower is better)")
+    parts.append(el("text", score_name, class_="name", x=0, y=12))
     middle = (LEFT + WIDTH - RIGHT) / 2
     axis_name = f"{cost.name} ({cost.better})"
     parts.append(el("text", axis_name, class_="name", x=middle, y=TALL - 6, text_anchor="middle"))

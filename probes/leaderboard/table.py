@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fm.errors import FMError
 from probes.leaderboard import metrics
@@ -63,6 +63,17 @@ class Row:
     def value(self) -> float:
         """The primary metric."""
         return self.record.metrics[self.record.primary].value
+
+    @property
+    def variant(self) -> str:
+        """What the label says beyond the model: its axes; often nothing."""
+        return self.label.removeprefix(self.model).removeprefix(" · ")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The axes that are not the protocol's own."""
+        held = (self.record.axes or {}).get("changed")
+        return held if isinstance(held, dict) else {}
 
 
 @dataclass(frozen=True)

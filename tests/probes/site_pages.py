@@ -10,17 +10,18 @@ from tests.probes.fixture_results import save
 class Page(HTMLParser):
     """Collects tags, checks that they nest, and gathers text."""
 
-    VOID = frozenset({"meta", "link", "br", "hr", "img", "input", "col"})
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "input", "col", "wbr"})
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
-        self.tags, self.stack, self.text = [], [], []
+        self.tags, self.stack, self.text, self.goes_on = [], [], [], False
         self.feed(text)
         assert self.stack == []
 
     def handle_starttag(self, tag, attrs):
         assert len(attrs) == len(dict(attrs)), f"{tag} has an attribute twice"
         self.tags.append((tag, dict(attrs)))
+        self.goes_on = tag == "wbr"  # a place to break one word
         if tag not in self.VOID:
             self.stack.append(tag)
 
@@ -32,7 +33,10 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.stack and self.stack[-1] not in ("style", "script"):
+            if self.goes_on:
+                data = self.text.pop() + data
             self.text.append(data)
+        self.goes_on = False
 
     @property
     def said(self):

@@ -4,7 +4,7 @@ import pytest
 
 from probes import leaderboard
 from tests.probes.browser import CHROMIUM, Browser
-from tests.probes.fixture_results import board_folder
+from tests.probes.fixture_results import board_folder, full_result, save
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,6 +27,29 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def unruly(tmp_path_factory):
+    """A site of long names, several axes, warnings and nothing beside them."""
+    results = []
+    for size in (None, 64, 224):
+        for normaliser in ("model", "zscore"):
+            result = full_result(id=f"long-{size}-{normaliser}")
+            changed = {
+                "resize": size,
+                "normaliser": normaliser,
+                "channels": "sentinel2-l2a:B08,B04",
+            }
+            result["axes"] |= {**changed, "changed": changed}
+            result["model"]["name"] = "a-name-of-a-model-that-" + "goes-on-and-on-" * 4
+            result["model"]["path"] = "/home/somebody/" + "folder/" * 20
+            result["benchmark"]["name"] = "a_benchmark_of_many_words_" * 3
+            result["benchmark"]["notes"] = [f"WARNING: B02 {size} is far from normalised " * 3]
+            results.append(result)
+    folder = tmp_path_factory.mktemp("unruly")
+    leaderboard.build(save(folder / "results", *results), folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
@@ -34,14 +57,15 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def browser(shared, site):
+def browser(shared, site, unruly):
     shared.requests.clear()
     shared.errors.clear()
     shared.size(1280)
     yield shared
     shared.run("1")  # what the page still had to say has come by now
     assert shared.errors == []
-    outside = [u for u in shared.requests if u != "about:blank" and not u.startswith(site.as_uri())]
+    own = ("about:blank", site.as_uri(), unruly.as_uri())
+    outside = [url for url in shared.requests if not url.startswith(own)]
     assert outside == []
 
 
@@ -168,9 +192,11 @@ def test_the_keyboard_alone_sorts_filters_and_opens_a_model(browser, site):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_pages_fit_a_phone_and_every_control_can_be_hit(browser, site, dark):
+@pytest.mark.parametrize("which", ["site", "unruly"])
+def test_pages_fit_a_phone_and_every_control_can_be_hit(browser, which, dark, request):
     browser.size(360, 740, dark=dark)
-    for path in sorted(site.rglob("*.html")):
+    folder = request.getfixturevalue(which)
+    for path in sorted(folder.rglob("*.html")):
         browser.open(path)
         assert browser.run("document.documentElement.scrollWidth") == 360, path
         ground = browser.run("getComputedStyle(document.body).backgroundColor")

@@ -187,7 +187,7 @@ def test_counts_of_near_samples_are_a_table(tmp_path):
     held = {"statement": "12 of 1024 lie near", "n_test": 1024}
     held["counts"] = [{"km": 0.0, "near": 3}, {"km": 10.0, "near": 12}]
     said = pages(build(tmp_path, full_result(contamination=held)))["models/fixture-mae.html"].said
-    assert "12 of 1024 lie near (n_test 1024) counts km near 0 3 10 12" in said
+    assert "12 of 1024 lie near (n test 1024) counts km near 0 3 10 12" in said
 
 
 def test_a_model_page_holds_card_weights_floors_overlap_robustness_and_diagnostics(tmp_path):
@@ -203,9 +203,9 @@ def test_a_model_page_holds_card_weights_floors_overlap_robustness_and_diagnosti
         "licence fixture-licence",
         "Pretraining beat the random initialisation in 1 of 1 comparison and was worse in 0.",
         "Pretraining saw the pixels of the whole scene",
-        "fixture-fields : radius_km 5, near 17, of 1024, rule within 5 km",
+        "fixture-fields : radius km 5, near 17, of 1024, rule within 5 km",
         "gain +20 %",
-        "effective_rank",
+        "effective rank",
         "samples_per_second 412.5",
         "normaliser zscore",
         "fm probe runs/fixture-mae/export --benchmark fixture-fields",
