@@ -11,7 +11,7 @@ physical units, so that b means the same for every sensor), grids are brought to
 pixels that are not valid are the mean and do not enter the average.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -180,9 +180,3 @@ def stack(
         masks.append(mask[:, 0] > 0)
     valid = torch.stack(masks).all(0)
     return torch.cat(parts, 1) * valid[:, None], valid
-
-
-def encoder(data: Data, kind: Kind, seed: int) -> Callable[[Inputs], np.ndarray]:
-    """Return what makes features of inputs, fitted on the training split."""
-    fitted = fit(data, kind, seed)
-    return lambda inputs: fitted(inputs, data.scaling)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.statistics.metrics import class_metrics, confusion, multilabel_metrics
+from probes.statistics.metrics import class_metrics, multilabel_metrics
 
 LARGEST = 2**24
 """Numbers in one array of weights; more resamples are taken in parts."""
@@ -47,12 +47,9 @@ class ClassAnswers:
     ) -> "ClassAnswers":
         """Build from [N] class numbers and the [N] unit of each sample (any integers)."""
         _, index = np.unique(unit, return_inverse=True)
-        count = int(index.max()) + 1
-        return cls(
-            np.stack(
-                [confusion(truth[index == u], predicted[index == u], classes) for u in range(count)]
-            )
-        )
+        sums = np.zeros((int(index.max()) + 1, classes, classes), np.int64)
+        np.add.at(sums, (index, truth, predicted), 1)
+        return cls(sums)
 
     def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
         """Sum the units' matrices with multiplicities [..., U] and score the sums."""

@@ -110,3 +110,22 @@ def test_rows_hold_diagnostics_and_calibration(results):
     assert calibration["fitted_on"] == "val"
     floor = json.loads(_path(results, "checkerboard").read_text())
     assert floor["diagnostics"]["calibration"]["after"] is None  # it has no val split
+
+
+def test_a_single_try_is_compared_as_what_it_is():
+    rng = np.random.default_rng(0)
+    truth, unit = rng.integers(0, 3, 40), np.repeat(np.arange(10), 4)
+    good, bad = (
+        ClassAnswers.of(truth, np.where(rng.random(40) < share, truth, 0), unit, 3)
+        for share in (0.9, 0.3)
+    )
+    plain = kept.differ(kept.Kept(good, None, "t"), kept.Kept(bad, None, "t"), "oa", 0)
+    tried = kept.differ(
+        kept.Kept(good, None, "t"), kept.Kept(TryAnswers([bad]), None, "t"), "oa", 0
+    )
+    assert tried == plain
+    assert plain["p"] < 0.05
+    several = kept.Kept(TryAnswers([bad, bad]), None, "t")
+    found = kept.differ(kept.Kept(TryAnswers([good] * 3), None, "t"), several, "oa", 0)
+    assert found["difference"] == plain["difference"]
+    assert found["p"] is None

@@ -98,14 +98,17 @@ def test_joined_answers_hold_both():
 
 
 def test_scores_of_other_scales_are_not_mixed():
-    """The same ranking a thousand times larger is the same model."""
+    """The same ranking a thousand times larger is the same model, and as far from another."""
     rng = np.random.default_rng(0)
-    truth = rng.random((30, 4)) < 0.4
-    scores = rng.normal(size=(30, 4)) + truth
-    unit = np.arange(30) // 2
-    first, second = (LabelAnswers(truth, s, unit) for s in (scores, 1000 * scores + 7))
+    truth = rng.random((60, 4)) < 0.4
+    unit = np.arange(60) // 2
+    good, bad = (rng.normal(size=(60, 4)) + gain * truth for gain in (1.5, 0.5))
+    one, other, scaled = (LabelAnswers(truth, s, unit) for s in (good, bad, 1000 * bad + 7))
     for metric in ("map", "map_micro"):
-        assert sign_flip(first, second, metric, seed=0)["p"] == 1.0
+        found = sign_flip(one, scaled, metric, seed=0)
+        assert found == sign_flip(one, other, metric, seed=0)
+        assert found["p"] < 0.05
+        assert sign_flip(other, scaled, metric, seed=0)["p"] == 1.0
 
 
 def test_tries_are_exchanged_together():
@@ -118,3 +121,6 @@ def test_tries_are_exchanged_together():
         answers.append(TryAnswers(tries))
     found = sign_flip(*answers, "oa", seed=0)
     assert found["p"] == 2 / 64  # every unit agrees: only none and all are as large
+    fewer = TryAnswers(answers[1].tries[:2])
+    assert sign_flip(answers[0], fewer, "oa", seed=0) is None
+    assert sign_flip(answers[0].tries[0], fewer, "oa", seed=0) is None
