@@ -111,3 +111,21 @@ def test_the_page_names_every_row_and_difference(found):
     for row in ROWS:
         assert f"| {row} |" in text
     assert "| tuned - (tuned, from scratch) |" in text
+
+
+def test_a_command_that_was_run_is_not_run_again_and_another_one_is(tmp_path, monkeypatch):
+    ran = []
+
+    def fm(words):
+        ran.append(words)
+        (tmp_path / "out").mkdir()
+
+    monkeypatch.setattr(heads, "_fm", fm)
+    place = tmp_path / "export", tmp_path / "data", tmp_path / "out"
+    first = heads._once(TASK, 0, *place)
+    assert heads._once(TASK, 0, *place) == first
+    assert len(ran) == 1
+    (tmp_path / "out" / "old.json").write_text("{}")
+    heads._once(dataclasses.replace(TASK, protocols=("tuned",)), 0, *place)
+    assert [words[words.index("--protocol") + 1] for words in ran] == ["tuned,frozen,few", "tuned"]
+    assert not list((tmp_path / "out").iterdir())
