@@ -209,7 +209,8 @@ def _declare(kind: str, retrieval: bool) -> Declaration:
         scan=partial(scan, kind=kind, queries=QUERIES if retrieval else 0),
         published={"all": SIZES[kind]},
         split=(
-            f"{QUERIES} queries of the published train list, the corpus is the gallery"
+            f"{QUERIES} queries of the published train list; the corpus is the gallery, as train "
+            f"and val"
             if retrieval
             else "the published train list and corpus; val from train"
         ),
