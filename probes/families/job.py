@@ -57,6 +57,7 @@ class Job:
         label: name of the model beside progress bars.
         processes: that share the encoding.
         account: is told how pixels came to the model, and what that cost.
+        made: features of floors that were made before, by benchmark and floor; is added to.
     """
 
     settings: Any
@@ -68,6 +69,7 @@ class Job:
     label: str
     processes: int = 1
     account: Account = field(default_factory=Account)
+    made: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -90,7 +92,10 @@ class Job:
         """One vector a sample, [N, D]: the model's, or a floor's; settings are `OnFeatures`."""
         settings: OnFeatures = self.settings
         if settings.input != "model":
-            return floor_features(settings.input, self.data, self.seed)
+            name = f"{self.benchmark.full_name} {settings.input}"
+            if name not in self.made:
+                self.made[name] = floor_features(settings.input, self.data, self.seed)
+            return self.made[name]
         return extract(
             self.model,
             self.data,

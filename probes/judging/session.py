@@ -70,6 +70,8 @@ class Session:
         self.warnings = units(data, benchmark.full_name)
         self.on_pixels: dict[str, Row] = {}
         """Rows without a model, by protocol: judged once, whatever models stand beside them."""
+        self.made: dict[str, np.ndarray] = {}
+        """Features of floors, see `Job`."""
         self.described: dict[str, dict[str, Any]] = {}
         """Features that several protocols share are described once."""
 
@@ -83,6 +85,7 @@ class Session:
         if rule is not None:
             self.data, count = contamination.exclude(subject.model, self.data, rule)
             self.on_pixels.clear()
+            self.made.clear()
             self.near = {
                 **(self.near or {}),
                 "excluded": {"km": rule.km, "days": rule.days, "samples": count},
@@ -121,6 +124,7 @@ class Session:
             cache=self.cache,
             label=label,
             processes=self.processes,
+            made=self.made,
         )
         job = fed(job)
         outcome = judge(protocol, job)
