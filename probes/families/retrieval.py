@@ -22,8 +22,14 @@ def run(job: Job) -> Outcome:
     data, benchmark = job.data, job.benchmark
     train, val, test = job.splits
     stored = np.sort(np.concatenate([train, val]))
-    queries = _features(job, benchmark.query)
-    gallery = queries if benchmark.query == benchmark.gallery else _features(job, benchmark.gallery)
+    queries = gallery = _features(job, benchmark.query)
+    if benchmark.query != benchmark.gallery:
+        axes, warnings = job.account.axes, job.account.notes
+        gallery = _features(job, benchmark.gallery)
+        # both views were fed to the model, and what is told may be of either
+        if job.account.axes is not None:
+            job.account.axes = {**job.account.axes, "query": axes}
+        job.account.notes = list(dict.fromkeys([*warnings, *job.account.notes]))
     if queries.shape[1] != gallery.shape[1]:
         raise UsageError(
             f"{benchmark.full_name}: queries have {queries.shape[1]} numbers and the gallery "

@@ -1,4 +1,5 @@
 from argparse import Namespace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import fm
 from fm.errors import UsageError
 from probes.benchmarks import get_benchmark
 from probes.families import retrieval
+from probes.families.job import Job
 from probes.judging.evaluation import evaluate_many
 from probes.settings import Retrieval
 from probes.statistics import ranking
@@ -158,6 +160,28 @@ def test_views_are_encoded_alone(pairs):
     assert len(across.per_class) == 19
 
 
+class Fed(Job):
+    """Features that say how pixels came to the model, of one view each time."""
+
+    def features(self):
+        [view] = self.data.bands
+        self.account.axes = {"bands": [view]}
+        self.account.notes = [f"a warning of {view}", "one of both"]
+        return np.random.default_rng(0).normal(size=(len(self.data.targets), 3))
+
+
+def test_what_is_told_of_either_view_is_kept():
+    targets = np.arange(12) % 3
+    both = vectors.data(targets, ["train", "val", "test"] * 4)
+    pair = {"s1": ("b",), "s2": ("b",)}
+    data = replace(both, bands=pair, scaling=dict.fromkeys(pair, (1.0, 0.0)))
+    benchmark = vectors.benchmark("retrieval", "ndcg@10", query=("s1",), gallery=("s2",))
+    job = Fed(SETTINGS, benchmark, data, None, 0, None, "test")
+    retrieval.run(job)
+    assert job.account.axes == {"bands": ["s2"], "query": {"bands": ["s1"]}}
+    assert job.account.notes == ["a warning of s1", "one of both", "a warning of s2"]
+
+
 def test_floors_on_pixels_where_views_can_be_compared(pairs):
     rows = evaluate_many(None, "bigearthnet-retrieval", ["retrieval-image-statistics"], data=pairs)
     # the level of the image tells its labels in this made set
@@ -168,8 +192,6 @@ def test_floors_on_pixels_where_views_can_be_compared(pairs):
         )
     benchmark = get_benchmark("bigearthnet-retrieval-s1-s2")
     data = benchmark.load(pairs)
-    from probes.families.job import Job
-
     floor = Retrieval(family="retrieval", center=True, input="image-statistics")
     with pytest.raises(UsageError, match="the gallery 24"):
         retrieval.run(Job(floor, benchmark, data, None, 0, None, "floor"))
