@@ -4,13 +4,18 @@
 checkpoints, judges every model on every benchmark that it can take, and builds the site. What lies
 in the work folder is used again as long as data, weights, protocols and code are the same.
 
-Seconds are counted apart: of datasets, of pretraining, and of probing, which is everything from
-opening a benchmark to its last result and no more. Where a part was used again, they are those of
-the time it was made. The best floor is the best on the test set, which favours floors.
+Benchmarks are judged side by side, one process of one thread for each of `--threads`: most of the
+work is too small for several threads. Seconds are counted apart: of datasets, of pretraining, and
+of probing (from the start of those processes to the last result, and of each benchmark by itself).
+Where a part was used again, they are those of the time it was made. The best floor is the best on
+the test set, which favours floors.
 """
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,8 @@ from probes import backbones, leaderboard
 METHODS = PLAN
 SPLIT = "test"
 SEEDS = (0,)
+LONGEST = ("neon-trees", "tree-cover-series", "indian-pines", "nc-change-simulated", "nc-landcover")
+"""Judged first, so that no process waits at the end for one of them."""
 
 
 def run(
@@ -52,31 +59,30 @@ def run(
     (seed,) = seeds
     folders, building = _datasets(work, cache, methods)
     exports, pretraining = _pretrained(work, cache, seed)
-    models: dict[str, Any] = dict(exports)
-    for name, where in FOREIGN.items():
-        models[name] = backbones.load(where, seed=seed, packages=cache)
     weights = {n: read_json(e / "card.json")["weights_sha256"] for n, e in exports.items()}
-    weights |= {name: models[name].card.weights_sha256 for name in FOREIGN}
-    judging = Judging(work, code_hash(), seed, models, weights)
-    found: dict[str, list[Judged]] = {}
-    for name in methods:
-        found[name] = judging.all_of(name, PLAN[name], folders[PLAN[name].source])
-        print(_line(name, found[name]), flush=True)
-    judging.forget_others([j for several in found.values() for j in several])
+    for name, where in FOREIGN.items():
+        weights[name] = backbones.load(where, seed=seed, packages=cache).card.weights_sha256
+    judging = Judging(work, code_hash(), seed, exports, cache, weights)
+    begun = time.perf_counter()
+    made = dict(_judged(judging, methods, folders))
+    found = {name: made[name] for name in methods}
+    every = [one for several in found.values() for one in several]
+    wall = _wall(work / "probing.json", time.perf_counter() - begun, every)
+    judging.forget_others(every)
     leaderboard.build(judging.results, work / "site")
     probing = {name: sum(j.seconds for j in several) for name, several in found.items()}
     return {
         "seed": seed,
         "threads": torch.get_num_threads(),
-        "checkpoints": {name: {"weights_sha256": weights[name]} for name in models},
+        "checkpoints": {name: {"weights_sha256": weights[name]} for name in weights},
         "foreign": {"pixels": AXES, "side": {n: PLAN[n].side for n in methods}},
         "seconds": {
             "datasets": building,
             "pretraining": pretraining,
-            "probing": {**{n: round(s, 1) for n, s in probing.items()}},
-            "probing_total": round(sum(probing.values()), 1),
+            "probing": {name: round(seconds, 1) for name, seconds in probing.items()},
+            "probing_total": wall,
         },
-        "results": sum(len(j.ids) for several in found.values() for j in several),
+        "results": sum(len(one.ids) for one in every),
         "refused": [
             {"model": j.model, "benchmark": name, "reason": j.refused}
             for name, several in found.items()
@@ -87,7 +93,9 @@ def run(
         "tables": [
             table
             for name, several in found.items()
-            for table in board_rows.tables(judging.results, name, PLAN[name], several, list(models))
+            for table in board_rows.tables(
+                judging.results, name, PLAN[name], several, list(weights)
+            )
         ],
     }
 
@@ -130,6 +138,44 @@ def _pretrained(work: Path, cache: Path, seed: int) -> tuple[dict[str, Path], di
         exports[name], _ = pretrained(run.recipe, [*words, f"seed={seed}", *QUIET], out)
         seconds[name] = round(read_json(out / "state.json")["seconds"], 1)
     return exports, seconds
+
+
+def _judged(
+    judging: Judging, methods: Sequence[str], folders: Mapping[str, Path]
+) -> Iterator[tuple[str, list[Judged]]]:
+    """Judge benchmarks side by side; each is told of as it is done."""
+    order = sorted(methods, key=lambda n: LONGEST.index(n) if n in LONGEST else len(LONGEST))
+    left = []
+    for name in order:
+        kept = judging.kept_of(name, PLAN[name], folders[PLAN[name].source])
+        if kept is None:
+            left.append(name)
+        else:
+            print(_line(name, kept), flush=True)
+            yield name, kept
+    if not left:
+        return
+    # for the libraries that the new processes load
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    count, context = torch.get_num_threads(), get_context("spawn")
+    with ProcessPoolExecutor(count, context, torch.set_num_threads, (1,)) as pool:
+        tasks = {
+            pool.submit(judging.all_of, name, PLAN[name], folders[PLAN[name].source]): name
+            for name in left
+        }
+        for task in as_completed(tasks):
+            name, made = tasks[task], task.result()
+            print(_line(name, made), flush=True)
+            yield name, made
+
+
+def _wall(path: Path, seconds: float, every: Sequence[Judged]) -> float:
+    """Seconds of probing; what was judged by earlier calls counts with the seconds of those."""
+    again = [one.again for one in every]
+    before = read_json(path)["seconds"] if any(again) and path.is_file() else 0.0
+    total = before if all(again) else round(before + seconds, 1)
+    write_json(path, {"seconds": total})
+    return float(total)
 
 
 def _line(name: str, several: Sequence[Judged]) -> str:

@@ -12,6 +12,7 @@ from bench.machine import ROOT
 from bench.studies.board_plan import AXES, FLOORS, FOREIGN, Task
 from fm.errors import FMError
 from fm.files import read_json, write_json
+from probes import backbones
 from probes.benchmarks import get_benchmark
 from probes.judging.evaluation import evaluate_many, opened
 from probes.judging.judge import answers_task
@@ -46,8 +47,9 @@ class Judging:
         work: the board's folder.
         code: hash of what judges.
         seed: of everything that is random.
-        models: name to checkpoint folder or adapter.
-        weights: name to SHA-256.
+        exports: name to checkpoint folder of ours.
+        packages: folder of downloaded packages, for the foreign ones.
+        weights: of all models, in order, name to SHA-256.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Judging:
         work: Path,
         code: str,
         seed: int,
-        models: Mapping[str, Any],
+        exports: Mapping[str, Path],
+        packages: Path,
         weights: Mapping[str, str],
     ) -> None:
         self.results, self.cache, self.done = work / "results", work / "features", work / "judged"
-        self.code, self.seed, self.models, self.weights = code, seed, models, weights
+        self.code, self.seed, self.exports = code, seed, dict(exports)
+        self.packages, self.weights = packages, dict(weights)
         for folder in (self.results, self.cache, self.done):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -67,7 +71,7 @@ class Judging:
         """Judge the floors on pixels, then every model, on one benchmark."""
         found: list[Judged] = []
         session: Session | None = None
-        for model in (FLOORS, *self.models):
+        for model in (FLOORS, *self.weights):
             key = self._key(benchmark, task, folder, model)
             kept = self._kept(key, model)
             if kept is not None:
@@ -80,6 +84,14 @@ class Judging:
             write_json(self.done / f"{key}.json", asdict(made))
             found.append(made)
         return found
+
+    def kept_of(self, benchmark: str, task: Task, folder: Path) -> list[Judged] | None:
+        """What earlier calls judged on one benchmark; None unless it is everything."""
+        found = [
+            self._kept(self._key(benchmark, task, folder, model), model)
+            for model in (FLOORS, *self.weights)
+        ]
+        return None if None in found else [one for one in found if one is not None]
 
     def forget_others(self, found: Sequence[Judged]) -> None:
         """Remove results that are not among these, of an earlier plan or other weights."""
@@ -106,10 +118,15 @@ class Judging:
         # a benchmark that takes no model says so itself
         protocols = (task.protocols or ("linear",)) + (() if foreign else task.tokens)
         try:
-            made = evaluate_many(self.models[model], name, protocols, **options, **common)
+            made = evaluate_many(self._load(model), name, protocols, **options, **common)
         except FMError as error:
             return [], str(error)
         return [result.id for result in made if result.model["kind"] != "floor"], None
+
+    def _load(self, model: str) -> Any:
+        if model in FOREIGN:
+            return backbones.load(FOREIGN[model], seed=self.seed, packages=self.packages)
+        return self.exports[model]
 
     def _key(self, benchmark: str, task: Task, folder: Path, model: str) -> str:
         names = {*task.protocols, *task.tokens, *pixel_floors(task, benchmark)}

@@ -182,8 +182,10 @@ def test_what_was_judged_is_found_again_and_what_is_not_known_is_removed(tmp_pat
     task = board_plan.PLAN["nc-landcover"]
 
     def again(code: str = "code", changed=task) -> list[Judged]:
-        judging = Judging(tmp_path, code, 0, {"m": data}, {"m": "w"})
+        judging = Judging(tmp_path, code, 0, {"m": data}, tmp_path, {"m": "w"})
+        kept = judging.kept_of("nc-landcover", changed, data)
         found = judging.all_of("nc-landcover", changed, data)
+        assert (kept is not None) == all(one.again for one in found)
         judging.forget_others(found)
         return found
 
