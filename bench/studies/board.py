@@ -81,6 +81,7 @@ def run(
             "pretraining": pretraining,
             "probing": {name: round(seconds, 1) for name, seconds in probing.items()},
             "probing_total": wall,
+            "probing_cpu": round(sum(one.cpu for one in every), 1),
         },
         "results": sum(len(one.ids) for one in every),
         "refused": [
@@ -107,7 +108,8 @@ def summary(found: dict[str, Any], work: Path) -> str:
     return (
         f"{found['results']} results, {len(found['refused'])} refused; "
         f"datasets {sum(seconds['datasets'].values()):.0f} s, pretraining {made:.0f} s, "
-        f"probing {seconds['probing_total']:.0f} s\n{work / 'site' / 'index.html'}"
+        f"probing {seconds['probing_total']:.0f} s ({seconds['probing_cpu']:.0f} s of the "
+        f"processor)\n{work / 'site' / 'index.html'}"
     )
 
 
@@ -184,4 +186,5 @@ def _line(name: str, several: Sequence[Judged]) -> str:
     more = f", {again} of {len(several)} as before" if again else ""
     results = sum(len(j.ids) for j in several)
     seconds = sum(j.seconds for j in several)
-    return f"{name}: {results} results, {refused} refused, {seconds:.1f} s{more}"
+    cpu = sum(j.cpu for j in several)
+    return f"{name}: {results} results, {refused} refused, {seconds:.1f} s ({cpu:.1f} cpu){more}"

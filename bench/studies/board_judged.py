@@ -29,6 +29,7 @@ class Judged:
         model: its name, or `FLOORS`.
         ids: of its results and of the floors that came with it.
         seconds: that it took, with the opening of the benchmark for the first model of it.
+        cpu: seconds of the processor, which other work on the machine hardly changes.
         refused: why it was not judged, in a line; None where it was.
         again: it was judged by an earlier call.
     """
@@ -36,6 +37,7 @@ class Judged:
     model: str
     ids: list[str]
     seconds: float
+    cpu: float
     refused: str | None
     again: bool = False
 
@@ -77,10 +79,11 @@ class Judging:
             if kept is not None:
                 found.append(kept)
                 continue
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), time.process_time()
             session = session or opened(benchmark, folder, seed=self.seed, cache=self.cache)
             ids, refused = self._judge(session, task, folder, model)
-            made = Judged(model, ids, round(time.perf_counter() - begun, 2), refused)
+            seconds = time.perf_counter() - begun, time.process_time() - worked
+            made = Judged(model, ids, *(round(s, 2) for s in seconds), refused)
             write_json(self.done / f"{key}.json", asdict(made))
             found.append(made)
         return found

@@ -97,8 +97,9 @@ def board(found: Mapping[str, Any]) -> str:
         f"{found['results']} results, {len(found['refused'])} refused. Seconds: datasets "
         f"{sum(seconds['datasets'].values()):.0f}; pretraining "
         f"{sum(seconds['pretraining'].values()):.0f} ({made}); probing "
-        f"**{seconds['probing_total']:.0f}** ({probing}). {found['machine']}, "
-        f"{found['threads']} threads.",
+        f"**{seconds['probing_total']:.0f}**, {seconds['probing_cpu']:.0f} of the processor "
+        f"({probing}). {found['machine']}, "
+        f"{found['threads']} processes.",
     ]
     return "\n".join(lines)
 

@@ -116,7 +116,7 @@ def test_a_table_takes_the_best_floor_of_its_protocol(tmp_path):
             tmp_path, 4, model={"name": "raw-pixel-20", "kind": "floor"}, protocol="raw-pixel-20"
         ),
     ]
-    several = [Judged(FLOORS, [one.id for one in made], 1.0, None)]
+    several = [Judged(FLOORS, [one.id for one in made], 1.0, 1.0, None)]
     task = board_plan.PLAN["nc-landcover"]
     (table,) = tables(tmp_path, "nc-landcover", task, several, [ours["name"]])
     assert table["protocol"] == "knn"
@@ -155,6 +155,7 @@ def test_the_page_shows_scores_marks_and_seconds():
             "pretraining": {"ours": 2.0},
             "probing": {"b": 3.0},
             "probing_total": 3.0,
+            "probing_cpu": 5.0,
         },
         "machine": "a machine",
         "threads": 2,
