@@ -4,9 +4,9 @@ BEN-S1 and BEN-S2 are 5 % of BigEarthNet v2 with all bands in one file, the 20 a
 brought to 10 m (modality `s2l2a_10`). LCZ-S2 is a subset of So2Sat in its own lists. Cloud-S2 is
 CloudSEN12 in 512 px: Level-1C, 13 bands on 10 m.
 
-Two of its Sentinel-3 sets are in `copernicus_s3`. Not here: EuroSAT-S2, which is `eurosat`,
-the Sentinel-5P sets, whose truth is a number a pixel, and Flood-S1, whose backscatter has a unit
-that the files do not tell.
+Its Sentinel-3 sets are in `copernicus_s3` and `copernicus_s3_maps`, Flood-S1 is in
+`copernicus_flood`, EuroSAT-S1 and S2 are in `eurosat`, DFC2020-S1 and S2 in `sen12ms`. The
+Sentinel-5P sets are left out (`left_out`).
 """
 
 import csv

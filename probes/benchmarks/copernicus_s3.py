@@ -5,8 +5,7 @@ land covers of CGLS-LC100 are in about 96 px, the image that `static_fnames` nam
 Images a few pixels larger or smaller than 96 are cut or filled up (invalid) around their middle;
 the authors stretch them.
 
-Not here: LC100Seg-S3 and Biomass-S3, whose maps have pixels a third of the image's, and the
-Sentinel-5P sets, whose truth is a number a pixel.
+LC100Seg-S3 and Biomass-S3 are in `copernicus_s3_maps`.
 """
 
 import csv
@@ -54,10 +53,11 @@ def oxygen_is_dark(values: signatures.Values, where: str) -> None:
         )
 
 
-class _Sized(Files):
+class Sized(Files):
     """Images cut or filled up to 96 pixels around their middle."""
 
     def image(self, place: int, array: Array, date: int, window: Window | None) -> np.ndarray:
+        """Read the bands of an image; one of another type or far other size is left as it is."""
         found = self.paths(place, array, date)
         assert isinstance(found, Path)
         return sized(read_image(found, window), SIDE)
@@ -106,7 +106,7 @@ def scan_covers(folder: Path) -> Listing:
         path = folder / f"multilabel-{part}.csv"
         rows = list(csv.reader(read_lines(path)))[1:]
         chosen = folder / f"static_fnames-{part}.csv"
-        images |= dict(_pairs(chosen))
+        images |= dict(pairs(chosen))
         for row in rows:
             if len(row) != 1 + len(COVERS) or set(row[1:]) - {"0", "1"}:
                 raise FMError(f"{path}: {row[0]!r}: expected a place and 23 of 0 and 1")
@@ -122,13 +122,14 @@ def scan_covers(folder: Path) -> Listing:
     return Listing(
         ids=ids,
         split=split,
-        source=_Sized(lambda i, array, date: path_of(i)),
+        source=Sized(lambda i, array, date: path_of(i)),
         targets=np.array(labels, bool),
         lonlat=lambda i: header(path_of(i)).lonlat,
     )
 
 
-def _pairs(path: Path) -> list[tuple[str, str]]:
+def pairs(path: Path) -> list[tuple[str, str]]:
+    """Read a list of a place and the file of its image a line."""
     rows = list(csv.reader(read_lines(path)))
     if any(len(row) != 2 for row in rows):
         raise FMError(f"{path}: expected a place and a file name a line")

@@ -125,6 +125,15 @@ DECLARATIONS = (
         leaks="20 test images: a smoke test, not a score",
     ),
     _declare(
+        "copernicus-eurosat-s2",
+        "EuroSAT in Copernicus-Bench's folder, 13 bands, 64 px",
+        images="all_imgs",
+        layout="all_imgs/CLASS/CLASS_N.tif and eurosat-{}.txt in the folder eurosat_s2",
+        paper="Helber et al., arXiv 1709.00029; Copernicus-Bench, arXiv 2503.11849",
+        witness="CopernicusBenchEuroSATS2",
+        leaks=f"{LEAKS}; the images and lists of eurosat: do not count both",
+    ),
+    _declare(
         "eurosat-sar",
         "10 land uses, VV and VH of Sentinel-1, 64 px",
         arrays=(S1,),

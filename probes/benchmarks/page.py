@@ -5,6 +5,7 @@ python -m probes.benchmarks.page > docs/benchmarks.md
 
 from probes.benchmarks import DECLARATIONS
 from probes.benchmarks.declare import Array, Declaration
+from probes.benchmarks.left_out import LEFT_OUT
 
 HEAD = """# Benchmarks read from their published folders
 
@@ -49,11 +50,19 @@ BETWEEN = """
 
 """
 
+AFTER = """
+## Left out
+
+"""
+
 
 def page() -> str:
     """The whole page."""
     rows = [_row(one) for one in DECLARATIONS]
-    return HEAD + "\n".join(rows) + "\n" + BETWEEN + "\n".join(map(_about, DECLARATIONS)) + "\n"
+    about = [_about(one) for one in DECLARATIONS]
+    absent = [f"- **{what}**: {why}." for what, why in LEFT_OUT]
+    parts = (HEAD, "\n".join(rows), "\n", BETWEEN, "\n".join(about), "\n", AFTER)
+    return "".join(parts) + "\n".join(absent) + "\n"
 
 
 def _row(one: Declaration) -> str:

@@ -61,16 +61,23 @@ def test_bands_are_given_in_table_order(release):
     assert (lon, lat) == pytest.approx((13.52, 48.28), abs=0.05)
 
 
-def test_sar(tmp_path):
-    home = eurosat.write_sar(tmp_path)
-    data = declared(DECLARATIONS, "eurosat-sar", **eurosat.COUNTS).load(home)
-    kind = torchgeo_class("CopernicusBenchEuroSATS1")
+@pytest.mark.parametrize(
+    ("name", "write", "modality"),
+    [
+        ("eurosat-sar", eurosat.write_sar, "s1grd_10"),
+        ("copernicus-eurosat-s2", eurosat.write_copernicus, "s2l1c_10"),
+    ],
+)
+def test_the_folders_of_copernicus_bench(tmp_path, name, write, modality):
+    declaration = declared(DECLARATIONS, name, **eurosat.COUNTS)
+    data = declaration.load(write(tmp_path))
+    kind = torchgeo_class(declaration.witness)
     for part in ("train", "val", "test"):
         theirs = kind(root=str(tmp_path), split=part)
         samples = [theirs[i] for i in range(len(theirs))]
         rows = data.of(part)
         assert [f"{key}.jpg" for key in data.shards[rows]] == list(theirs.files)
-        same_pixels(data, rows, [s["image"].numpy() for s in samples], kind.all_bands, "s1grd_10")
+        same_pixels(data, rows, [s["image"].numpy() for s in samples], kind.all_bands, modality)
         assert [kind.classes[s["label"]] for s in samples] == [
             data.classes[t] for t in data.targets[rows]
         ]

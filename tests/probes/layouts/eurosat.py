@@ -38,6 +38,17 @@ def write_sar(root: Path) -> Path:
     return home
 
 
+def write_copernicus(root: Path) -> Path:
+    """The folder `eurosat_s2` of Copernicus-Bench."""
+    home = root / "eurosat_s2"
+    _write(
+        home,
+        "eurosat-{}.txt",
+        lambda label, n: (home / "all_imgs" / label, optical(ORDER, 64, 64, n)),
+    )
+    return home
+
+
 def _write(root: Path, lists: str, make, each: tuple[int, int, int] = (1, 1, 1)) -> None:
     names: dict[str, list[str]] = {part: [] for part in COUNTS}
     parts = [part for part, count in zip(COUNTS, each, strict=True) for _ in range(count)]
