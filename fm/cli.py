@@ -1,6 +1,7 @@
 """The `fm` command: finds the rooms' verbs, parses, runs, and turns errors into one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -85,9 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         status = getattr(parsed, "run", command.run)(parsed)
+        sys.stdout.flush()
     except FMError as error:
         note(f"fm {words[0]}: {error}")
         return error.exit_status
+    except BrokenPipeError:  # who reads our output has had enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         note(f"fm {words[0]}: {error.strerror or error}{where}; check the path and its permissions")

@@ -11,6 +11,9 @@ from probes.protocols import Protocol
 from probes.settings.features import Axes
 
 
+PRECISIONS = ("float32", "bfloat16")
+
+
 def cells(choices: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Combine the values of each axis: every combination is a cell, the last axis fastest."""
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
@@ -21,7 +24,7 @@ def vary(protocol: Protocol, cell: Mapping[str, Any]) -> tuple[Protocol, dict[st
 
     Args:
         protocol: the recipe; one that looks at pixels alone has no axes and stays as it is.
-        cell: axis to value.
+        cell: axis to value; beside the axes `precision`, of what the model computes.
 
     Returns:
         the changed protocol, and the axes whose value is not the recipe's own.
@@ -31,6 +34,10 @@ def vary(protocol: Protocol, cell: Mapping[str, Any]) -> tuple[Protocol, dict[st
     """
     if not protocol.needs_model or not cell:
         return protocol, {}
+    if "precision" in cell:
+        rest = {name: value for name, value in cell.items() if name != "precision"}
+        protocol, changed = vary(protocol, rest)
+        return _reduced(protocol, cell["precision"], changed)
     own = getattr(protocol.settings, "axes", None)
     if own is None:
         raise UsageError(
@@ -48,6 +55,22 @@ def vary(protocol: Protocol, cell: Mapping[str, Any]) -> tuple[Protocol, dict[st
     changed = {k: v for k, v in axes.model_dump(mode="json").items() if v != getattr(own, k)}
     settings = protocol.settings.model_copy(update={"axes": axes})
     return protocol.model_copy(update={"settings": settings}), changed
+
+
+def _reduced(
+    protocol: Protocol, precision: Any, changed: dict[str, Any]
+) -> tuple[Protocol, dict[str, Any]]:
+    """Change the precision that the model computes in."""
+    own = getattr(protocol.settings, "precision", None)
+    if own is None:
+        raise UsageError(f"{protocol.full_name} has no precision to choose; leave --precision out")
+    if precision == own:
+        return protocol, changed
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision!r}: give {' or '.join(PRECISIONS)}")
+    settings = protocol.settings.model_copy(update={"precision": precision})
+    made = protocol.model_copy(update={"settings": settings})
+    return made, {**changed, "precision": precision}
 
 
 def tag(changed: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def _configure_probe(parser: ArgumentParser) -> None:
     axes.add_argument("--interpolation", metavar="NAME[,NAME]", help="bilinear or nearest")
     axes.add_argument("--antialias", action=BooleanOptionalAction, default=None)
     axes.add_argument("--order", metavar="NAME[,NAME]", help="normalise-first or resize-first")
+    axes.add_argument("--precision", metavar="NAME[,NAME]", help="float32 or bfloat16")
     axes.add_argument("--missing", metavar="NAME", help="refuse, zero, mean or nearest")
     axes.add_argument("--tolerance-nm", type=float, metavar="NM", help="of bands' centres")
 
@@ -159,7 +160,7 @@ def _cells(arguments: Namespace, protocols: list[str]) -> list[dict[str, Any]]:
     from probes.protocols import get_protocol
 
     choices: dict[str, list[Any]] = {}
-    for name in ("resize", "normaliser", "interpolation", "order", "missing"):
+    for name in ("resize", "normaliser", "interpolation", "order", "missing", "precision"):
         text = getattr(arguments, name)
         if text is not None:
             choices[name] = list(dict.fromkeys(word for word in text.split(",") if word))
@@ -295,11 +296,12 @@ def grid(results: "list[Result]") -> str:
         changed = dict(result.axes["changed"])
         changed.pop("resize", None)
         changed.pop("normaliser", None)
-        column = tag({"normaliser": result.axes["normaliser"], **changed})
+        column = tag({"normaliser": result.axes.get("normaliser", "model"), **changed})
         column = column.replace("normaliser-", "", 1)
         columns[column] = None
         key = result.protocol["name"], result.model["name"]
-        cells = tables.setdefault(key, {}).setdefault(str(result.axes["resize"] or "native"), {})
+        size = str(result.axes.get("resize") or "native")
+        cells = tables.setdefault(key, {}).setdefault(size, {})
         doubt = "!" if any(map(is_warning, result.benchmark["notes"])) else " "
         cells[column] = f"{result.value:.4f}{doubt}"
     lines = []

@@ -21,6 +21,7 @@ from probes.backbones.look import look, seen
 from probes.backbones.numbers import Range, full_scale, of_data, train_ranges
 from probes.backbones.resize import filled, resized, target
 from probes.benchmarks.base import Data, Inputs
+from probes.result import WARNING
 from probes.settings.features import Axes
 
 Scaling = Mapping[str, tuple[float, float]]
@@ -85,6 +86,14 @@ class ForeignFeed:
             self.record["channels"] = model.intake.declared
             self.notes.append(model.intake.doubt)
         filled_in = [s.wanted.name for s in self.sources if s.by in ("zero", "mean", "nearest")]
+        usual = Axes().tolerance_nm
+        far = [
+            f"{row['model']} from {row['from']} ({row['off_nm']:+g} nm)"
+            for row in self.record["bands"]
+            if row["by"] == "wavelength" and abs(row["off_nm"]) > usual
+        ]
+        if far:
+            self.notes.append(f"{WARNING}bands far from the model's: {', '.join(far)}")
         if filled_in:
             self.notes.append(
                 f"bands the data lacks were filled in ({axes.missing}): {', '.join(filled_in)}"

@@ -13,11 +13,15 @@ import torch
 
 import fm
 import shards
-from fm.console import progress
+from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic
-from probes.benchmarks.base import Inputs
+from fm.models import Backbone
+from probes.backbones.feed import make_feed
+from probes.backbones.look import units
+from probes.benchmarks.base import Data, Inputs
 from probes.features.extraction import encode, model_hash
+from probes.settings.features import Axes
 from shards.seeing.scan import scan
 
 
@@ -33,7 +37,8 @@ def embed(
 
     Columns: key, lon, lat, time, split, embedding (list of float32), geometry (WKB point, null
     where unknown). The file's metadata holds `geo` (GeoParquet 1.1.0) and `eofm`: the model's
-    name and hash, the dataset's name and manifest hash, the filter and the modalities.
+    name and hash, the dataset's name and manifest hash, the filter, the modalities, and warnings
+    about what the model was given, which are also printed.
 
     Args:
         model: a checkpoint folder, or a model with `encode`.
@@ -46,7 +51,8 @@ def embed(
         `out`.
 
     Raises:
-        UsageError: the model takes none of the dataset's modalities, or other bands of them.
+        UsageError: the model takes none of the dataset's modalities, or other bands of them, or
+            the numbers cannot be what their unit says.
         FMError: the model or the dataset cannot be read.
     """
     loaded = fm.load(model) if isinstance(model, str | Path) else model
@@ -58,7 +64,7 @@ def embed(
             f"{', '.join(ds.modalities)}; embed with another model"
         )
     loaded.eval()
-    features = _features(loaded, ds, modalities, batch_size)
+    features, notes = _features(loaded, ds, modalities, batch_size)
     table = _table(ds, features)
     about = {
         "model": getattr(getattr(loaded, "card", None), "name", type(loaded).__name__),
@@ -67,6 +73,7 @@ def embed(
         "manifest_hash": ds.manifest_hash,
         "where": where,
         "modalities": modalities,
+        "notes": notes,
     }
     metadata = {"geo": json.dumps(_geo(table)), "eofm": json.dumps(about)}
     sink = pa.BufferOutputStream()
@@ -75,14 +82,52 @@ def embed(
     return Path(out)
 
 
+def _doubts(
+    loaded: Any,
+    ds: "shards.Dataset",
+    inputs: Inputs,
+    bands: dict[str, tuple[str, ...]],
+    scaling: dict[str, tuple[float, float]],
+) -> list[str]:
+    """Look at samples as a probe does: wrong units are refused, odd values are warned of."""
+
+    def read(index: np.ndarray) -> Inputs:
+        valid = None if inputs.valid is None else {m: v[index] for m, v in inputs.valid.items()}
+        return Inputs({m: x[index] for m, x in inputs.pixels.items()}, valid)
+
+    count = len(next(iter(inputs.pixels.values())))
+    blank = np.zeros(count, np.int64)
+    where = str(ds.place)
+    data = Data(
+        read=read,
+        targets=blank,
+        split=np.full(count, "train"),
+        unit=blank,
+        shards=np.full(count, ""),
+        classes=(),
+        bands=bands,
+        scaling=scaling,
+        dataset=ds.info.name,
+        manifest_hash=ds.manifest_hash,
+        folder=Path(where),
+    )
+    found = units(data, where)
+    if isinstance(loaded, Backbone):
+        found += make_feed(loaded, data, Axes(), benchmark=where).notes
+    for text in found:
+        note(text)
+    return found
+
+
 def _features(
     loaded: Any, ds: "shards.Dataset", modalities: list[str], batch_size: int
-) -> np.ndarray:
-    """Return the features of every sample, `[N, D]`, in the order of the dataset."""
+) -> tuple[np.ndarray, list[str]]:
+    """Return the features of every sample, `[N, D]`, in the order of the dataset, and warnings."""
     bands = {m: tuple(ds.modalities[m].bands) for m in modalities}
     scaling = {m: ds.modalities[m].scaling for m in modalities}
     features = np.empty((0, 0), np.float32)
     reasons: list[tuple[str, str]] = []
+    notes: list[str] = []
     with torch.inference_mode(), progress("embedding", len(ds)) as bar:
         for places, names in _groups(ds, modalities):
             own = {m: bands[m] for m in names}
@@ -105,12 +150,14 @@ def _features(
                 inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
                 if batch.times is not None:
                     inputs = replace(inputs, times=batch.times.numpy()[real])
+                if not features.size and all(x.ndim == 4 for x in inputs.pixels.values()):
+                    notes = _doubts(loaded, ds, inputs, own, scaling)
                 pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
                 if not features.size:
                     features = np.empty((len(ds), pooled.shape[1]), np.float32)
                 features[places[batch.positions.numpy()[real]]] = pooled
                 bar.advance(len(pooled))
-    return features
+    return features, notes
 
 
 def _groups(ds: "shards.Dataset", modalities: list[str]) -> list[tuple[np.ndarray, list[str]]]:

@@ -1,4 +1,4 @@
-"""Results that a run would replace: those of another model are never lost without a word."""
+"""Results that a run would replace: those of another model or data are never lost in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def refuse_others(
         rows: protocols on it and the axes that are changed.
 
     Raises:
-        UsageError: a result of that name is of another model.
+        UsageError: a result of that name is of another model, or of other data.
     """
     declared = subject.model.intake.declared if isinstance(subject.model, Adapter) else None
     benchmark = session.benchmark
@@ -42,10 +42,15 @@ def refuse_others(
         )
         path = out / f"{name}.json"
         try:
-            there = Result.load(path).model
+            found = Result.load(path)
         except FMError:  # none, or one that nobody can read
             continue
-        own = subject.about
+        if found.benchmark["manifest_hash"] != session.data.manifest_hash:
+            raise UsageError(
+                f"{path} is of other data ({found.benchmark['dataset']}, manifest "
+                f"{str(found.benchmark['manifest_hash'])[:8]}); name another --out"
+            )
+        there, own = found.model, subject.about
         if None in (there["weights_sha256"], own["weights_sha256"]):
             continue
         if there["weights_sha256"] == own["weights_sha256"]:

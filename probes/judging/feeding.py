@@ -49,8 +49,9 @@ def priced(
     if job.model is None:
         return None, None
     axes = getattr(job.settings, "axes", None)
-    if job.account.axes is None and (changed or (axes is not None and axes != Axes())):
-        what = tag(changed) or "axes of the protocol"
+    pixels = {name: value for name, value in changed.items() if name != "precision"}
+    if job.account.axes is None and (pixels or (axes is not None and axes != Axes())):
+        what = tag(pixels) or "axes of the protocol"
         raise UsageError(
             f"{what}: this protocol family gives a checkpoint of ours its pixels in the model's "
             f"own way; take knn or linear"
@@ -66,7 +67,10 @@ def priced(
 
         cost = count(job.model, one)
     record = job.account.axes
+    if record is None and changed:
+        record = {}
     if record is not None:
+        record = {**record, "precision": getattr(job.settings, "precision", "float32")}
         declared = {"channels": record["channels"]} if record.get("channels") else {}
         record = {**record, "changed": {**changed, **declared}}
     return record, cost

@@ -147,6 +147,17 @@ def test_an_onnx_file_confirms_no_bands(tmp_path):
     assert any("cannot confirm" in text for text in notes(model, data))
 
 
+def test_bands_far_from_the_model_s_are_a_warning():
+    stored = networks.s2().astype(np.uint16)[:, [1, 1, 2, 3]] * 40
+    bands = {"s2l2a_10": ("B08", "B02", "B03")}
+    data = networks.data({"s2l2a_10": stored[:, :3]}, bands, networks.SCALE)
+    with pytest.raises(UsageError, match=r"R \(665 nm\) by name or within 40 nm"):
+        notes(networks.adapter(), data)
+    made = notes(networks.adapter(), data, Axes(normaliser="zscore", tolerance_nm=200))
+    [text] = [text for text in made if is_warning(text)]
+    assert text == "WARNING: bands far from the model's: R from s2l2a_10 B08 (+167.8 nm)"
+
+
 def test_another_normaliser_than_the_model_s_is_told():
     data = networks.data({"s2l2a_10": networks.s2().astype(np.uint16) * 40}, S2, networks.SCALE)
     model = backbones.load("timm:test_resnet", weights="random")
@@ -197,6 +208,9 @@ def test_a_run_trained_again_replaces_its_result_and_says_so(blocks, tmp_path, c
     model.card.weights_sha256 = "b" * 64
     evaluate_many(model, "indian-pines", ["knn"], **options)
     assert "will be replaced" in capsys.readouterr().err
+    other = standin.write_scene(tmp_path / "other", *standin.scene(seed=1))
+    with pytest.raises(UsageError, match=r"is of other data \(scene, manifest .*--out"):
+        evaluate_many(model, "indian-pines", ["knn"], **{**options, "data": other})
     model.source = "runs/other"
     model.card.weights_sha256 = "c" * 64
     with pytest.raises(UsageError, match="of other weights"):

@@ -1,4 +1,8 @@
 import json
+import subprocess
+import sys
+
+import numpy as np
 
 from fm.cli import main
 
@@ -94,3 +98,33 @@ def test_wrong_axes_and_backbones_are_one_line_before_any_data_is_read(capsys):
         said = capsys.readouterr().err.strip()
         assert text in said, words
         assert len(said.splitlines()) == 1, said
+
+
+def test_precision_is_an_axis(pairs, tmp_path, capsys):
+    words = ["probe", "timm:test_resnet", "--weights", "random", "--benchmark", "bigearthnet-s2"]
+    words += ["--protocol", "knn", "--data", str(pairs), "--no-floors"]
+    words += ["--cache", str(tmp_path / "features"), "--out", str(tmp_path / "results")]
+    assert main([*words, "--precision", "float32,bfloat16"]) == 0
+    assert "precision-bfloat16" in capsys.readouterr().out
+    names = sorted(path.stem for path in (tmp_path / "results").glob("*.json"))
+    assert [name.split("--")[3] for name in names] == ["precision-bfloat16", "s0"]
+    made = []
+    for path in sorted((tmp_path / "features").iterdir()):
+        with np.load(path) as stored:
+            made.append((json.loads(str(stored["settings"]))["precision"], stored["features"]))
+    (_, reduced), (_, whole) = sorted(made, key=lambda item: item[0])
+    assert not np.array_equal(reduced, whole)
+    np.testing.assert_allclose(reduced, whole, atol=0.05 * np.abs(whole).max())
+    results = [json.loads((tmp_path / "results" / f"{n}.json").read_text()) for n in names]
+    assert [result["axes"]["precision"] for result in results] == ["bfloat16", "float32"]
+    assert main([*words, "--precision", "half"]) == 2
+    assert "--precision 'half': give float32 or bfloat16" in capsys.readouterr().err
+    assert main([*words, "--protocol", "finetune", "--precision", "bfloat16"]) == 2
+    assert "has no precision to choose" in capsys.readouterr().err
+
+
+def test_who_reads_only_the_beginning_is_no_error():
+    command = f"{sys.executable} -m fm probe --list | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "benchmarks\n"
+    assert done.stderr == ""

@@ -12,6 +12,7 @@ import shards
 from fm.errors import FMError, UsageError
 from probes.features.embed import embed
 from probes.features.extraction import model_hash
+from shards.building.writer import Declared, Sample, write_dataset
 from tests.probes import standin
 
 
@@ -130,3 +131,32 @@ def test_series_are_given_with_their_times(tmp_path):
     single = fm.create_model("vit_nano", bands=bands, **sizes)
     with pytest.raises(UsageError, match=r"series of images .* the model takes single ones"):
         embed(single, tmp_path / "ds", tmp_path / "f.parquet")
+
+
+def _radar(folder, values):
+    samples = [
+        Sample(key=f"r{n}", arrays={"s1grd_10": values[n]}, lonlat=(16.0, 48.0)) for n in range(4)
+    ]
+    write_dataset(
+        folder,
+        samples,
+        name="radar",
+        modalities={"s1grd_10": Declared("sentinel1-grd", ("VV", "VH"), 1.0, 0.0)},
+        labels={},
+        provenance={},
+        licence="CC0-1.0",
+    )
+    return folder
+
+
+def test_wrong_units_are_refused_and_odd_values_told(tmp_path, capsys):
+    power = np.random.default_rng(0).gamma(2.0, 0.05, (4, 2, 24, 24)).astype(np.float32)
+    linear = _radar(tmp_path / "linear", power)
+    with pytest.raises(UsageError, match="looks like linear backscatter"):
+        embed(_model(), linear, tmp_path / "e.parquet")
+    assert not (tmp_path / "e.parquet").exists()
+    decibels = _radar(tmp_path / "decibels", 10 * np.log10(power))
+    made = pq.read_table(embed(_model(), decibels, tmp_path / "e.parquet"))  # not normalised
+    [text] = json.loads(made.schema.metadata[b"eofm"])["notes"]
+    assert text.startswith("WARNING: what the model is given is far from normalised (VV")
+    assert text in capsys.readouterr().err
