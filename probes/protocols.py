@@ -18,7 +18,7 @@ class Protocol(Config):
     version: int = Field(ge=1)
     help: str
     reference: str
-    floors: tuple[str, ...] = ("image-statistics", "raw-pixel")
+    floors: tuple[str, ...] = ("image-statistics", "raw-pixel", "random-conv", "random-conv-zca")
     settings: Settings
 
     @property

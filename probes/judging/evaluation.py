@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fm
-from fm.errors import UsageError
+from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from probes import backbones
 from probes.axes import vary
@@ -274,7 +274,13 @@ def _floor_rows(
             row.result.benchmark["notes"].append(
                 f"no floor on pixels: {', '.join(missing)} do not answer {session.benchmark.task}"
             )
-    floor_rows = [session.row(get_protocol(name), None) for name in wanted]
+    floor_rows: list[Row] = []
+    for name in wanted:
+        try:
+            floor_rows.append(session.row(get_protocol(name), None))
+        except FMError as error:  # such as pictures smaller than a kernel: the model is judged yet
+            for row in rows:
+                row.result.benchmark["notes"].append(f"no floor {name}: {error}")
     source = subject.model if subject.folder is None else None
     if isinstance(source, Adapter):
         if source.fresh is None:

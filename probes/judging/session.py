@@ -95,6 +95,8 @@ class Session:
     def left_out(self) -> dict[str, str]:
         """What the ids of rows say of test samples that were left out."""
         excluded = (self.near or {}).get("excluded")
+        if excluded is None:
+            return {}
         return without(excluded, {"split_lists": self.data.split_lists()})
 
     def row(

@@ -103,6 +103,23 @@ def test_a_floor_that_was_asked_for_stands_beside_the_model_too(checkpoint, bloc
     assert len(lists) == 1
 
 
+def test_a_floor_that_cannot_be_made_is_told_and_the_model_is_judged(
+    checkpoint, blocks, monkeypatch
+):
+    def refuse(*_):
+        raise FMError("no patch of a training sample is wholly valid")
+
+    monkeypatch.setattr("probes.features.random_conv.fit", refuse)
+    rows = evaluate_many(checkpoint, "indian-pines", ["knn"], data=blocks)
+    assert [v["name"] for v in rows[0].versus] == [
+        *("image-statistics", "raw-pixel"),
+        "export-random-init",
+    ]
+    told = [note for note in rows[0].benchmark["notes"] if note.startswith("no floor random-conv")]
+    assert len(told) == 2
+    assert told[0] == "no floor random-conv: no patch of a training sample is wholly valid"
+
+
 def test_result_files_round_trip_and_satisfy_the_leaderboard(evaluated):
     results, out = evaluated
     for result in results:

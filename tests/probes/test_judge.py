@@ -33,6 +33,26 @@ def test_floors_have_as_many_labels_and_tries_as_what_they_stand_beside(benchmar
     assert compared > 10
 
 
+@pytest.mark.parametrize("benchmark", [CLASSES, NUMBERS])
+@pytest.mark.parametrize(
+    "name", ["knn", "mlp", "attentive", "dinov2-linear", "legacy-ssl4eo", "finetune-full", "lora"]
+)
+def test_statistics_pixels_and_convolutions_stand_beside_every_row_by_themselves(name, benchmark):
+    found, missing = floors_of(get_protocol(name), get_benchmark(benchmark))
+    inputs = [get_protocol(floor).settings.input for floor in found]
+    assert inputs == ["image-statistics", "raw-pixel", "random-conv", "random-conv-zca"]
+    assert missing == []
+
+
+def test_the_floors_of_the_seed_paper_are_neighbours_too():
+    for name in ("corley-knn5", "corley-knn5-fixed"):
+        own = get_protocol(name).settings
+        for floor in floors_of(get_protocol(name), get_benchmark(CLASSES))[0]:
+            other = get_protocol(floor).settings
+            keys = ("k", "metric", "vote", "center", "compute")
+            assert [getattr(own, key) for key in keys] == [getattr(other, key) for key in keys]
+
+
 def test_numbers_have_floors_by_ridge_regression():
     numbers = get_benchmark(NUMBERS)
     names = ["image-statistics", "raw-pixel", "random-conv", "random-conv-zca"]
