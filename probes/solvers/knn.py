@@ -14,8 +14,10 @@ the order of the training set. So the neighbours depend neither on the type nor 
 cut into pieces.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -173,19 +175,43 @@ def neighbours(
     return Neighbours(index, similar)
 
 
+def _largest(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest numbers of each row of [R, N], falling, and their places.
+
+    One pass takes the maximum of every so many columns; the largest numbers lie among the `count`
+    groups with the largest maxima.
+    """
+    rows, columns = table.shape
+    width = 1 << max(0, round(math.log2(max(1, columns / count)) / 2))
+    groups = columns // width
+    if width < 4 or groups < 2 * count:
+        return torch.topk(table, count, dim=1)
+    body = table[:, : groups * width].view(rows, width, groups)
+    chosen = torch.topk(body.amax(1), count, dim=1, sorted=False).indices
+    some = body.gather(2, chosen[:, None].expand(-1, width, -1)).flatten(1)
+    step = torch.arange(width, device=table.device)[:, None] * groups
+    where = (chosen[:, None] + step).flatten(1)
+    rest = torch.arange(groups * width, columns, device=table.device)
+    some = torch.cat([some, table[:, groups * width :]], 1)
+    where = torch.cat([where, rest.expand(rows, -1)], 1)
+    value, place = torch.topk(some, count, dim=1)
+    return value, where.gather(1, place)
+
+
 class _Search:
     """Training samples x [N, D] and samples q [M, D] in float64, and their copies in `dtype`."""
 
     def __init__(self, x: Tensor, q: Tensor, metric: Metric, dtype: torch.dtype) -> None:
         self.x, self.q, self.metric = x, q, metric
         self.low_x, self.low_q = x.to(dtype), q.to(dtype)
-        lengths = (x**2).sum(1)
-        self.half = (0.5 * lengths).to(dtype) if metric == "euclidean" else None
+        lengths = torch.linalg.vector_norm(x, dim=1)
+        self.half = (0.5 * lengths**2).to(dtype) if metric == "euclidean" else None
         # What the product can be wrong by (Higham, Accuracy and Stability of Numerical Algorithms,
         # 2nd ed., section 3.1: D roundings, and those of the copies), for each row of q.
         unit = torch.finfo(dtype).eps / 2
-        longest = lengths.max().sqrt()
-        reach = q.norm(dim=1) * longest
+        longest = lengths.max()
+        self.known: dict[bytes, tuple[Tensor, Tensor]] = {}
+        reach = torch.linalg.vector_norm(q, dim=1) * longest
         if metric == "euclidean":
             reach = reach + longest**2
         self.error = (x.shape[1] + 4) * unit * reach
@@ -196,12 +222,16 @@ class _Search:
         if self.half is not None:
             table -= self.half  # the order of distances: q.x - |x|^2 / 2
         spare = min(table.shape[1], k + max(16, k // 4))
-        value, index = torch.topk(table, spare, dim=1)
-        value = value.double()
+        raw, index = _largest(table, spare)
+        value = raw.double()
         if self.half is not None:
             value = 2 * value - (self.q[part] ** 2).sum(1, keepdim=True)
         slack = (4 if self.half is not None else 2) * self.error[part]
-        self._settle(part, index, value, slack, edges, whole=spare == table.shape[1])
+        lost = self._settle(part, index, value, slack, edges, whole=spare == table.shape[1])
+        for row in lost:
+            # in the table's own numbers half of a distance: the same slack is more than enough
+            may = table[row] >= raw[row, k - 1] - slack[row]
+            self._again(part.start + row, may, index[row], value[row])
         return index[:, :k], value[:, :k]
 
     def _settle(
@@ -213,7 +243,7 @@ class _Search:
         edges: Sequence[int],
         *,
         whole: bool,
-    ) -> None:
+    ) -> list[int]:
         """Measure again, in float64, what lies too close to an edge to tell; in place.
 
         Args:
@@ -223,6 +253,9 @@ class _Search:
             slack: [R], how far two values can be apart and yet be in the wrong order.
             edges: the first so many have to be right as a set.
             whole: every training sample is a candidate.
+
+        Returns:
+            the rows left as they are: more lie too close than there are candidates.
         """
         doubtful = torch.zeros_like(value, dtype=torch.bool)
         for edge in edges:
@@ -233,16 +266,15 @@ class _Search:
             # whoever may lie on either side of the edge
             near = (value <= last + slack[:, None]) & (value >= first - slack[:, None])
             doubtful |= close & near
-        rows = doubtful.any(1)
+        rows, lost = doubtful.any(1), []
         if not whole:
             # the list may end among those that cannot be told apart from its last wanted ones
-            lost = rows & doubtful[:, -1]
-            for row in lost.nonzero().flatten().tolist():
-                self._again(part.start + row, index[row], value[row])
-            rows &= ~lost
+            beyond = rows & doubtful[:, -1]
+            lost = beyond.nonzero().flatten().tolist()
+            rows &= ~beyond
         places = rows.nonzero().flatten()
         if not len(places):
-            return
+            return lost
         asked = doubtful[places]
         which = index[places]
         pairs = asked.nonzero()
@@ -258,16 +290,51 @@ class _Search:
         which, order = which.sort(dim=1)
         better, best = better.gather(1, order).sort(dim=1, descending=True, stable=True)
         index[places], value[places] = which.gather(1, best), better
+        return lost
 
-    def _again(self, row: int, index: Tensor, value: Tensor) -> None:
-        """Measure one row against all training samples, in place."""
+    def _again(self, row: int, may: Tensor, index: Tensor, value: Tensor) -> None:
+        """Measure one row against those training samples that may be wanted, in place.
+
+        So many that lie so close are copies as a rule, such as pictures of nothing but cloud, and
+        so are those that they are close to: each is measured once.
+        """
         step = max(1, PAIRS // self.x.shape[1])
         q = self.q[row]
+        name = q.cpu().numpy().tobytes()
+        if name in self.known:
+            order, best = self.known[name]
+            index[: len(order)], value[: len(best)] = order, best
+            return
+        which = may.nonzero().flatten()
+        several, place = self._copies[which].unique(return_inverse=True)
         full = torch.cat(
-            [self._measure(q, self.x[at : at + step]) for at in range(0, len(self.x), step)]
-        )
+            [
+                self._measure(q, self.x[several[at : at + step]])
+                for at in range(0, len(several), step)
+            ]
+        )[place]
         best, order = full.sort(descending=True, stable=True)
-        index[:], value[:] = order[: len(index)], best[: len(index)]
+        best, order = best[: len(index)], which[order[: len(index)]]
+        index[: len(order)], value[: len(best)] = order, best
+        self.known[name] = order, best
+
+    @cached_property
+    def _copies(self) -> Tensor:
+        """For each training sample one that is the same, bit by bit, and stands for all of them."""
+        words = self.x.cpu().numpy().view(np.uint64)
+        odd = (
+            np.random.default_rng(0).integers(1 << 62, size=words.shape[1], dtype=np.uint64) * 2 + 1
+        )
+        sums = np.concatenate(
+            [(words[at : at + 4096] * odd).sum(1) for at in range(0, len(words), 4096)]
+        )
+        _, first, place = np.unique(sums, return_index=True, return_inverse=True)
+        stands = torch.from_numpy(first[place]).to(self.x.device)
+        other = (stands != torch.arange(len(stands), device=stands.device)).nonzero().flatten()
+        for part in other.split(4096):  # two samples may have the same sum
+            wrong = (self.x[part] != self.x[stands[part]]).any(1)
+            stands[part[wrong]] = part[wrong]
+        return stands
 
     def _measure(self, q: Tensor, x: Tensor) -> Tensor:
         """Cosines, or minus squared distances, of pairs of rows: each alone, whatever its place."""
