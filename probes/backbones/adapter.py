@@ -117,7 +117,7 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         # convolutions are up to three times as fast on a CPU with channels last
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.run = run
         self.intake = intake
         self.width = width

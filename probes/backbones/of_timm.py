@@ -103,7 +103,7 @@ def load_timm(
     if channels != rgb():
         text = f"channels are as declared by --bands {bands}; timm's own are R, G, B"
         said = {"declared": bands, "doubt": text}
-    intake = Intake(channels, *_display(cfg, channels), **sizes, **said)
+    intake = Intake(channels, *_display(cfg, channels), **{**sizes, **said})
     return adapter(
         network,
         intake,

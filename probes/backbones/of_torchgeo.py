@@ -91,7 +91,7 @@ def load_torchgeo(
         known = f"torchgeo lists {', '.join(meta.get('bands') or ()) or 'none'}"
         text = f"channels are as declared by --bands {bands}, {known}"
         said = {"declared": bands, "doubt": f"WARNING: {text}" if listed else text}
-    intake = Intake(channels, *normaliser(weights.transforms, channels), **sizes, **said)
+    intake = Intake(channels, *normaliser(weights.transforms, channels), **{**sizes, **said})
     return adapter(
         network,
         intake,

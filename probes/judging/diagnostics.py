@@ -42,7 +42,7 @@ def measure(
     if outcome.features is not None:
         features = np.ascontiguousarray(outcome.features[test])
         held = known if known is not None else {}
-        name = f"{job.seed} {features.shape} {hashlib.sha256(features.data).hexdigest()}"
+        name = f"{job.seed} {features.shape} {hashlib.sha256(features.tobytes()).hexdigest()}"
         if name not in held:
             held[name] = describe(features, job.seed)
         found["features"] = held[name]
