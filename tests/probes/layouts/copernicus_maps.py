@@ -25,7 +25,7 @@ def write_floods(root: Path) -> Path:
         listed = {}
         for _ in range(count):
             key = f"{97 * (n + 3) % 101:032x}"
-            event, date = (130, 1111013)[n % 2], 20170504
+            event, date = (130, 1111013)[n % 2], 20170528
             path = f"{event}/01/{key}"
             place = {"crs": "EPSG:3857", "west": -10003405.0 + 2240 * n, "north": 4730925.0}
             for k, kind in enumerate(("MS1", "SL1", "SL2")):
