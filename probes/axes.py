@@ -10,7 +10,6 @@ from fm.errors import UsageError, suggest
 from probes.protocols import Protocol
 from probes.settings.features import Axes
 
-
 PRECISIONS = ("float32", "bfloat16")
 
 

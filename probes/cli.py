@@ -344,8 +344,14 @@ def _embed(arguments: Namespace) -> int:
         raise UsageError(f"--batch-size {arguments.batch_size}: give a whole number from 1")
     if arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a folder; name a file such as features.parquet")
+    from probes.backbones import is_backbone
     from probes.features.embed import embed as write
 
+    if is_backbone(arguments.model):
+        raise UsageError(
+            f"{arguments.model}: embed takes checkpoint folders; `fm models convert` makes one of "
+            f"released weights (docs/foreign.md)"
+        )
     print(
         write(
             arguments.model,

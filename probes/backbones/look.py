@@ -12,6 +12,7 @@ from fm.models.embed.patches import to_physical
 from probes.backbones.align import table
 from probes.benchmarks import signatures
 from probes.benchmarks.base import Data, Inputs
+from probes.result import WARNING
 
 LOOKED_AT = 64
 """Training samples whose values are looked at before anything is encoded."""
@@ -71,12 +72,12 @@ def look(
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         return measured, [
-            f"WARNING: what the model is given is far from normalised ({', '.join(odd[:3])}"
+            f"{WARNING}what the model is given is far from normalised ({', '.join(odd[:3])}"
             f"{more}): check units and normaliser"
         ]
     if max(spreads) < FLAT:
         return measured, [
-            f"WARNING: what the model is given hardly varies (largest deviation "
+            f"{WARNING}what the model is given hardly varies (largest deviation "
             f"{max(spreads):.2g}): check units and normaliser"
         ]
     return measured, []
@@ -104,7 +105,7 @@ def units(data: Data, benchmark: str) -> list[str]:
     for needed, check in SIGNATURES:
         if needed <= set(optical):
             try:
-                check(optical, "WARNING")
+                check(optical, WARNING.rstrip(": "))
             except FMError as error:
                 warnings.append(str(error))
     return warnings

@@ -48,6 +48,8 @@ def test_wrong_words_are_one_line_and_leave_nothing(blocks, tmp_path, capsys):
 def test_embed_of_a_missing_model_is_one_line(blocks, tmp_path, capsys):
     assert main(["embed", "nowhere", str(blocks), "--out", str(tmp_path / "e.parquet")]) == 1
     assert "no such checkpoint folder" in capsys.readouterr().err
+    assert main(["embed", "timm:resnet18", str(blocks), "--out", str(tmp_path / "e.parquet")]) == 2
+    assert "embed takes checkpoint folders" in capsys.readouterr().err
 
 
 SWEEP = ["--resize", "native,20", "--normaliser", "divide,zscore"]
