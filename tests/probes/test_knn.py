@@ -189,3 +189,26 @@ def test_unusable_input_is_one_line():
         with pytest.raises(FMError) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_copies_by_the_hundred_are_taken_in_the_order_of_the_training_set(metric):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(3000, 24)).astype(np.float32)
+    cloud = rng.random(3000) < 0.3
+    x[cloud] = x[0]
+    q = np.concatenate([x[:1], x[:1], x[[7]], rng.normal(size=(3, 24)).astype(np.float32)])
+    told = {"metric": metric, "center": False, "boundaries": (3,)}
+    low = knn.neighbours(x, q, 20, dtype=torch.float32, **told)
+    exact = knn.neighbours(x, q, 20, dtype=torch.float64, **told)
+    same = np.flatnonzero((x == x[0]).all(1))[:20]
+    assert low.index[0].tolist() == low.index[1].tolist() == same.tolist()
+    assert torch.equal(low.index, exact.index)
+
+
+@pytest.mark.parametrize("columns, count", [(1000, 5), (997, 7), (4096, 31), (50, 20)])
+def test_the_largest_by_groups_are_the_largest(columns, count):
+    table = torch.from_numpy(np.random.default_rng(columns).normal(size=(9, columns)))
+    value, place = knn._largest(table, count)
+    assert torch.equal(value, torch.topk(table, count, dim=1).values)
+    assert torch.equal(table.gather(1, place), value)
