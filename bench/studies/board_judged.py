@@ -82,8 +82,9 @@ class Judging:
             begun, worked = time.perf_counter(), time.process_time()
             session = session or opened(benchmark, folder, seed=self.seed, cache=self.cache)
             ids, refused = self._judge(session, task, folder, model)
-            seconds = time.perf_counter() - begun, time.process_time() - worked
-            made = Judged(model, ids, *(round(s, 2) for s in seconds), refused)
+            seconds = round(time.perf_counter() - begun, 2)
+            cpu = round(time.process_time() - worked, 2)
+            made = Judged(model, ids, seconds, cpu, refused)
             write_json(self.done / f"{key}.json", asdict(made))
             found.append(made)
         return found

@@ -1,4 +1,4 @@
-"""Frozen-feature protocols: every C of logistic regression at once, and nearest neighbours.
+"""Every C of logistic regression on frozen features.
 
 Features: `bench.probes_data`, standardised. The linear protocol is DINOv2's grid, 45 values of C
 from 1e-6 to 1e5, at EuroSAT's size (16,200 training samples, 10 classes) and at that of a tenth of
@@ -9,9 +9,6 @@ are interpolated between them; of the 18 one-vs-rest columns scikit-learn solves
 them, times six. L-BFGS starts each C from our solution of the one before it, in float32 and then,
 where that does not get there, in float64. A peer that needs more than `LIMIT` iterations for one C
 is stopped there, and its time is a lower bound: the facts tell the gradients that were left.
-
-Neighbours: 4,096 queries in 50,000 samples of 768 features, cosine, the product in float32. The
-limit is that product alone, in the same pieces, into memory that is there.
 """
 
 import time
@@ -22,22 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import peers
-from bench.machine import ROOT
 from bench.mae_steps import threads
 from bench.probes_data import Patches, patches
 from bench.runner import Bench, Fact, Ready, Step, Target
 from fm.console import note
 from fm.errors import FMError
-from probes.solvers import knn, logistic
+from probes.solvers import logistic
 
 GTOL = 1e-5
 GRID = 10 ** np.linspace(-6, 5, 45)
 TIMED = (0, 11, 22, 33, 44)
 """Places of the grid at which scikit-learn is timed."""
 TRAIN = {"classes": 16_200, "labels": 27_000}
-QUERIES = 4_096
-NEIGHBOURS = 20
 LIMIT = 300
 """Iterations at most of a peer, for one C in one type."""
 COLUMNS = 3
@@ -246,70 +239,13 @@ def descend(x: Tensor, y: Tensor, start: Tensor, decay: float) -> tuple[Tensor, 
     return theta.detach().double(), float(theta.grad.abs().max())
 
 
-@cache
-def _rows(quick: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test rows of length 1."""
-    x = patches(quick).x
-    x = x - x.mean(0)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    tests = 100 if quick else QUERIES
-    return x[:-tests], x[-tests:]
-
-
-def _product(quick: bool) -> Ready:
-    threads(quick)
-    train, test = (torch.from_numpy(rows) for rows in _rows(quick))
-    rows = max(16, knn.CELLS // len(train))
-    out = torch.empty(rows, len(train))
-
-    def step() -> None:
-        for start in range(0, len(test), rows):
-            part = test[start : start + rows]
-            torch.mm(part, train.T, out=out[: len(part)])
-
-    return Ready(step, {"rows at once": rows, "dtype": "float32"})
-
-
-def _neighbours(k: int) -> Callable[[bool], Ready]:
-    def prepare(quick: bool) -> Ready:
-        threads(quick)
-        train, test = _rows(quick)
-
-        def step() -> None:
-            knn.neighbours(train, test, k, center=False, dtype=torch.float32)
-
-        return Ready(step, {"k": k, "dtype": "float32", "neighbours": "exact"})
-
-    return prepare
-
-
-def _sklearn_neighbours(quick: bool) -> Ready:
-    from sklearn.neighbors import NearestNeighbors
-
-    train, test = _rows(quick)
-    # rows of length 1: the same neighbours as by cosine, and its faster path
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(train)
-
-    def step() -> None:
-        search.kneighbors(test, return_distance=False)
-
-    return Ready(step, {"k": NEIGHBOURS})
-
-
-def _faiss(quick: bool) -> Ready | None:
-    if not peers.python("faiss").exists():
-        return None
-    path = ROOT / ".cache" / "bench-data" / f"probes-knn-{'quick' if quick else 'full'}.npz"
-    train, test = _rows(quick)
-    np.savez(path, train=train, test=test)
-    return peers.start("faiss", str(path), str(NEIGHBOURS), counted=1, warm=1)
-
-
 def check() -> None:
     """See that our solver reached what the others were asked for."""
     for name, found in reached.items():
         if name.startswith("ours") and max(found.values()) > 1.05 * GTOL:
-            raise FMError(f"bench probes: {name} ended at a gradient of {max(found.values()):.3g}")
+            raise FMError(
+                f"bench probes_linear: {name} ended at a gradient of {max(found.values()):.3g}"
+            )
 
 
 def facts(quick: bool) -> list[Fact]:
@@ -322,17 +258,12 @@ def facts(quick: bool) -> list[Fact]:
 
 WORDS = {"classes": "EuroSAT size", "labels": "BigEarthNet-10 % size"}
 BENCH = Bench(
-    name="probes",
-    question="What do all C of a linear probe cost at once, and exact neighbours by a product?",
+    name="probes_linear",
+    question="What do all 45 values of C of a linear probe cost?",
     competitors={
         **{f"ours, {words}": _ours(task) for task, words in WORDS.items()},
         **{f"scikit-learn, {words}": _sklearn(task) for task, words in WORDS.items()},
         **{f"L-BFGS a C, {words}": _lbfgs(task) for task, words in WORDS.items()},
-        "product alone": _product,
-        "neighbours": _neighbours(NEIGHBOURS),
-        "200 neighbours": _neighbours(200),
-        "neighbours, scikit-learn": _sklearn_neighbours,
-        "neighbours, FAISS": _faiss,
     },
     targets=(
         *(
@@ -343,13 +274,12 @@ BENCH = Bench(
             Target(f"L-BFGS over ours, {w}", f"L-BFGS a C, {w}", f"ours, {w}", at_least=5)
             for w in WORDS.values()
         ),
-        Target("share of the product's speed", "product alone", "neighbours", at_least=0.7),
     ),
     unit="ms",
     rounds=3,
     quick_rounds=1,
     warmup=1,
-    versions=("torch", "scikit-learn", "numpy", "faiss-cpu"),
+    versions=("torch", "scikit-learn", "numpy"),
     check=check,
     facts=facts,
 )
