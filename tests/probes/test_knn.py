@@ -206,7 +206,7 @@ def test_copies_by_the_hundred_are_taken_in_the_order_of_the_training_set(metric
     assert torch.equal(low.index, exact.index)
 
 
-@pytest.mark.parametrize("columns, count", [(1000, 5), (997, 7), (4096, 31), (50, 20)])
+@pytest.mark.parametrize(("columns", "count"), [(1000, 5), (997, 7), (4096, 31), (50, 20)])
 def test_the_largest_by_groups_are_the_largest(columns, count):
     table = torch.from_numpy(np.random.default_rng(columns).normal(size=(9, columns)))
     value, place = knn._largest(table, count)
