@@ -157,12 +157,15 @@ def neighbours(
     """
     if not len(train) or not np.isfinite(train).all() or not np.isfinite(test).all():
         raise FMError("knn: the features are empty or hold NaN; check the model")
-    x, q = (torch.from_numpy(np.asarray(a, np.float64)).to(device) for a in (train, test))
+    # copies, changed in place: fresh memory costs more than the arithmetic
+    x, q = (torch.from_numpy(np.array(a, np.float64)).to(device) for a in (train, test))
     if center or metric == "euclidean":  # small numbers lose fewer digits
         mean = x.mean(0)
-        x, q = x - mean, q - mean
+        x -= mean
+        q -= mean
     if metric == "cosine":
-        x, q = (torch.nn.functional.normalize(a, dim=1) for a in (x, q))
+        for a in (x, q):
+            a /= torch.linalg.vector_norm(a, dim=1, keepdim=True).clamp_min(1e-12)
     search = _Search(x, q, metric, dtype)
     most = min(k, len(x))
     edges = sorted({min(b, most) for b in (*boundaries, k)})
@@ -204,6 +207,7 @@ class _Search:
     def __init__(self, x: Tensor, q: Tensor, metric: Metric, dtype: torch.dtype) -> None:
         self.x, self.q, self.metric = x, q, metric
         self.low_x, self.low_q = x.to(dtype), q.to(dtype)
+        self.table = self.low_q.new_empty(0, 0)
         lengths = torch.linalg.vector_norm(x, dim=1)
         self.half = (0.5 * lengths**2).to(dtype) if metric == "euclidean" else None
         # What the product can be wrong by (Higham, Accuracy and Stability of Numerical Algorithms,
@@ -218,7 +222,10 @@ class _Search:
 
     def nearest(self, part: slice, k: int, edges: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Find the k nearest of some rows; see `neighbours`."""
-        table = self.low_q[part] @ self.low_x.T
+        shape = (part.stop - part.start, len(self.low_x))
+        if self.table.shape != shape:
+            self.table = self.low_q.new_empty(shape)
+        table = torch.mm(self.low_q[part], self.low_x.T, out=self.table)
         if self.half is not None:
             table -= self.half  # the order of distances: q.x - |x|^2 / 2
         spare = min(table.shape[1], k + max(16, k // 4))
