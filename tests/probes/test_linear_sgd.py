@@ -239,7 +239,7 @@ def test_shipped_protocols():
     assert get_protocol("legacy-ssl4eo").settings.milestones == (0.6, 0.8)
     tenth = get_protocol("legacy-ssl4eo-10")
     assert tenth.settings.fraction == 0.1
-    assert tenth.floors == ("image-statistics-10pc", "raw-pixel-10pc")
+    assert tenth.floors == ("image-statistics-10pc-first", "raw-pixel-10pc-first")
     share = [linear_sgd._share(at, tenth.settings) for at in (0.0, 0.39, 0.4, 0.8)]
     assert share == pytest.approx([1, 1, 0.1, 0.01])
     cosine = [linear_sgd._share(at, dino) for at in (0.0, 0.5, 1.0)]
