@@ -81,7 +81,7 @@ def test_t13_every_benchmark_names_its_metric() -> None:
         "class": {"oa", "aa", "kappa"},
         "multilabel": {"map", "map_micro"},
         "regression": {"r2", "rmse", "mae"},
-        "segmentation": {"miou", "oa"},
+        "segmentation": {"miou", "oa", "iou_positive"},
         "change": {"f1_positive", "iou_positive", "miou"},
         "retrieval": {"ndcg@10", "ndcg@100", "ndcg@1000", "map@10"},
     }
