@@ -228,7 +228,7 @@ class _Search:
         table = torch.mm(self.low_q[part], self.low_x.T, out=self.table)
         if self.half is not None:
             table -= self.half  # the order of distances: q.x - |x|^2 / 2
-        spare = min(table.shape[1], k + max(16, k // 4))
+        spare = min(table.shape[1], k + max(100, k // 4))
         raw, index = _largest(table, spare)
         value = raw.double()
         if self.half is not None:
