@@ -74,12 +74,11 @@ of that name or the one nearest in wavelength within 40 nm, standardised by the 
 FLOORS = "floors"
 """Stands for the floors on pixels alone where a model or a protocol is named."""
 
-WINDOWS = 32
-"""Windows of 9 and 15 pixels are enlarged to this: a stride of 32 makes one token of it."""
-SERIES = 16
-"""Windows of 9 pixels on 51,360 dates are enlarged to this, for the time it takes."""
-MAPS = 128
-"""Blocks of 32 pixels are enlarged to this, so that there are 4 x 4 tokens."""
+WINDOWS = 16
+"""Windows of 9 and 15 pixels are enlarged to this, one token; twice as much takes three times as
+long, and there are 98,000 of them with those of series."""
+MAPS = 96
+"""Blocks of 32 pixels are enlarged to this, so that there are 3 x 3 tokens."""
 
 
 def _windows(source: str, scratch: str) -> Task:
@@ -118,7 +117,7 @@ PLAN: dict[str, Task] = {
         side=WINDOWS,
         scratch=("finetune", "mae-multisensor-tiny"),
     ),
-    "tree-cover-series": Task("tree-cover-series", ("timeseries-mean",), side=SERIES),
+    "tree-cover-series": Task("tree-cover-series", ("timeseries-mean",), side=WINDOWS),
     "bigearthnet-s1s2": _labels(("finetune", "mae-multisensor-tiny")),
     "bigearthnet-s2": _labels(),
     "bigearthnet-s1": _labels(),
