@@ -77,8 +77,8 @@ FLOORS = "floors"
 WINDOWS = 16
 """Windows of 9 and 15 pixels are enlarged to this, one token; twice as much takes three times as
 long, and there are 98,000 of them with those of series."""
-MAPS = 96
-"""Blocks of 32 pixels are enlarged to this, so that there are 3 x 3 tokens."""
+MAPS = 64
+"""Blocks of 32 pixels are enlarged to this, so that there are 2 x 2 tokens."""
 
 
 def _windows(source: str, scratch: str) -> Task:

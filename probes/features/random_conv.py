@@ -25,7 +25,7 @@ from fm.errors import FMError
 from probes.benchmarks.base import Data, Inputs
 from probes.features.pixels import Moments, moments, training_rows
 
-LARGEST = 2**23
+LARGEST = 2**20
 """Numbers in the answers of all kernels; more images are taken in parts."""
 Kind = Literal["gaussian", "zca"]
 FEATURES = 512
