@@ -21,10 +21,14 @@ from fm.models import create_model
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
-from pretrain.config import EngineConfig, OptimizerConfig, RunConfig
-from pretrain.distributed import processes
-from pretrain.engine import Engine, MicroBatch, parameter_groups
+from pretrain.config import RunConfig
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import Engine
+from pretrain.engine.groups import parameter_groups
 from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.ranks.processes import processes
+from pretrain.settings.engine import EngineConfig
+from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.trainer import load_config
 
 RECIPE = "mae_s2_tiny"

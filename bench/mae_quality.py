@@ -30,7 +30,7 @@ from fm.errors import FMError
 from pretrain.build import build
 from pretrain.data import open_data
 from pretrain.fit import fit_bases
-from pretrain.runfolder import RunFolder
+from pretrain.runs.folder import RunFolder
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data
 from probes.families.job import standardise

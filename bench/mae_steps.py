@@ -11,7 +11,8 @@ from fm.models import Backbone
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import Band
-from pretrain.engine import MicroBatch, parameter_groups
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.groups import parameter_groups
 from pretrain.objective import Objective
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.05

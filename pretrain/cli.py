@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         raise UsageError("name a recipe or a YAML file; fm pretrain --list shows the recipes")
 
-    from pretrain.distributed import end_rank
+    from pretrain.ranks.processes import end_rank
     from pretrain.trainer import STOPPED_STATUS, load_config, run
 
     config = load_config(arguments.config, arguments.overrides)
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.dry_run:
         from pretrain.data import is_here
-        from pretrain.dryrun import describe, text
+        from pretrain.plan.dryrun import describe, text
 
         # a recipe's own path stands for the user's data; one that the user typed must be there
         if any(word.startswith("data.") and ".path=" in word for word in arguments.overrides):
@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     result = run(config, force=arguments.force)
 
-    from pretrain.collective import first_process
+    from pretrain.ranks.collective import first_process
 
     if first_process():
         if arguments.json:

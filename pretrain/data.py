@@ -11,8 +11,10 @@ import shards
 from fm.errors import UsageError, suggest
 from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor_of_modality
-from pretrain import collective, pixels
-from pretrain.config import DataConfig, RunConfig, Samples
+from pretrain import pixels
+from pretrain.config import RunConfig
+from pretrain.ranks import collective
+from pretrain.settings.data import DataConfig, Samples
 
 Shape = tuple[int, ...]
 Statistics = dict[str, list[float]]

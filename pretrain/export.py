@@ -11,13 +11,15 @@ from fm.card import Card
 from fm.checkpoint import read_card
 from fm.models import Backbone
 from fm.rng import CounterRng
-from pretrain import collective
-from pretrain.config import RunConfig, Samples
+from pretrain.config import RunConfig
 from pretrain.data import RunData
-from pretrain.engine import Engine, MicroBatch
-from pretrain.monitor import save_panels
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import Engine
+from pretrain.monitors.monitor import save_panels
 from pretrain.objective import Panel
-from pretrain.runfolder import RunFolder
+from pretrain.ranks import collective
+from pretrain.runs.folder import RunFolder
+from pretrain.settings.data import Samples
 
 
 def make_card(

@@ -17,19 +17,21 @@ from fm.console import note, progress
 from fm.errors import FMError, UsageError
 from fm.files import write_atomic, write_json
 from fm.rng import CounterRng
-from pretrain import collective
 from pretrain.augment import dihedral
 from pretrain.build import build, token_grids
 from pretrain.config import RunConfig
 from pretrain.data import RunData, check_batch, open_data
-from pretrain.distributed import processes
-from pretrain.engine import Engine, MicroBatch, read_fragment
-from pretrain.environment import environment
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import Engine
+from pretrain.engine.fragment import read_fragment
 from pretrain.export import draw_pictures, losses_by_part, make_card
 from pretrain.fit import fit_bases
-from pretrain.monitor import Monitor
+from pretrain.monitors.monitor import Monitor
 from pretrain.objective import Objective
-from pretrain.runfolder import TAG, Position, RunFolder, differing_keys
+from pretrain.ranks import collective
+from pretrain.ranks.processes import processes
+from pretrain.runs.environment import environment
+from pretrain.runs.folder import TAG, Position, RunFolder, differing_keys
 from pretrain.schedule import learning_rate
 
 STOPPED_STATUS = 75

@@ -18,7 +18,7 @@ from fm.models.embed import Moments
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import Band, sensor
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
 from pretrain.objectives import ObjectiveConfig, build_objective
 

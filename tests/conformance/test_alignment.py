@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fm.rng import CounterRng
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
 from tests.conformance.cases import OBJECTIVES, ObjectiveCase
 

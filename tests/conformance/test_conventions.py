@@ -13,7 +13,7 @@ import shards
 from fm.config import list_recipes
 from fm.errors import FMError
 from fm.sensors import sensor
-from pretrain.runfolder import read_lines
+from pretrain.runs.folder import read_lines
 from pretrain.schedule import learning_rate
 from pretrain.trainer import load_config, run
 from probes.benchmarks import get_benchmark, list_benchmarks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fm.models import Inputs
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, normalise_target
 from tests.conformance.cases import OBJECTIVES, ObjectiveCase

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain.distributed import processes
+from pretrain.ranks.processes import processes
 from tests.conformance.cases import OBJECTIVES
 from tests.conformance.two_ranks import engine_of, steps
 

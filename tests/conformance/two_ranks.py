@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from fm.rng import CounterRng
-from pretrain import collective
-from pretrain.config import EngineConfig, OptimizerConfig
-from pretrain.distributed import processes
-from pretrain.engine import Engine
+from pretrain.engine.engine import Engine
 from pretrain.objective import Objective
+from pretrain.ranks import collective
+from pretrain.ranks.processes import processes
+from pretrain.settings.engine import EngineConfig
+from pretrain.settings.optimizer import OptimizerConfig
 from tests.conformance.cases import OBJECTIVES, ObjectiveCase
 
 GLOBAL_BATCH = 4

@@ -6,7 +6,7 @@ from fm.models import VisionTransformer, create_model
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objectives.mae import MAE, MAEConfig
 from tests.fm.test_models import s2_pixels
 

@@ -8,7 +8,7 @@ import torch
 from fm.models import Backbone, create_model
 from fm.rng import CounterRng
 from fm.sensors import Band, sensor
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objectives import build_objective
 from pretrain.objectives.mae import MAE, MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE

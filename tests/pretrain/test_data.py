@@ -14,7 +14,7 @@ from fm.errors import FMError, UsageError
 from fm.normalize import Normalisation
 from pretrain.build import build
 from pretrain.data import _pooled, open_data
-from pretrain.runfolder import read_lines
+from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
 from tests.conftest import write_tiny
 from tests.pretrain.test_trainer import config_file, launch, losses

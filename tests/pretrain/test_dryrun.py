@@ -10,7 +10,7 @@ from fm.config import list_recipes
 from fm.errors import FMError, UsageError
 from pretrain.build import build
 from pretrain.data import open_data
-from pretrain.dryrun import describe, text
+from pretrain.plan.dryrun import describe, text
 from pretrain.trainer import load_config
 from tests.pretrain.test_trainer import config_file
 

@@ -9,9 +9,12 @@ import torch
 from fm.errors import FMError, UsageError
 from fm.models import create_model
 from fm.sensors import sensor
-from pretrain.config import EngineConfig, OptimizerConfig
-from pretrain.distributed import processes
-from pretrain.engine import Engine, parameter_groups, read_fragment
+from pretrain.engine.engine import Engine
+from pretrain.engine.fragment import read_fragment
+from pretrain.engine.groups import parameter_groups
+from pretrain.ranks.processes import processes
+from pretrain.settings.engine import EngineConfig
+from pretrain.settings.optimizer import OptimizerConfig
 from tests.pretrain.batches import mae, s2_batch
 
 

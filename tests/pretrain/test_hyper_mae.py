@@ -13,7 +13,8 @@ from fm.models import create_model
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import Band, sensor
-from pretrain.engine import MicroBatch, parameter_groups
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.groups import parameter_groups
 from pretrain.objectives import build_objective
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig, sampled_range, seen_channels
 from tests.pretrain.batches import backbone

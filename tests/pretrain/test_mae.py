@@ -148,7 +148,7 @@ def test_adapter_reads_only_kept_pixels() -> None:
     first.register_forward_hook(lambda _m, inputs, _o: rows.append(len(inputs[0])))
     pixels = {"aviris_20": torch.randn(2, 200, 8, 8)}
     rng = CounterRng(0, torch.zeros(2, dtype=torch.int64), torch.arange(2))
-    from pretrain.engine import MicroBatch
+    from pretrain.engine.batches import MicroBatch
 
     objective(MicroBatch(pixels, torch.ones(2), {}, rng), rng)
     assert rows == [2 * 16]

@@ -11,7 +11,7 @@ from fm.models.embed.spectral_views import bank_of
 from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objectives.mae import MAE, MAEConfig
 from pretrain.objectives.targets import token_loss
 from tests.pretrain.batches import mae

@@ -15,10 +15,10 @@ from pretrain import masking
 from pretrain.augment import dihedral
 from pretrain.build import build
 from pretrain.data import open_data
-from pretrain.dryrun import describe
-from pretrain.engine import MicroBatch
+from pretrain.engine.batches import MicroBatch
 from pretrain.objectives.mae import MAE, MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
+from pretrain.plan.dryrun import describe
 from pretrain.trainer import load_config, run
 from tests.pretrain.batches import backbone, s2_batch
 

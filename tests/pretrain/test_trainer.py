@@ -15,7 +15,7 @@ import yaml
 import fm
 import shards
 from fm.errors import FMError, UsageError
-from pretrain.runfolder import read_lines
+from pretrain.runs.folder import read_lines
 from pretrain.trainer import RunResult, load_config, run
 
 
@@ -292,7 +292,7 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
 
 
 def test_a_live_run_locks_its_folder(tmp_path: Path, tiny_dataset: Path) -> None:
-    from pretrain.runfolder import RunFolder
+    from pretrain.runs.folder import RunFolder
 
     path = config_file(tmp_path, tiny_dataset)
     with (
@@ -314,7 +314,7 @@ def test_shipped_recipes_parse() -> None:
 
 
 def test_a_key_that_an_older_run_did_not_know_is_no_difference_at_its_default() -> None:
-    from pretrain.runfolder import differing_keys
+    from pretrain.runs.folder import differing_keys
 
     words = ["data.path=/nowhere", "objective.decoder.predict=0.5"]
     config = load_config("mae_s2_tiny", words)

@@ -8,78 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fm.config import find_recipe, read_yaml
 from fm.console import note
-from fm.errors import FMError, UsageError
+from fm.errors import FMError
 from fm.hardware import native_bfloat16
-from fm.rng import CounterRng
-from pretrain import collective
-from pretrain.config import EngineConfig, OptimizerConfig
-from pretrain.distributed import quiet_stderr
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.fragment import read_fragment
+from pretrain.engine.groups import parameter_groups
 from pretrain.objective import Objective
-
-OWN_KEYS = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "optimizer",
-    "scheduler",
-    "bf16",
-    "fp16",
-    "torch_autocast",
-)
-"""DeepSpeed settings that follow from the run's config and may not be given beside it."""
-
-
-@dataclass
-class MicroBatch:
-    """What one forward pass takes, on the device (`ObjectiveBatch` plus its randomness)."""
-
-    pixels: dict[str, Tensor]
-    weight: Tensor
-    scaling: dict[str, tuple[float, float]]
-    rng: CounterRng
-    valid: dict[str, Tensor] | None = None
-    lonlat: Tensor | None = None
-    time: Tensor | None = None
-    times: Tensor | None = None
-    step: int = 0
-
-    @classmethod
-    def of(cls, batch: Any, rng: CounterRng, step: int = 0) -> "MicroBatch":
-        """Take what an objective needs from a loader's batch."""
-        told = [m for m, x in batch.pixels.items() if x.is_floating_point() or batch.nodata.get(m)]
-        return cls(
-            pixels=batch.pixels,
-            weight=batch.weight,
-            scaling=batch.scaling,
-            rng=rng,
-            valid={modality: batch.valid(modality) for modality in told} or None,
-            lonlat=batch.lonlat,
-            time=batch.time,
-            times=batch.times,
-            step=step,
-        )
-
-    def select(self, rows: slice) -> "MicroBatch":
-        """Return some of the samples."""
-        return MicroBatch(
-            pixels={name: x[rows] for name, x in self.pixels.items()},
-            weight=self.weight[rows],
-            scaling=self.scaling,
-            rng=self.rng.select(rows),
-            valid=None if self.valid is None else {m: x[rows] for m, x in self.valid.items()},
-            lonlat=None if self.lonlat is None else self.lonlat[rows],
-            time=None if self.time is None else self.time[rows],
-            times=None if self.times is None else self.times[rows],
-            step=self.step,
-        )
-
-    def split(self, size: int) -> "list[MicroBatch]":
-        """Cut into parts of at most `size` samples."""
-        starts = range(0, len(self.weight), size)
-        return [self.select(slice(start, start + size)) for start in starts]
+from pretrain.ranks import collective
+from pretrain.ranks.processes import quiet_stderr
+from pretrain.settings.engine import EngineConfig
+from pretrain.settings.optimizer import OptimizerConfig
 
 
 @dataclass
@@ -116,48 +55,6 @@ class _Forward(nn.Module):
         with context:
             out = self.objective(batch, batch.rng)
         return out.loss_sum, out.weight, out.metrics
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters: matrices are decayed; biases, norms and codes are not."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        code = name.endswith(("_token", "_tokens"))
-        code = code or "group_code." in name or "group_embed." in name
-        (plain if parameter.ndim < 2 or code else decayed).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-
-
-def read_fragment(config: EngineConfig) -> dict[str, Any]:
-    """Read the DeepSpeed settings a config names.
-
-    Raises:
-        UsageError: there are none of that name, or they hold what follows from the config.
-    """
-    fragment = read_yaml(find_recipe("deepspeed", config.deepspeed))
-    if taken := sorted(set(fragment) & set(OWN_KEYS)):
-        raise UsageError(
-            f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
-            f"config; remove them there"
-        )
-    zero = fragment.get("zero_optimization", {})
-    stage = zero.get("stage", 0) if isinstance(zero, dict) else None
-    if stage not in (0, 1, 2, 3):
-        raise UsageError(
-            f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1 or 2"
-        )
-    if stage == 3:
-        raise UsageError(
-            f"deepspeed settings {config.deepspeed}: ZeRO stage 3 does not work with these models "
-            f"yet (codes and class tokens are used outside their module); use zero2"
-        )
-    return fragment
 
 
 class Engine:

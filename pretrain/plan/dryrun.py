@@ -6,12 +6,13 @@ import torch
 
 from fm.errors import UsageError
 from fm.rng import CounterRng
-from pretrain import collective
 from pretrain.build import build, images, token_grids
 from pretrain.config import RunConfig
 from pretrain.data import check_batch, declared, is_here, open_data
-from pretrain.engine import MicroBatch, read_fragment
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.fragment import read_fragment
 from pretrain.objective import Objective
+from pretrain.ranks import collective
 
 STATE_BYTES = 16
 """Of each trained parameter: float32 weight, gradient and AdamW's two moments."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pretrain import collective
+from pretrain.ranks import collective
 
 
 def environment() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,0 +1,1 @@
+"""One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
