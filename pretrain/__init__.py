@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pretrain.trainer import RunResult, load_config, run
+    from pretrain.finish import RunResult
+    from pretrain.trainer import load_config, run
 
 __all__ = ["RunResult", "load_config", "run"]
 
@@ -13,5 +14,6 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module("pretrain.trainer"), name)
+        room = "pretrain.finish" if name == "RunResult" else "pretrain.trainer"
+        return getattr(import_module(room), name)
     raise AttributeError(f"module 'pretrain' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from pretrain.config import RunConfig
 from pretrain.data import RunData
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.engine import Engine
-from pretrain.monitors.monitor import save_panels
+from pretrain.monitors.pictures import save_panels
 from pretrain.objective import Panel
 from pretrain.ranks import collective
 from pretrain.runs.folder import RunFolder

@@ -1,0 +1,89 @@
+"""The end of a run: its export, its pictures, its final state."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fm.checkpoint import save
+from pretrain.export import draw_pictures, losses_by_part, make_card
+from pretrain.loop import Loop
+from pretrain.ranks import collective
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with.
+
+    Attributes:
+        name: the run's name.
+        out: run folder.
+        export: checkpoint folder; None when the run was stopped before its end.
+        steps: optimiser steps done.
+        samples: samples seen.
+        loss_start: mean loss of the first tenth of the logged steps (at most 10); of a mixture,
+            the mean of the parts' own.
+        loss_end: the same of as many last ones.
+        seconds: of training, all sessions together.
+    """
+
+    name: str
+    out: str
+    export: str | None
+    steps: int
+    samples: int
+    loss_start: float
+    loss_end: float
+    seconds: float
+
+
+def finish(loop: Loop) -> RunResult:
+    """Write the export, the pictures and the final state; call on every rank.
+
+    Returns:
+        how the run, or this session of it, ended.
+    """
+    config, folder, data, engine = loop.config, loop.folder, loop.data, loop.engine
+    state, step, seconds, complete = loop.state, loop.step, loop.seconds, loop.complete
+    backbone = engine.objective.backbone
+    weights = engine.state_of(backbone) if complete else None
+    result = None
+    if collective.rank() == 0:
+        losses = losses_by_part(folder.metrics())
+        result = RunResult(
+            name=config.name,
+            out=str(folder.path),
+            export=str(folder.export) if complete else None,
+            steps=step,
+            samples=step * config.data.batch_size,
+            loss_start=sum(start for start, _ in losses.values()) / len(losses),
+            loss_end=sum(end for _, end in losses.values()) / len(losses),
+            seconds=seconds,
+        )
+        if complete:
+            training: dict[str, Any] = {
+                "steps": result.steps,
+                "samples_seen": result.samples,
+                "loss_start": result.loss_start,
+                "loss_end": result.loss_end,
+                "precision": config.engine.precision,
+                "config_hash": config.hash(),
+            }
+            if config.data.parts is not None:
+                training["loss_by_part"] = {name: list(ends) for name, ends in losses.items()}
+            card = make_card(config, data, backbone, training)
+            save(folder.export, backbone, card, state=weights, overwrite=True)
+    if complete and config.monitor.pictures:
+        draw_pictures(config, folder, data, engine, loop.device)
+    if collective.rank() == 0:
+        assert result is not None
+        status = "finished" if complete else "stopped"
+        folder.write_state(
+            **{
+                **state,
+                "status": status,
+                "step": step,
+                "seconds": seconds,
+                "result": result.__dict__,
+            }
+        )
+    final = result
+    return collective.on_first(lambda: final)  # type: ignore[return-value]

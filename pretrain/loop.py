@@ -1,0 +1,232 @@
+"""The loop of a run: read, step, look, keep; nothing in it knows what is learned."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fm.console import note
+from fm.errors import FMError, UsageError
+from fm.rng import CounterRng
+from pretrain.augment import dihedral
+from pretrain.config import RunConfig
+from pretrain.data import RunData, check_batch
+from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import Engine, Step
+from pretrain.objective import Objective
+from pretrain.ranks import collective
+from pretrain.runs.folder import TAG, Position, RunFolder
+from pretrain.schedule import learning_rate
+
+
+@dataclass
+class Moment:
+    """A step that was just taken, as watchers see it.
+
+    Attributes:
+        step: steps done, from 1.
+        batch: this rank's share, as the loader gave it (pixels augmented).
+        work: the same as the objective took it.
+        result: what the step did, over the whole global batch.
+        figures: what is logged of the step, by name; watchers may add to it.
+        waited: seconds this rank waited for data.
+        last: the run's last step.
+    """
+
+    step: int
+    batch: Any
+    work: MicroBatch
+    result: Step
+    figures: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
+    last: bool = False
+
+
+class Watcher:
+    """Looks at a run while it goes; every method is called on every rank, in the same order.
+
+    So a watcher may call collectives, as long as all ranks do.
+    """
+
+    def begin(self, loop: "Loop") -> None:
+        """Start; the engine is built and a checkpoint, if there was one, is loaded."""
+
+    def after_step(self, moment: Moment) -> None:
+        """Look at a step."""
+
+    def close(self) -> None:
+        """End, also after an error."""
+
+
+class Loop:
+    """A run between its folder and its engine.
+
+    Args:
+        config: of the run.
+        folder: locked.
+        data: opened.
+        objective: with fresh weights.
+        device: of this process.
+        stop: becomes true when this process is asked to stop.
+
+    Attributes:
+        step: steps done.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        data: RunData,
+        objective: Objective,
+        device: torch.device,
+        stop: list[bool],
+    ) -> None:
+        self.config, self.folder, self.data, self.device = config, folder, data, device
+        self._stop = stop
+        self.micro, accumulate = check_batch(config, collective.world_size())
+        self.engine = Engine(
+            objective,
+            config.optimizer,
+            config.engine,
+            micro_batch=self.micro,
+            accumulate=accumulate,
+            device=device,
+        )
+        self.step = _resume(folder, self.engine)
+        self.state: dict[str, Any] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def complete(self) -> bool:
+        """All steps have been taken."""
+        return self.step >= self.config.schedule.steps
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, all sessions together."""
+        return float(self.state.get("seconds", 0.0)) + time.perf_counter() - self._started
+
+    def go(self, state: dict[str, Any], watchers: Iterable[Watcher]) -> None:
+        """Take steps until the end, or until a process is asked to stop.
+
+        Args:
+            state: of the run, as it was written when this session began.
+            watchers: called after each step, in this order.
+
+        Raises:
+            FMError: the loss is not finite, or the data cannot be read.
+        """
+        self.state, self._started = state, time.perf_counter()
+        config, stopped = self.config, False
+        with contextlib.ExitStack() as stack:
+            batches = self._loader()
+            stack.callback(batches.close)
+            called = list(watchers)
+            for watcher in called:
+                stack.callback(watcher.close)
+                watcher.begin(self)
+            while not self.complete and not stopped:
+                moment, stopped = self._one(batches)
+                for watcher in called:
+                    watcher.after_step(moment)
+                if self.step % config.checkpoint.every == 0 or self.complete or stopped:
+                    self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of this step; call on every rank."""
+        position = Position(
+            self.step,
+            self.step * self.config.data.batch_size,
+            collective.world_size(),
+            self.engine.zero_stage,
+        )
+        self.folder.save(
+            position,
+            self.engine.save,
+            first=collective.rank() == 0,
+            barrier=collective.barrier,
+            keep=self.config.checkpoint.keep,
+        )
+        if collective.rank() == 0:
+            self.folder.write_state(
+                **{**self.state, "status": "running", "step": self.step, "seconds": self.seconds}
+            )
+
+    def _one(self, batches: Any) -> tuple[Moment, bool]:
+        config, schedule = self.config, self.config.schedule
+        before = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - before
+        rate = learning_rate(
+            self.step,
+            peak=config.optimizer.lr,
+            steps=schedule.steps,
+            warmup=schedule.warmup,
+            minimum=schedule.min_lr,
+        )
+        work = _augmented(config, batch, self.step)
+        result, stopped = self.engine.step(work.split(self.micro), rate, stop=bool(self._stop))
+        self.step += 1
+        if not math.isfinite(result.loss):
+            raise FMError(
+                f"step {self.step}: the loss is {result.loss}; samples "
+                f"{', '.join(batch.keys[:8])}; lower optimizer.lr or check them with "
+                f"fm shards verify"
+            )
+        figures = {"loss": result.loss, "lr": rate, **result.metrics}
+        if result.grad_norm is not None:
+            figures["grad_norm"] = result.grad_norm
+        figures["weight"] = result.weight
+        return Moment(self.step, batch, work, result, figures, waited, self.complete), stopped
+
+    def _loader(self) -> Any:
+        config = self.config.data
+        return self.data.loader(
+            batch_size=config.batch_size,
+            seed=self.config.seed,
+            rank=collective.rank(),
+            world_size=collective.world_size(),
+            position=self.step * config.batch_size,
+            threads=config.threads,
+            shuffle=config.shuffle,
+            device=self.device,
+            max_bad=config.max_bad,
+            report=self.folder.quarantine(collective.rank()),
+            **({} if config.window is None else {"window": config.window}),
+        )
+
+
+def _augmented(config: RunConfig, batch: Any, step: int) -> MicroBatch:
+    """Return the batch after augmentation, with its randomness."""
+    rng = CounterRng(config.seed, batch.epochs, batch.positions)
+    if config.augment.dihedral:
+        batch.pixels = dihedral(batch.pixels, rng)
+    return MicroBatch.of(batch, rng, step)
+
+
+def _resume(folder: RunFolder, engine: Engine) -> int:
+    """Load the newest checkpoint; return the steps done."""
+    found = collective.on_first(folder.latest)
+    if found is None:
+        return 0
+    path, position = found
+    world = collective.world_size()
+    if engine.zero_stage != position.zero_stage:
+        raise UsageError(
+            f"{path} was written by ZeRO stage {position.zero_stage}, this is "
+            f"{engine.zero_stage}; set engine.deepspeed back"
+        )
+    if position.world_size != world and position.zero_stage > 0:
+        raise UsageError(
+            f"{path} was written by {position.world_size} ranks under ZeRO stage "
+            f"{position.zero_stage}; start as many, this is {world}"
+        )
+    engine.load(str(path), TAG)
+    if collective.rank() == 0:
+        note(f"going on after step {position.step} ({path})")
+    return position.step
