@@ -16,7 +16,7 @@ from pretrain.data import RunData, open_data
 from pretrain.engine.fragment import read_fragment
 from pretrain.finish import RunResult, finish
 from pretrain.fit import fit_bases
-from pretrain.loop import Loop
+from pretrain.loop import Loop, Watcher
 from pretrain.monitors.monitor import Monitor
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
@@ -38,7 +38,11 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def run(
-    config: str | RunConfig, overrides: Sequence[str] = (), *, force: bool = False
+    config: str | RunConfig,
+    overrides: Sequence[str] = (),
+    *,
+    force: bool = False,
+    watchers: Sequence[Watcher] = (),
 ) -> RunResult:
     """Start a run, or go on with the one in the run folder.
 
@@ -46,6 +50,7 @@ def run(
         config: recipe name, file, or a config.
         overrides: `key=value` words.
         force: go on although the config or the data changed.
+        watchers: look at the steps beside the run's own, which come after them.
 
     Returns:
         how it ended; a finished run is not run again.
@@ -70,7 +75,7 @@ def run(
                 fit_bases(objective.backbone, data)
             loop = Loop(settings, folder, data, objective, device, stop)
             state = collective.on_first(lambda: _begin(folder, settings, data, loop.step))
-            loop.go(state, [Monitor(settings, folder)])
+            loop.go(state, [*watchers, Monitor(settings, folder)])
             return finish(loop)
 
 
