@@ -1,8 +1,8 @@
 """One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from fm.errors import FMError
 from fm.hardware import native_bfloat16
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
+from pretrain.engine.gradients import Gradients
 from pretrain.engine.groups import parameter_groups
 from pretrain.objective import Objective
 from pretrain.ranks import collective
@@ -29,13 +30,17 @@ class Step:
         loss: sum of losses over sum of weights.
         metrics: the objective's, divided the same way.
         weight: sum of weights.
-        grad_norm: before clipping; None where DeepSpeed does not report it.
+        grad_norm: before clipping.
+        own: loss of each of this rank's micro-batches, not divided.
+        taken: the weights were changed.
     """
 
     loss: float
     metrics: dict[str, float]
     weight: float
-    grad_norm: float | None
+    grad_norm: float
+    own: list[Tensor] = field(default_factory=list)
+    taken: bool = True
 
 
 class _Forward(nn.Module):
@@ -117,7 +122,11 @@ class Engine:
             self.engine.enable_backward_allreduce = False
 
     def step(
-        self, batches: Sequence[MicroBatch], learning_rate: float, stop: bool
+        self,
+        batches: Sequence[MicroBatch],
+        learning_rate: float,
+        stop: bool,
+        judge: Callable[[Step], bool] | None = None,
     ) -> tuple[Step, bool]:
         """Take one optimiser step over the global batch.
 
@@ -125,12 +134,14 @@ class Engine:
             batches: this rank's micro-batches.
             learning_rate: of this step.
             stop: this process was asked to stop.
+            judge: says before the weights are changed whether they should be; called with the
+                same numbers on every rank, it must answer the same. None takes every step.
 
         Returns:
             what the step did, and whether any process was asked to stop.
 
         Raises:
-            FMError: the loss is not finite, or no sample of the batch could be read.
+            FMError: no sample of the batch could be read.
         """
         own = sum(float(self.objective.weight(batch)) for batch in batches)
         shared = torch.tensor([own, float(stop)], dtype=torch.float64, device=self.device)
@@ -142,25 +153,34 @@ class Engine:
         # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
         factor = collective.world_size() * self.accumulate / total
         sums: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
         for batch in batches:
             loss_sum, _, metrics = self.engine(batch)
             self.engine.backward(loss_sum * factor)
-            if batch is batches[-1]:
-                self._fill_gradients()
+            losses.append(loss_sum.detach())
             for name, value in {"loss": loss_sum.detach(), **metrics}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value
-            norm = self._grad_norm() if batch is batches[-1] else None
-            self.engine.step()
-        reduced = collective.all_reduce_sum(torch.stack(list(sums.values())).double()).tolist()
+            if batch is not batches[-1]:
+                self.engine.step()
+        self._fill_gradients()
+        gradients = Gradients(self.engine, self.zero_stage)
+        # through the same sum as the losses: every rank judges by the same bits
+        norm = gradients.norm().double() / collective.world_size()
+        numbers = torch.stack([*(value.double() for value in sums.values()), norm])
+        *reduced, norm_value = collective.all_reduce_sum(numbers).tolist()
         values = {name: value / total for name, value in zip(sums, reduced, strict=True)}
-        if self.zero_stage > 0:
-            norm = self.engine.get_global_grad_norm()
         result = Step(
             loss=values.pop("loss"),
             metrics=values,
             weight=total,
-            grad_norm=None if norm is None else float(norm),
+            grad_norm=norm_value,
+            own=losses,
         )
+        result.taken = judge is None or judge(result)
+        if result.taken:
+            gradients.take()
+        else:
+            gradients.drop()
         return result, stops > 0
 
     def _fill_gradients(self) -> None:
@@ -173,13 +193,6 @@ class Engine:
             for parameter in self.engine.parameters():
                 if parameter.requires_grad and parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-
-    def _grad_norm(self) -> Tensor | None:
-        """Return the norm of the reduced gradients, which DeepSpeed does not report for stage 0."""
-        if self.zero_stage > 0:
-            return None
-        gradients = [p.grad for p in self.engine.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients, foreach=True)
 
     def save(self, folder: str, tag: str) -> None:
         """Write DeepSpeed's checkpoint of this run; call on every rank."""
