@@ -1,7 +1,6 @@
 """What is done to a backbone before its weights are trained: rates by layer, drop path, LoRA."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,39 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fm.errors import UsageError
+from fm.models.layers import in_block, layer_numbers
 
-_LAYER = re.compile(r"^(.*?)(?:(?:blocks|layers|stages)\.(\d+)|layer(\d+))\.")
-
-
-def layer_numbers(names: Sequence[str], what: str) -> tuple[list[int], int]:
-    """Number the layers that parameters belong to, from 0 before the first block.
-
-    Blocks count from 1. What is registered before the first block (tokenizer, class token, stem)
-    is layer 0; what comes after the last (the final norm) belongs to the head's side and gets
-    the number behind it. This is the rule of BEiT's and MAE's fine-tuning code.
-
-    Args:
-        names: of the backbone's parameters, in the order in which they are registered.
-        what: name of the model, for the error.
-
-    Returns:
-        one number a name, and the head's: one above the largest block's.
-
-    Raises:
-        UsageError: no numbered blocks, or several stacks of them.
-    """
-    found = [_LAYER.match(name) for name in names]
-    stacks = {m[1] for m in found if m}
-    if len(stacks) != 1:
-        have = "none" if not stacks else f"several ({', '.join(sorted(stacks))})"
-        raise UsageError(
-            f"layer_decay needs one stack of numbered blocks, {what} has {have}; take a protocol "
-            f"without it, such as finetune"
-        )
-    own = [None if m is None else int(m[2]) + 1 if m[2] else int(m[3]) for m in found]
-    first = next(i for i, n in enumerate(own) if n is not None)
-    top = max(n for n in own if n is not None) + 1
-    return [n if n is not None else 0 if i < first else top for i, n in enumerate(own)], top
+_REMEDY = "take a protocol without it, such as finetune"
 
 
 def parameter_groups(
@@ -70,7 +39,7 @@ def parameter_groups(
     factor: dict[str, float] = {}
     names = [n for n, _ in network.named_parameters() if n.startswith("backbone.")]
     if layer_decay < 1:
-        numbers, top = layer_numbers([n.removeprefix("backbone.") for n in names], what)
+        numbers, top = layer_numbers([n.removeprefix("backbone.") for n in names], what, _REMEDY)
         factor = {n: layer_decay ** (top - k) for n, k in zip(names, numbers, strict=True)}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
@@ -158,9 +127,7 @@ def add_lora(
     found = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and name.rpartition(".")[2] in targets
-        and _LAYER.match(name)
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in targets and in_block(name)
     ]
     if not found:
         raise UsageError(

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-import fm
 from fm.errors import UsageError
 from probes.families import tuning
 from tests.probes import dense_standin as standin
@@ -45,16 +44,6 @@ def test_rates_fall_by_layer_as_beits_rule_says():
         assert rate == pytest.approx(want), name
 
 
-def test_layers_of_a_resnet_are_its_stages():
-    model = standin.model(32, "resnet_18", planes=8)
-    names = [name for name, _ in model.named_parameters()]
-    numbers, head = tuning.layer_numbers(names, "it")
-    assert head == 5
-    for name, number in zip(names, numbers, strict=True):
-        want = int(name.split("layer")[1][0]) if "layer" in name else 0
-        assert number == want
-
-
 def test_without_decay_by_layer_there_are_two_groups():
     found = groups(Net(standin.model(3)))
     assert sorted((g["peak"], g["weight_decay"]) for g in found) == [(0.1, 0.0), (0.1, 0.05)]
@@ -71,23 +60,6 @@ def test_kernels_decay_and_class_tokens_of_four_axes_do_not():
     matrices = {n for n, p in network.named_parameters() if p.ndim > 1} - {"backbone.cls_token"}
     assert decayed == matrices
     assert sum(network.get_parameter(name).ndim == 4 for name in decayed) > 15
-
-
-def test_a_model_with_several_stacks_is_refused():
-    with pytest.raises(UsageError, match="none"):
-        tuning.layer_numbers(["head.weight"], "it")
-    sensor = fm.sensor("sentinel2-l2a").modalities["s2l2a_10"]
-    radar = fm.sensor("sentinel1-grd").modalities["s1grd_10"]
-    model = fm.create_model(
-        "croma_base",
-        bands={"s2l2a_10": sensor, "s1grd_10": radar},
-        token_m=80,
-        width=16,
-        depth=2,
-        heads=2,
-    )
-    with pytest.raises(UsageError, match="several"):
-        tuning.layer_numbers([name for name, _ in model.named_parameters()], "it")
 
 
 def test_drop_path_rises_linearly_and_is_off_in_eval():
