@@ -15,6 +15,7 @@ from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
 from pretrain.engine.groups import parameter_groups
+from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.ranks.processes import quiet_stderr
@@ -117,6 +118,7 @@ class Engine:
             self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=adamw, config=settings, dist_init_required=False
             )
+        self._recorder = Recorder(self.engine)
         if self.zero_stage == 0 and collective.world_size() == 1:
             # one process has nothing to reduce; DeepSpeed would still copy every gradient twice
             self.engine.enable_backward_allreduce = False
@@ -196,7 +198,20 @@ class Engine:
 
     def save(self, folder: str, tag: str) -> None:
         """Write DeepSpeed's checkpoint of this run; call on every rank."""
-        self.engine.save_checkpoint(folder, tag=tag, save_latest=False)
+        self.record(folder, tag, aside=False)()
+
+    def record(self, folder: str, tag: str, aside: bool) -> Callable[[], None]:
+        """Take DeepSpeed's checkpoint of this run as it is now; call on every rank.
+
+        Args:
+            folder: where it goes.
+            tag: the folder in that.
+            aside: steps may be taken before it is written.
+
+        Returns:
+            writes this rank's files; calls nothing of other ranks, so that a thread may do it.
+        """
+        return self._recorder.record(folder, tag, UNIVERSAL, aside=aside)
 
     def load(self, folder: str, tag: str) -> None:
         """Load what `save` wrote; call on every rank, as many as wrote it for ZeRO > 0."""
