@@ -4,12 +4,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from einops import rearrange
 from timm.models.resnet import Bottleneck, ResNet, downsample_conv
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.hardware import full_precision
 from fm.models.backbone import Backbone
 from fm.models.embed.adapter import MAPS, Norm, check_band_count, spectral_layers
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
@@ -33,7 +33,7 @@ def filled_image(member: Member, inputs: Inputs) -> tuple[Tensor, Tensor | None]
     """
     name, patch = member.modality, member.patch
     x = inputs.pixels[name]
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x.device):
         physical = to_physical(x, *inputs.scaling[name])
         values = inputs.normalisation[name](physical, band_axis=1)
     mask = (inputs.valid or {}).get(name)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fm.config import Config
 from fm.errors import UsageError
+from fm.hardware import full_precision
 from fm.models import Inputs
 from fm.models.backbone import Backbone
 from fm.models.less import Axis, LessViT
@@ -221,7 +222,7 @@ class HyperMAE(Objective):
         inputs = self.inputs(batch)
         masks = self.masks(self.axis(inputs, rng, batch.step), rng)
         predicted = self.predict(inputs, masks)
-        with torch.autocast(batch.weight.device.type, enabled=False):
+        with full_precision(batch.weight.device):
             pieces = cut(inputs, masks.axis)
             errors = torch.cat(
                 [self._error(made, p) for made, p in zip(predicted, pieces, strict=True)], dim=1
@@ -287,5 +288,6 @@ class HyperMAE(Objective):
             ]
             for i, panels in enumerate(samples):
                 truth, mask, image = (x[i] for x in images)
-                panels.append(Panel(piece.part.modality, truth, mask[0] > 0, image))
+                part = piece.part
+                panels.append(Panel(part.modality, truth, mask[0] > 0, image, part.bands))
         return samples

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fm.config import Config
 from fm.errors import UsageError
+from fm.hardware import full_precision
 from fm.models import Inputs, VisionTransformer
 from fm.models.backbone import Backbone
 from fm.models.layout import Member
@@ -287,7 +288,7 @@ class MAE(Objective):
         counted = self.counted(inputs, masks)
         settings = self.config
         found = {}
-        with torch.autocast(batch.weight.device.type, enabled=False):
+        with full_precision(batch.weight.device):
             for name, parts in predicted.items():
                 target, valid = self.targets(inputs, masks, name)
                 losses = token_loss(parts, target, valid)
@@ -402,7 +403,8 @@ class MAE(Objective):
                 whole = member.bands == self.backbone.bands[member.modality]
                 label = member.modality if whole else f"{name} of {member.modality}"
                 for i, panels in enumerate(samples):
-                    panels.append(Panel(label, images[0][i], images[1][i, 0] > 0, images[2][i]))
+                    truth_i, shown_i, made_i = (image[i] for image in images)
+                    panels.append(Panel(label, truth_i, shown_i[0] > 0, made_i, member.bands))
         return samples
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fm.errors import UsageError
+from fm.hardware import full_precision
 from fm.models import Inputs
 from fm.models.backbone import Backbone
 from fm.models.embed.patches import to_physical
@@ -143,7 +144,7 @@ class MultiScaleMAE(MAE):
         if masks.window is not None:
             images, hidden, levels = self._around(masks.window, images, hidden, levels)
         made = {name: self._head(name)(image) for name, image in images.items()}
-        with torch.autocast(batch.weight.device.type, enabled=False):
+        with full_precision(batch.weight.device):
             finer = self.scale_errors(made, levels[1:], hidden)
             scales = (finer * number * batch.weight).sum()
             loss = self.config.token_weight * tokens.loss_sum + self.config.scale_weight * scales

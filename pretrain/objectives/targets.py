@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fm.hardware import full_precision
 from fm.models import Inputs
 from fm.models.embed.group import channels_of
 from fm.models.embed.patches import gather_patches, to_physical
@@ -29,7 +30,7 @@ def cut(member: Member, inputs: Inputs, index: Tensor | None) -> Tensor:
     channels = channels_of(member, inputs)
     if channels is not None:
         x, normalisation = x[:, channels], normalisation.select(channels)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x.device):
         patches = gather_patches(x, member.patch, index)
         physical = to_physical(patches, *inputs.scaling[member.modality])
         made: Tensor = normalisation(physical, band_axis=2)

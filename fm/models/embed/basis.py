@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError, UsageError
+from fm.hardware import full_precision
 from fm.normalize import Normalisation
 from fm.sensors import Band, wavelengths
 from fm.spectral import interpolation, observation
@@ -175,7 +176,7 @@ class SpectralBasis(nn.Module):
         matrix = self.matrix_for(tuple(bands), calibrated).to(patches.device)
         if lost is not None:
             matrix = self._without(tuple(bands), calibrated, matrix, lost)
-        with torch.autocast(patches.device.type, enabled=False):
+        with full_precision(patches.device):
             values = patches.float()
             if view is None:
                 which = "kc" if matrix.ndim == 2 else "bkc"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fm.errors import UsageError
+from fm.hardware import full_precision
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -93,7 +94,7 @@ class GeneratedEmbed(Tokenizer):
             weights `[C * p * p, D]`, rows in the order of a patch `[C, p, p]`, and bias `[D]`,
             float32.
         """
-        with torch.autocast(self.fclayer.w1.weight.device.type, enabled=False):
+        with full_precision(self.fclayer.w1.weight.device):
             weight, bias = self.weight_generator(self.band_codes(bands))
             weight = weight.unflatten(1, (self.patch**2, -1)).flatten(0, 1)
         return weight * self.scale, bias * self.scale

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError, suggest
+from fm.hardware import full_precision
 from fm.models.embed.adapter import SpectralAdapter
 from fm.models.embed.basis import SpectralBasis
 from fm.models.embed.channel_attention import ChannelAttention
@@ -143,7 +144,7 @@ class PatchEmbed(nn.Module):
             channels = channels_of(member, inputs)
             if channels is not None:
                 x, normalisation = x[:, channels], normalisation.select(channels)
-            with torch.autocast(x.device.type, enabled=False):
+            with full_precision(x.device):
                 shift = self.member_tokenizer(name).shift if as_read else 0
                 cut = gather_patches(x, member.patch, index, shift)
                 physical = to_physical(cut, *inputs.scaling[name])

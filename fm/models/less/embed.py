@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fm.hardware import full_precision
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
 from fm.models.embed.tied import TiedChannelEmbed
 from fm.models.inputs import Inputs
@@ -40,7 +41,7 @@ def cut(inputs: Inputs, axis: Axis, positions: Tensor | None = None) -> list[Pat
         x, channels = inputs.pixels[part.modality], list(part.channels)
         whole = channels == list(range(x.shape[1]))
         normalisation = inputs.normalisation[part.modality].select(channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             taken = gather_patches(x if whole else x[:, channels], part.patch, positions)
             values = normalisation(to_physical(taken, *inputs.scaling[part.modality]), band_axis=2)
         valid = (inputs.valid or {}).get(part.modality)
