@@ -11,6 +11,7 @@ from pretrain.objectives import ObjectiveConfig
 from pretrain.settings.checkpoint import CheckpointConfig
 from pretrain.settings.data import DataConfig
 from pretrain.settings.engine import EngineConfig
+from pretrain.settings.guard import GuardConfig
 from pretrain.settings.model import AugmentConfig, ModelConfig
 from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
@@ -40,13 +41,14 @@ class RunConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     engine: EngineConfig = EngineConfig()
+    guard: GuardConfig = GuardConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""
         values = self.model_dump(mode="json")
-        for key in ("out", "follows", "checkpoint", "monitor"):
+        for key in ("out", "follows", "guard", "checkpoint", "monitor"):
             values.pop(key)
         values["data"] = self.data.identity()
         values["engine"].pop("micro_batch")

@@ -1,7 +1,6 @@
 """The loop of a run: read, step, look, keep; nothing in it knows what is learned."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,22 +9,24 @@ from typing import Any
 import torch
 
 from fm.console import note
-from fm.errors import FMError, UsageError
+from fm.errors import UsageError
 from fm.rng import CounterRng
 from pretrain.augment import dihedral
 from pretrain.config import RunConfig
 from pretrain.data import RunData, check_batch
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.engine import Engine, Step
+from pretrain.guard import Candidate, Guard
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.runs.folder import TAG, Position, RunFolder
+from pretrain.runs.skipped import Skipped
 from pretrain.schedule import learning_rate
 
 
 @dataclass
 class Moment:
-    """A step that was just taken, as watchers see it.
+    """A step that was just taken, as watchers see it; those the guard passed over are not shown.
 
     Attributes:
         step: steps done, from 1.
@@ -97,7 +98,9 @@ class Loop:
             accumulate=accumulate,
             device=device,
         )
-        self.step = _resume(folder, self.engine)
+        self.skipped = Skipped(folder.path)
+        self.guard = Guard(config.guard, self.skipped)
+        self.step = _resume(folder, self.engine, self.guard)
         self.state: dict[str, Any] = {}
         self._started = time.perf_counter()
 
@@ -119,9 +122,11 @@ class Loop:
             watchers: called after each step, in this order.
 
         Raises:
-            FMError: the loss is not finite, or the data cannot be read.
+            FMError: the guard stops the run, or the data cannot be read.
         """
         self.state, self._started = state, time.perf_counter()
+        if collective.rank() == 0:
+            self.skipped.go_on_after(self.step)
         config, stopped = self.config, False
         with contextlib.ExitStack() as stack:
             batches = self._loader()
@@ -132,7 +137,7 @@ class Loop:
                 watcher.begin(self)
             while not self.complete and not stopped:
                 moment, stopped = self._one(batches)
-                for watcher in called:
+                for watcher in called if moment.result.taken else ():
                     watcher.after_step(moment)
                 if self.step % config.checkpoint.every == 0 or self.complete or stopped:
                     self.checkpoint()
@@ -144,6 +149,7 @@ class Loop:
             self.step * self.config.data.batch_size,
             collective.world_size(),
             self.engine.zero_stage,
+            self.guard.state(),
         )
         self.folder.save(
             position,
@@ -170,19 +176,29 @@ class Loop:
             minimum=schedule.min_lr,
         )
         work = _augmented(config, batch, self.step)
-        result, stopped = self.engine.step(work.split(self.micro), rate, stop=bool(self._stop))
+        at = Candidate(self.step + 1, batch.part, batch.keys, self.micro)
+        result, stopped = self.engine.step(
+            work.split(self.micro),
+            rate,
+            stop=bool(self._stop),
+            judge=lambda step: self.guard.passes(at, step),
+        )
         self.step += 1
-        if not math.isfinite(result.loss):
-            raise FMError(
-                f"step {self.step}: the loss is {result.loss}; samples "
-                f"{', '.join(batch.keys[:8])}; lower optimizer.lr or check them with "
-                f"fm shards verify"
-            )
+        if not result.taken and config.guard.policy == "rollback":
+            self._roll_back()
         figures = {"loss": result.loss, "lr": rate, **result.metrics}
-        if result.grad_norm is not None:
-            figures["grad_norm"] = result.grad_norm
-        figures["weight"] = result.weight
+        figures |= {"grad_norm": result.grad_norm, "weight": result.weight}
         return Moment(self.step, batch, work, result, figures, waited, self.complete), stopped
+
+    def _roll_back(self) -> None:
+        """Take the weights and moments of the last checkpoint; the steps go on."""
+        found = collective.on_first(self.folder.latest)
+        if found is None:
+            return  # nothing was kept yet: the batch is only passed over
+        path, position = found
+        self.engine.load(str(path), TAG)
+        if collective.rank() == 0:
+            note(f"weights of step {position.step}; going on with step {self.step + 1}")
 
     def _loader(self) -> Any:
         config = self.config.data
@@ -209,7 +225,7 @@ def _augmented(config: RunConfig, batch: Any, step: int) -> MicroBatch:
     return MicroBatch.of(batch, rng, step)
 
 
-def _resume(folder: RunFolder, engine: Engine) -> int:
+def _resume(folder: RunFolder, engine: Engine, guard: Guard) -> int:
     """Load the newest checkpoint; return the steps done."""
     found = collective.on_first(folder.latest)
     if found is None:
@@ -227,6 +243,7 @@ def _resume(folder: RunFolder, engine: Engine) -> int:
             f"{position.zero_stage}; start as many, this is {world}"
         )
     engine.load(str(path), TAG)
+    guard.load(position.guard)
     if collective.rank() == 0:
         note(f"going on after step {position.step} ({path})")
     return position.step

@@ -30,6 +30,7 @@ class Monitor(Watcher):
     def begin(self, loop: Loop) -> None:
         """Open the files to go on after the steps that are done."""
         self._started = self._last = time.perf_counter()
+        self._step = loop.step
         if collective.rank() != 0:
             return
         steps = self._config.schedule.steps
@@ -73,10 +74,12 @@ class Monitor(Watcher):
                         self._writer.add_scalar(tag, value, moment.step)
         self._last = now
         self._bar.advance(
+            moment.step - self._step,  # the guard may have passed some over
             loss=f"{moment.figures['loss']:.4f}",
             rate=f"{rate:.0f}/s",
             data_wait=f"{100 * share:.0f}%",
         )
+        self._step = moment.step
 
     def close(self) -> None:
         """Flush and close the files."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
@@ -38,6 +38,19 @@ def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
         dist.barrier()
+
+
+def gather(value: T) -> list[T]:
+    """Give every process what each has, in the order of their ranks.
+
+    Args:
+        value: can be pickled (it travels between our own processes).
+    """
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 def on_first(decide: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,12 +27,14 @@ class Position:
         samples: position in the stream of samples.
         world_size: ranks that wrote it.
         zero_stage: DeepSpeed stage that wrote it.
+        guard: what `pretrain.guard.Guard` knows of the steps before.
     """
 
     step: int
     samples: int
     world_size: int
     zero_stage: int
+    guard: dict[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
