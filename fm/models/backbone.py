@@ -66,6 +66,15 @@ class Backbone(nn.Module, ABC):
         """Return the spectral bases that unlabelled pixels must fit before training."""
         return []
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the modules that the trunk is made of, which take most of the weights and memory.
+
+        Each is used by calling it alone, with tensors first among its arguments and as its result:
+        so it may be compiled, computed again in the backward pass, and its weights may be brought
+        to the device for it only.
+        """
+        return []
+
     @abstractmethod
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         """Encode checked inputs."""

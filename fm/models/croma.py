@@ -87,6 +87,10 @@ class Croma(Backbone):
         if len(self.role) == 2:
             self.joint_encoder = _Blocks(*sizes, depth // 2, cross=True)
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the attentions and MLPs, of which the blocks are lists."""
+        return [module for module in self.modules() if isinstance(module, _Attention | _MLP)]
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         grids = self.grids(inputs.pixels)
         if len(set(grids.values())) > 1:

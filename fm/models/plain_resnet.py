@@ -79,6 +79,10 @@ class PlainResNet(Backbone):
         )
         self.width = 8 * planes * kind.expansion
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the residual blocks."""
+        return [block for stage in _stages(self.resnet) for block in stage.children()]
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         x, mask = filled_image(self.member, inputs)
         net = self.resnet

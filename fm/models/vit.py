@@ -394,6 +394,10 @@ class VisionTransformer(Backbone):
                 outputs.append(x)
         return (x if self.pre_pool_norm else self.norm(x)), tuple(outputs)
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the transformer blocks."""
+        return list(self.blocks)
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         tokens, mask = self.embed(inputs)
         out, outputs = self.trunk(self.prefix(inputs), tokens, mask, hidden)

@@ -213,6 +213,10 @@ class LessViT(Backbone):
                 outputs.append(x[:, 0, 1:])
         return self.norm(x), tuple(outputs)
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the transformer blocks."""
+        return list(self.blocks)
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         axis = self.axis(inputs)
         x, context = self.embed(inputs, axis)
