@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fm.config import Config
 from pretrain.objectives import ObjectiveConfig
@@ -45,12 +45,22 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
 
+    @model_validator(mode="after")
+    def _by_the_batch(self) -> Self:
+        """Fill in the steps and the rate that are stated in samples or for another batch."""
+        for key in ("optimizer", "schedule"):
+            # frozen: object's own way in
+            object.__setattr__(self, key, getattr(self, key).resolved(self.data.batch_size))
+        return self
+
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""
         values = self.model_dump(mode="json")
         for key in ("out", "follows", "guard", "checkpoint", "monitor"):
             values.pop(key)
         values["data"] = self.data.identity()
+        values["optimizer"] = self.optimizer.identity()
+        values["schedule"] = self.schedule.identity()
         values["engine"].pop("micro_batch")
         return values
 

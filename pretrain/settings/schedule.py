@@ -1,4 +1,6 @@
-"""`schedule`: how long a run is, and its learning rate."""
+"""`schedule`: how long a run is, its learning rate and its weight decay."""
+
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -7,20 +9,93 @@ from pretrain.settings.kinds import Positive
 
 
 class ScheduleConfig(Config):
-    """Linear warm-up, then half a cosine to `min_lr` at the last step.
+    """Linear warm-up, then down to `min_lr` at the last step.
+
+    Lengths are in steps or in samples, whichever is given; samples make the steps that hold them.
 
     Attributes:
+        kind: from the peak to `min_lr` by half a `cosine` or a `linear` line; `constant` stays at
+            the peak; `wsd` (warm-up, stable, decay: Hu et al., arXiv 2404.06395) stays there and
+            goes down in a line at the end.
         steps: optimiser steps of the whole run.
+        samples: the same in samples.
         warmup: steps of linear warm-up.
+        warmup_samples: the same in samples.
+        decay: steps of the way down of kind `wsd`.
+        decay_samples: the same in samples.
         min_lr: learning rate at the end.
+        weight_decay_end: weight decay at the last step, reached from the optimizer's by half a
+            cosine over the whole run; null keeps the optimizer's.
     """
 
+    kind: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     steps: Positive = 100
+    samples: Positive | None = None
     warmup: int = Field(10, ge=0)
+    warmup_samples: int | None = Field(None, ge=0)
+    decay: int = Field(0, ge=0)
+    decay_samples: int | None = Field(None, ge=0)
     min_lr: float = Field(0.0, ge=0)
+    weight_decay_end: float | None = Field(None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: Any) -> Any:
+        """Let `steps=null` take a recipe's length away, so that it can be given in samples."""
+        if not isinstance(values, dict):
+            return values
+        lengths = ("steps", "warmup", "decay")
+        return {k: v for k, v in values.items() if not (k in lengths and v is None)}
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> "ScheduleConfig":
+    def _fits(self) -> Self:
+        if (self.samples, self.warmup_samples, self.decay_samples) == (None, None, None):
+            self._ends()  # else once the batch is known
+        return self
+
+    def _ends(self) -> None:
         if self.warmup >= self.steps:
             raise ValueError(f"warmup={self.warmup} does not end before steps={self.steps}")
-        return self
+        if (self.decay > 0) != (self.kind == "wsd"):
+            raise ValueError(
+                "kind=wsd needs decay=STEPS or decay_samples=SAMPLES, the other kinds none"
+            )
+        if self.warmup + self.decay >= self.steps and self.kind == "wsd":
+            raise ValueError(
+                f"warmup={self.warmup} and decay={self.decay} do not fit into steps={self.steps}"
+            )
+        if self.kind == "constant" and self.min_lr:
+            raise ValueError("min_lr is not reached with kind=constant; leave it out")
+
+    def resolved(self, batch_size: int) -> Self:
+        """Return the same with all lengths in steps, for a global batch.
+
+        Raises:
+            ValueError: a length in steps and in samples that disagree, or that do not fit.
+        """
+        made = {}
+        for key in ("steps", "warmup", "decay"):
+            own = "samples" if key == "steps" else f"{key}_samples"
+            samples = getattr(self, own)
+            if samples is None:
+                continue
+            made[key] = -(-samples // batch_size)
+            if key in self.model_fields_set and getattr(self, key) != made[key]:
+                raise ValueError(
+                    f"schedule.{key}={getattr(self, key)} is not schedule.{own}={samples} in "
+                    f"batches of {batch_size} ({made[key]}); set one of them to null"
+                )
+        if not made:
+            return self
+        found = self.model_copy(update=made)
+        found._ends()
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides what is learned; lengths in steps."""
+        told = {"samples", "warmup_samples", "decay_samples"}
+        values = self.model_dump(mode="json", exclude=told)
+        for key, usual in (("kind", "cosine"), ("decay", 0), ("weight_decay_end", None)):
+            if values[key] == usual:  # as if absent: older runs go on
+                del values[key]
+        return values

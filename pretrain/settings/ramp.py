@@ -1,0 +1,29 @@
+"""A value of an objective that changes over the run: a teacher's momentum, a temperature."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fm.config import Config
+from pretrain.schedule import Clock, between
+from pretrain.settings.kinds import Positive
+
+
+class Ramp(Config):
+    """From one value to another, there at the last step at the latest.
+
+    Attributes:
+        start: at the first step.
+        end: at the end.
+        kind: half a `cosine` or a `linear` line.
+        samples: after how many samples the end is reached; null takes the whole run.
+    """
+
+    start: float = Field(allow_inf_nan=False)
+    end: float = Field(allow_inf_nan=False)
+    kind: Literal["cosine", "linear"] = "cosine"
+    samples: Positive | None = None
+
+    def at(self, clock: Clock) -> float:
+        """Return the value of a step."""
+        return between(self.start, self.end, clock.share(self.samples), self.kind)
