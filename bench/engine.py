@@ -1,184 +1,112 @@
-"""Engine overhead over a bare loop: what DeepSpeed and our bookkeeping cost a training step.
+"""What our loop costs over a loop written by hand, and what a checkpoint costs.
 
-All competitors train the same masked autoencoder (recipe `mae_s2_tiny`: 13 Sentinel-2 bands on
-three grids, 64 tokens, batch 32, float32) from the same weights on the same batches with torch's
-fused AdamW, decay on matrices alone and gradients clipped to norm 1. The bare loop is what one
-would write by hand; Lightning Fabric is the external anchor. After the last round their losses
-are compared: a competitor that did other work makes the bench fail.
+All sides train the same masked autoencoder (ViT-S, 13 Sentinel-2 bands on three grids, 64 tokens,
+batch 32, float32) from the same weights on the same samples, read by the same loader, with torch's
+fused AdamW, decay on matrices alone and gradients clipped to norm 1. Ours is a whole run: loader,
+augmentation, DeepSpeed, metrics, TensorBoard. The bare loop is autograd and an optimiser; under
+ZeRO the comparison is DeepSpeed's own loop at the same stage; Lightning Fabric is an external
+anchor. Each side has a process of its own. After the last round the losses are compared: a side
+that did other work makes the bench fail.
 """
 
+import atexit
 import math
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
 
-import torch
+import numpy as np
 
-from bench.runner import Bench, Ready, Target
-from fm.errors import FMError
-from fm.models import create_model
-from fm.normalize import Normalisation
-from fm.rng import CounterRng
-from fm.sensors import sensor
+from bench import engine_sides
+from bench.chips import write_chips
+from bench.forks import Side, done, preload
+from bench.runner import Bench, Fact, Ready, Target
+from fm.errors import FMError, UsageError
 from pretrain.config import RunConfig
-from pretrain.engine.batches import MicroBatch
-from pretrain.engine.engine import Engine
-from pretrain.engine.groups import parameter_groups
-from pretrain.objectives.mae import MAE, MAEConfig
-from pretrain.ranks.processes import processes
-from pretrain.settings.engine import EngineConfig
-from pretrain.settings.optimizer import OptimizerConfig
-from pretrain.trainer import load_config
+from pretrain.engine.fragment import read_fragment
+from pretrain.runs.folder import RunFolder
 
-RECIPE = "mae_s2_tiny"
-BATCHES = 4
-"""Batches that are made once and used in turn; made-up pixels, since only time is measured."""
-QUICK_BATCH = 8
-"""Batch of a quick run, which only shows that the bench still works."""
-SHAPES = {"s2l1c_10": (4, 96), "s2l1c_20": (6, 48), "s2l1c_60": (3, 16)}
-"""Bands and size of a 960 m patch on its three grids."""
+CHIPS, QUICK_CHIPS, SIDE = 256, 16, 96
+STAGES, QUICK_STAGES = (0, 1, 2, 3), (0, 1)
 TOLERANCE = 1e-3
-"""Largest relative difference of the last losses; float32 sums in another order grow apart."""
+"""Largest relative difference of losses; float32 sums in another order grow apart."""
+PERIOD, PERIODS = 30, 6
+QUICK_PERIOD, QUICK_PERIODS = 6, 1
+"""Steps between checkpoints where their cost is taken, and how often."""
+PER_CHECKPOINT = 100
+"""Steps between checkpoints that the cost is stated for."""
 
 _losses: dict[str, list[float]] = {}
 
 
 @cache
-def _recipe() -> RunConfig:
-    return load_config(RECIPE)
+def _work(quick: bool) -> Path:
+    """Import what the sides need, before anything has started a thread, and write the dataset."""
+    preload()
+    work = Path(tempfile.mkdtemp(prefix="bench-engine-"))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)
+    count = QUICK_CHIPS if quick else CHIPS
+    done(lambda: write_chips(work / "chips", count, SIDE), work / "chips.log")
+    return work
 
 
-@cache
-def _device() -> torch.device:
-    with processes() as device:
-        return device
+def _config(name: str, zero: int, quick: bool, **checkpoint: int) -> RunConfig:
+    work = _work(quick)
+    out = work / name.replace(" ", "-").replace(",", "")
+    return engine_sides.config(work / "chips", out, quick=quick, zero=zero, **checkpoint)
 
 
-def _size(quick: bool) -> int:
-    """Batch of this run; a quick one also keeps to one thread, since it may share the machine."""
-    if quick:
-        torch.set_num_threads(1)
-    return QUICK_BATCH if quick else _recipe().data.batch_size
+def _start(
+    name: str, be: Callable[[engine_sides.Ask, RunConfig], None], config: RunConfig, quick: bool
+) -> Side:
+    def work(ask: engine_sides.Ask) -> None:
+        if quick:
+            import torch
+
+            torch.set_num_threads(1)  # it may share the machine
+        be(ask, config)
+
+    return Side(work, Path(f"{config.out}.log"))
 
 
-@cache
-def _batches(size: int) -> tuple[MicroBatch, ...]:
-    generator = torch.Generator().manual_seed(0)
-    made = []
-    for at in range(BATCHES):
-        pixels = {
-            name: torch.randint(200, 4000, (size, bands, side, side), generator=generator)
-            .to(torch.uint16)
-            .to(_device())
-            for name, (bands, side) in SHAPES.items()
-        }
-        positions = torch.arange(at * size, (at + 1) * size, device=_device())
-        rng = CounterRng(0, torch.zeros_like(positions), positions)
-        weight = torch.ones(size, device=_device())
-        made.append(MicroBatch(pixels, weight, dict.fromkeys(pixels, (1e-4, 0.0)), rng))
-    return tuple(made)
+def _competitor(
+    name: str, be: Callable[[engine_sides.Ask, RunConfig], None], zero: int = 0
+) -> Callable[[bool], Ready | None]:
+    """Return what sets a side up; it is absent where there is no such stage."""
+
+    def prepare(quick: bool) -> Ready | None:
+        if zero not in (QUICK_STAGES if quick else STAGES):
+            return None
+        config = _config(name, zero, quick)
+        try:
+            read_fragment(config.engine)
+        except UsageError:
+            return None
+        side = _start(name, be, config, quick)
+        losses = _losses[name] = []
+
+        def step() -> float:
+            seconds, loss = side.ask()
+            losses.append(loss)
+            return seconds
+
+        settings = {"batch": config.data.batch_size, "model": config.model.name, **side.settings}
+        return Ready(step, settings, side.close)
+
+    return prepare
 
 
-def _objective() -> MAE:
-    """The recipe's model with the same weights at every call."""
-    recipe = _recipe()
-    torch.manual_seed(0)
-    bands = sensor("sentinel2-l1c").modalities
-    normalisation = {
-        name: Normalisation.fit("zscore", {"mean": [0.2] * len(b), "std": [0.1] * len(b)})
-        for name, b in bands.items()
-    }
-    model = recipe.model.model_dump(exclude_none=True, exclude={"normalisation", "name"})
-    backbone = create_model(recipe.model.name, bands=bands, normalisation=normalisation, **model)
-    assert isinstance(recipe.objective, MAEConfig)
-    return MAE(backbone, recipe.objective).to(_device())
-
-
-def _adamw(objective: MAE, optimizer: OptimizerConfig) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameter_groups(objective, optimizer.weight_decay),
-        lr=optimizer.lr,
-        betas=optimizer.betas,
-        eps=optimizer.eps,
-        fused=True,
-    )
-
-
-def _ready(name: str, size: int, advance: Callable[[MicroBatch], float], **settings: Any) -> Ready:
-    """Turn one training step into a repetition that walks through the batches."""
-    losses = _losses[name] = []
-
-    def step() -> None:
-        # reading the loss also waits for the device
-        losses.append(advance(_batches(size)[len(losses) % BATCHES]))
-
-    return Ready(step, {"batch": size, "threads": torch.get_num_threads(), **settings})
-
-
-def prepare_engine(quick: bool) -> Ready:
-    """Our engine: DeepSpeed ZeRO 0 on one process."""
-    recipe = _recipe()
-    engine = Engine(
-        _objective(),
-        recipe.optimizer,
-        EngineConfig(precision="fp32"),
-        micro_batch=_size(quick),
-        accumulate=1,
-        device=_device(),
-    )
-
-    def advance(batch: MicroBatch) -> float:
-        return engine.step([batch], recipe.optimizer.lr, stop=False)[0].loss
-
-    return _ready("engine", _size(quick), advance, deepspeed="ZeRO 0")
-
-
-def prepare_bare(quick: bool) -> Ready:
-    """Autograd and an optimiser, nothing else."""
-    settings = _recipe().optimizer
-    objective = _objective()
-    adamw = _adamw(objective, settings)
-    parameters = list(objective.parameters())
-
-    def advance(batch: MicroBatch) -> float:
-        adamw.zero_grad(set_to_none=True)
-        out = objective(batch, batch.rng)
-        loss = out.loss_sum / out.weight
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        adamw.step()
-        return loss.item()
-
-    return _ready("bare loop", _size(quick), advance)
-
-
-def prepare_fabric(quick: bool) -> Ready | None:
-    """Lightning Fabric on one process; absent where it is not installed."""
-    if find_spec("lightning_fabric") is None:
+def _fabric(quick: bool) -> Ready | None:
+    if find_spec("lightning_fabric") is None or quick:
         return None
-    from lightning_fabric import Fabric
-
-    settings = _recipe().optimizer
-    kind = "cuda" if _device().type == "cuda" else "cpu"
-    fabric = Fabric(accelerator=kind, devices=1, precision="32-true")
-    objective = _objective()
-    module, adamw = fabric.setup(objective, _adamw(objective, settings))
-
-    def advance(batch: MicroBatch) -> float:
-        adamw.zero_grad(set_to_none=True)
-        out = module(batch, batch.rng)
-        loss = out.loss_sum / out.weight
-        fabric.backward(loss)
-        torch.nn.utils.clip_grad_norm_(list(module.parameters()), settings.clip)
-        adamw.step()
-        return loss.item()
-
-    return _ready("Lightning Fabric", _size(quick), advance)
+    return _competitor("Lightning Fabric", engine_sides.fabric)(quick)
 
 
 def same_work() -> None:
-    """Refuse the result when the competitors' losses differ at any step."""
+    """Refuse the result when the sides' losses differ at any step."""
     wanted = _losses["bare loop"]
     for name, losses in _losses.items():
         for step, (a, b) in enumerate(zip(losses, wanted, strict=True)):
@@ -189,22 +117,85 @@ def same_work() -> None:
                 )
 
 
+def stall(seconds: np.ndarray) -> float:
+    """Return what a checkpoint costs, in steps.
+
+    Args:
+        seconds: `[periods, steps]`; a period begins with the step that a checkpoint goes before,
+            and its second half is past the checkpoint's writing.
+
+    Returns:
+        the median over periods of the seconds beyond as many undisturbed steps, over a step's.
+    """
+    calm = float(np.median(seconds[:, seconds.shape[1] // 2 :]))
+    return float(np.median(seconds.sum(axis=1) - seconds.shape[1] * calm) / calm)
+
+
+def _checkpoints(quick: bool) -> Sequence[Fact]:
+    """Run alone with checkpoints and take what they cost."""
+    period, periods = (QUICK_PERIOD, QUICK_PERIODS) if quick else (PERIOD, PERIODS)
+    config = _config("checkpoints", 0, quick, every=period)
+    folder = RunFolder(config.out)
+    side = _start("checkpoints", engine_sides.ours, config, quick)
+    try:
+        for _ in range(period):  # to the first checkpoint, which the next step waits for
+            side.ask()
+        taken = []
+        for turn in range(1, periods + 1):
+            row = []
+            for step in range(period):
+                row.append(side.ask()[0])
+                if step == period // 2 - 1 and not quick:
+                    found = folder.latest()
+                    if found is None or found[1].step != turn * period:
+                        raise FMError(
+                            f"bench engine: a checkpoint was not written after {step + 1} steps; "
+                            "its cost cannot be told from theirs"
+                        )
+            taken.append(row)
+        size = sum(f.stat().st_size for f in folder.latest()[0].rglob("*") if f.is_file())  # type: ignore[index]
+    finally:
+        side.close()
+    cost = stall(np.asarray(taken))
+    share = f"share of the time at one checkpoint per {PER_CHECKPOINT} steps"
+    return [
+        Fact("checkpoint: its cost", cost, "steps"),
+        Fact(f"checkpoint: {share}", cost / PER_CHECKPOINT, "ratio", at_most=0.01),
+        Fact("checkpoint: size", size / 2**20, "MiB"),
+    ]
+
+
+OURS, THEIRS = "our loop, ZeRO {}", "DeepSpeed's loop, ZeRO {}"
 BENCH = Bench(
     name="engine",
-    question="How much slower is a training step of our engine than a bare PyTorch loop?",
+    question="How much slower is a training step of our loop than one written by hand?",
     competitors={
-        "engine": prepare_engine,
-        "bare loop": prepare_bare,
-        "Lightning Fabric": prepare_fabric,
+        "bare loop": _competitor("bare loop", engine_sides.bare),
+        **{
+            title.format(zero): _competitor(title.format(zero), be, zero)
+            for zero in STAGES
+            for title, be in ((OURS, engine_sides.ours), (THEIRS, engine_sides.deepspeed))
+        },
+        "Lightning Fabric": _fabric,
     },
     targets=(
-        Target("engine / bare loop", of="engine", over="bare loop", at_most=1.1),
-        Target("engine / Lightning Fabric", of="engine", over="Lightning Fabric", at_most=1.1),
+        Target("our loop / bare loop, ZeRO 0", OURS.format(0), "bare loop", at_most=1.03),
+        *(
+            Target(
+                f"our loop / DeepSpeed's loop, ZeRO {zero}",
+                OURS.format(zero),
+                THEIRS.format(zero),
+                at_most=1.05 if zero == 1 else None,
+            )
+            for zero in STAGES
+        ),
+        Target("our loop, ZeRO 0 / Lightning Fabric", OURS.format(0), "Lightning Fabric"),
     ),
     unit="ms",
-    rounds=60,
-    quick_rounds=8,
+    rounds=40,
+    quick_rounds=3,
     warmup=5,
     versions=("torch", "deepspeed", "timm", "pytorch-lightning", "numpy"),
     check=same_work,
+    facts=_checkpoints,
 )

@@ -45,7 +45,7 @@ class Target:
         of: competitor.
         over: the competitor it is divided by, within each round; None for the value itself.
         at_most: upper bound, or None.
-        at_least: lower bound, or None.
+        at_least: lower bound, or None. A ratio without a bound is stated, and promises nothing.
     """
 
     name: str
@@ -55,22 +55,22 @@ class Target:
     at_least: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.at_most is None) == (self.at_least is None):
+        bounds = (self.at_most is not None) + (self.at_least is not None)
+        if bounds == 2 or not (bounds or self.over):
             raise ValueError(f"target {self.name!r} needs one of at_most and at_least")
 
     @property
-    def words(self) -> str:
+    def words(self) -> str | None:
         """The bound as text."""
         if self.at_most is not None:
             return f"at most {self.at_most:g}"
-        return f"at least {self.at_least:g}"
+        return None if self.at_least is None else f"at least {self.at_least:g}"
 
-    def holds(self, value: float) -> bool:
-        """Say whether a value keeps the promise."""
+    def holds(self, value: float) -> bool | None:
+        """Say whether a value keeps the promise; None where there is none."""
         if self.at_most is not None:
             return value <= self.at_most
-        assert self.at_least is not None
-        return value >= self.at_least
+        return None if self.at_least is None else value >= self.at_least
 
 
 @dataclass(frozen=True)
