@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from fm.console import note
-from fm.errors import UsageError
 from fm.rng import CounterRng
 from pretrain.augment import dihedral
 from pretrain.config import RunConfig
@@ -19,7 +18,9 @@ from pretrain.engine.engine import Engine, Step
 from pretrain.guard import Candidate, Guard
 from pretrain.objective import Objective
 from pretrain.ranks import collective
-from pretrain.runs.folder import TAG, Position, RunFolder
+from pretrain.runs.checkpoints import Checkpoints
+from pretrain.runs.folder import Position, RunFolder
+from pretrain.runs.resume import load_latest
 from pretrain.runs.skipped import Skipped
 from pretrain.schedule import learning_rate
 
@@ -100,7 +101,15 @@ class Loop:
         )
         self.skipped = Skipped(folder.path)
         self.guard = Guard(config.guard, self.skipped)
-        self.step = _resume(folder, self.engine, self.guard)
+        self.checkpoints = Checkpoints(folder, config.checkpoint, device, self.engine.record)
+        found = load_latest(folder, self.engine)
+        self.step = 0
+        if found is not None:
+            position, where = found
+            self.step = position.step
+            self.guard.load(position.guard)
+            if collective.rank() == 0:
+                note(f"going on after step {self.step} ({where})")
         self.state: dict[str, Any] = {}
         self._started = time.perf_counter()
 
@@ -127,8 +136,9 @@ class Loop:
         self.state, self._started = state, time.perf_counter()
         if collective.rank() == 0:
             self.skipped.go_on_after(self.step)
-        config, stopped = self.config, False
+        stopped = False
         with contextlib.ExitStack() as stack:
+            stack.callback(self.checkpoints.close)
             batches = self._loader()
             stack.callback(batches.close)
             called = list(watchers)
@@ -139,11 +149,12 @@ class Loop:
                 moment, stopped = self._one(batches)
                 for watcher in called if moment.result.taken else ():
                     watcher.after_step(moment)
-                if self.step % config.checkpoint.every == 0 or self.complete or stopped:
+                if self.checkpoints.due(self.step) or self.complete or stopped:
                     self.checkpoint()
+            self.checkpoints.wait()
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of this step; call on every rank."""
+        """Take a checkpoint of this step, and go on while it is written; call on every rank."""
         position = Position(
             self.step,
             self.step * self.config.data.batch_size,
@@ -151,17 +162,8 @@ class Loop:
             self.engine.zero_stage,
             self.guard.state(),
         )
-        self.folder.save(
-            position,
-            self.engine.save,
-            first=collective.rank() == 0,
-            barrier=collective.barrier,
-            keep=self.config.checkpoint.keep,
-        )
-        if collective.rank() == 0:
-            self.folder.write_state(
-                **{**self.state, "status": "running", "step": self.step, "seconds": self.seconds}
-            )
+        state = {**self.state, "status": "running", "step": self.step, "seconds": self.seconds}
+        self.checkpoints.save(position, lambda: self.folder.write_state(**state))
 
     def _one(self, batches: Any) -> tuple[Moment, bool]:
         config, schedule = self.config, self.config.schedule
@@ -192,11 +194,11 @@ class Loop:
 
     def _roll_back(self) -> None:
         """Take the weights and moments of the last checkpoint; the steps go on."""
-        found = collective.on_first(self.folder.latest)
+        self.checkpoints.wait()
+        found = load_latest(self.folder, self.engine)
         if found is None:
             return  # nothing was kept yet: the batch is only passed over
-        path, position = found
-        self.engine.load(str(path), TAG)
+        position, _ = found
         if collective.rank() == 0:
             note(f"weights of step {position.step}; going on with step {self.step + 1}")
 
@@ -223,27 +225,3 @@ def _augmented(config: RunConfig, batch: Any, step: int) -> MicroBatch:
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
     return MicroBatch.of(batch, rng, step)
-
-
-def _resume(folder: RunFolder, engine: Engine, guard: Guard) -> int:
-    """Load the newest checkpoint; return the steps done."""
-    found = collective.on_first(folder.latest)
-    if found is None:
-        return 0
-    path, position = found
-    world = collective.world_size()
-    if engine.zero_stage != position.zero_stage:
-        raise UsageError(
-            f"{path} was written by ZeRO stage {position.zero_stage}, this is "
-            f"{engine.zero_stage}; set engine.deepspeed back"
-        )
-    if position.world_size != world and position.zero_stage > 0:
-        raise UsageError(
-            f"{path} was written by {position.world_size} ranks under ZeRO stage "
-            f"{position.zero_stage}; start as many, this is {world}"
-        )
-    engine.load(str(path), TAG)
-    guard.load(position.guard)
-    if collective.rank() == 0:
-        note(f"going on after step {position.step} ({path})")
-    return position.step

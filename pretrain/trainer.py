@@ -22,6 +22,7 @@ from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
 from pretrain.runs.environment import environment
 from pretrain.runs.folder import RunFolder, differing_keys
+from pretrain.runs.resume import SPLIT_KEYS
 
 STOPPED_STATUS = 75
 """Exit status after SIGTERM, when a checkpoint was written and the run can be started again."""
@@ -89,7 +90,8 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
     state = folder.state()
     if state is not None and folder.latest() is not None:
         chosen = config.model_dump(mode="json", exclude_defaults=True)
-        changed = differing_keys(state["identity"], identity, chosen)
+        keys = differing_keys(state["identity"], identity, chosen)
+        changed = [key for key in keys if key not in SPLIT_KEYS]
         if changed and not force:
             raise UsageError(
                 f"{folder.path}: the run there was started with other values of "

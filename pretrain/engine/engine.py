@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
 from pretrain.engine.groups import parameter_groups
+from pretrain.engine.loading import load_untrained, own_hyperparameters
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.objective import Objective
 from pretrain.ranks import collective
@@ -213,11 +215,26 @@ class Engine:
         """
         return self._recorder.record(folder, tag, UNIVERSAL, aside=aside)
 
-    def load(self, folder: str, tag: str) -> None:
-        """Load what `save` wrote; call on every rank, as many as wrote it for ZeRO > 0."""
-        path, _ = self.engine.load_checkpoint(folder, tag=tag)
+    def load(self, folder: str, tag: str, *, universal: bool = False) -> None:
+        """Load what `save` wrote; call on every rank.
+
+        Args:
+            folder: where it is.
+            tag: the folder in that.
+            universal: it was converted (`pretrain.runs.universal`); under ZeRO > 0 anything else
+                must be loaded by as many ranks as wrote it, under the same stage.
+        """
+        settings = self.engine._config
+        settings.load_universal_checkpoint = universal
+        try:
+            with own_hyperparameters(self.engine.optimizer):
+                path, _ = self.engine.load_checkpoint(folder, tag=tag)
+        finally:
+            settings.load_universal_checkpoint = False
         if path is None:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
+        if universal:
+            load_untrained(self.engine.module, Path(folder, tag))
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a module's weights on the CPU; call on every rank."""

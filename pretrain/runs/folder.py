@@ -1,17 +1,16 @@
-"""A run's folder: its lock, its checkpoints (complete or absent), its metrics and its state."""
+"""A run's folder: its lock, its newest checkpoint, its metrics and its state."""
 
 import contextlib
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from fm.errors import FMError
-from fm.files import fsync_folder, fsync_tree, read_json, write_atomic, write_json
+from fm.files import read_json, write_atomic, write_json
 
 STATE, METRICS, LATEST, CHECKPOINTS = "state.json", "metrics.jsonl", "latest", "checkpoints"
 TAG = "deepspeed"
@@ -100,49 +99,6 @@ class RunFolder:
         folder = self.checkpoints / pointer.read_text().strip()
         values = read_json(folder / "position.json", "checkpoint position")
         return folder, Position(**values)
-
-    def save(
-        self,
-        position: Position,
-        write: Callable[[str, str], None],
-        *,
-        first: bool,
-        barrier: Callable[[], None],
-        keep: int,
-    ) -> None:
-        """Write a checkpoint aside, make it durable, move it in, then point `latest` to it.
-
-        Args:
-            position: where it stands.
-            write: writes the engine's files into (folder, tag); runs on every rank.
-            first: this is rank 0, which does the moving.
-            barrier: waits for all ranks.
-            keep: how many of the newest stay.
-        """
-        name = f"step-{position.step:08d}"
-        aside = self.checkpoints / f".{name}.partial"
-        if first:
-            for old in self.checkpoints.glob(".*.partial"):
-                shutil.rmtree(old)
-            aside.mkdir(parents=True)
-        barrier()
-        write(str(aside), TAG)
-        barrier()
-        if first:
-            write_json(aside / "position.json", position.__dict__)
-            fsync_tree(aside)
-            target = self.checkpoints / name
-            if target.exists():  # the same step again, after a forced resume
-                shutil.rmtree(target)
-            os.replace(aside, target)
-            fsync_folder(self.checkpoints)
-            write_atomic(self.path / LATEST, name + "\n")
-            # a later step can be there only from before a crash, and `latest` does not know it
-            every = sorted(self.checkpoints.glob("step-*"))
-            stale = [old for old in every if old.name > name]
-            for old in [*stale, *[one for one in every if one not in stale][:-keep]]:
-                shutil.rmtree(old)
-        barrier()
 
     def quarantine(self, rank: int) -> Path:
         """Return the file of what a rank could not read (`shards.reading.quarantine`)."""
