@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fm.page.html import MISSING, Markup, el, scroll, small_table
 from probes.leaderboard import metrics
-from probes.leaderboard.html import MISSING, Markup, el, scroll, small_table
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import BASELINES, Group
 

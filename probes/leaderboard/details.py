@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from fm.page.html import Markup, el, flat, join, pairs, plain, small_table
 from probes.leaderboard import classes, findings, metrics, words
-from probes.leaderboard.html import Markup, el, flat, join, pairs, plain, small_table
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import KIND_NAMES, Group, Row
 from probes.result import is_warning

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from fm.page.html import Markup, el, flat, join, plain, small_table
 from probes.leaderboard import metrics, shell, words
 from probes.leaderboard.board import ModelPage
-from probes.leaderboard.html import Markup, el, flat, join, plain, small_table
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import Group, Row
 

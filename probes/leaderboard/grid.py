@@ -6,10 +6,10 @@ everything is shown.
 
 from typing import Any
 
+from fm.page.html import Markup, el, join, scroll
 from probes.leaderboard import board as boards
 from probes.leaderboard import metrics, words
 from probes.leaderboard.board import Board, Entry
-from probes.leaderboard.html import Markup, el, join, scroll
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import BASELINES, KIND_NAMES, Group, Row
 

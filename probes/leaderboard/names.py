@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from probes.leaderboard.html import plain
+from fm.page.html import plain
 from probes.leaderboard.records import Record
 
 Key = tuple[str, str, str]

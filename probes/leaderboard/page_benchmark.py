@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from fm.page import axis
+from fm.page.html import Markup, el, join, pairs, scroll
 from probes.leaderboard import classes, grid, metrics, plot, scatter, shell, sweep, words
 from probes.leaderboard.board import BenchmarkPage
-from probes.leaderboard.html import Markup, el, join, pairs, scroll
 from probes.leaderboard.table import BASELINES, Group, Row
 
 
@@ -53,7 +54,7 @@ def _forest(group: Group) -> Markup:
     for row in group.rows:
         score = row.record.metrics[group.primary]
         marks.append(plot.Mark(score.value, score.low, score.high, row.record.model.kind))
-    on = plot.scale(plot.ends(marks))
+    on = axis.scale(plot.ends(marks))
     fresh = [row.value for row in group.rows if row.record.model.kind == "random-init"]
     reference = fresh[0] if len(fresh) == 1 else None
     lines = [

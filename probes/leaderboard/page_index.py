@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from fm.page import axis
+from fm.page.html import Markup, el, join, scroll
 from probes.leaderboard import grid, metrics, plot, shell, words
 from probes.leaderboard.board import Board
-from probes.leaderboard.html import Markup, el, join, scroll
 from probes.leaderboard.standing import Standing, standings
 from probes.leaderboard.table import BASELINES, Group, Row
 
@@ -47,7 +48,7 @@ def _forest(board: Board, unit: str, pairs: list[tuple[Group, Row]]) -> Markup:
     if unit:
         direction = "higher" if pairs[0][0].higher else "lower"
         caption += f", {metrics.label(unit)} ({direction} is better)"
-    return plot.forest(lines, plot.scale(plot.ends(marks), include=(0.0,)), caption, 0.0)
+    return plot.forest(lines, axis.scale(plot.ends(marks), include=(0.0,)), caption, 0.0)
 
 
 def _difference(row: Row) -> plot.Mark:

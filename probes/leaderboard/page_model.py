@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from fm.page import axis
+from fm.page.html import Markup, el, flat, join, pairs, scroll
 from probes.leaderboard import details, findings, grid, metrics, plot, shell, words
 from probes.leaderboard.board import Board, ModelPage
-from probes.leaderboard.html import Markup, el, flat, join, pairs, scroll
 from probes.leaderboard.table import BASELINES, Group, Row
 
 
@@ -107,11 +108,11 @@ def _place(group: Group, row: Row) -> str:
     return f"{group.rows.index(row) + 1} of {len(group.rows)}"
 
 
-def _strip(group: Group, marks: list[plot.Mark], shared: plot.Scale) -> Markup:
+def _strip(group: Group, marks: list[plot.Mark], shared: axis.Scale) -> Markup:
     """Draw a row on the axis of the heading, or on its own below it when its metric has a unit."""
     if metrics.fraction(group.primary):
         return plot.track(marks, shared)
-    own = plot.scale(plot.ends(marks))
+    own = axis.scale(plot.ends(marks))
     return join([plot.track(marks, own), plot.axis(own)])
 
 
@@ -145,7 +146,7 @@ def _cells(board: Board, page: ModelPage) -> Markup:
         row.anchor: [*map(_mark, floors), *map(_mark, fresh), _mark(row)]
         for _, row, fresh, floors in beside
     }
-    shared = plot.scale(
+    shared = axis.scale(
         value
         for group, row, *_ in beside
         if metrics.fraction(group.primary)

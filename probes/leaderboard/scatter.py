@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fm.page.axis import Scale, scale
+from fm.page.html import Markup, el
 from probes.leaderboard import metrics
-from probes.leaderboard.html import Markup, el
-from probes.leaderboard.plot import Scale, scale
 from probes.leaderboard.records import Record
 from probes.leaderboard.table import Group
 

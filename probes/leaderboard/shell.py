@@ -1,16 +1,13 @@
 """What all pages of the site share: head, style, script, navigation and foot.
 
-Each page is one file that opens from a disk without a network. Its content security policy allows
-nothing but the page's own style and script, by their hashes, so text in a result can neither load
-nor run anything even if an escape were missing.
+Each page is one file that opens from a disk without a network (`fm.page.shell`).
 """
 
-import base64
-import hashlib
 from functools import cache
 from importlib.resources import files
 
-from probes.leaderboard.html import Markup, el, join
+from fm.page.html import Markup, el, join
+from fm.page.shell import document
 
 NAVIGATION = (
     ("Scores", "index.html#scores"),
@@ -28,11 +25,6 @@ def source(name: str) -> str:
     return (files("probes.leaderboard") / name).read_text(encoding="utf-8")
 
 
-def digest(text: str) -> str:
-    """Hash a style or script as a content security policy names it."""
-    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
-
-
 def page(title: str, body: Markup, *, root: str = "", kicker: Markup | None = None) -> str:
     """Write a whole page.
 
@@ -45,20 +37,6 @@ def page(title: str, body: Markup, *, root: str = "", kicker: Markup | None = No
     Returns:
         HTML that depends on its arguments alone: no time of building, no machine, no path.
     """
-    style, script = source("page.css"), source("page.js")
-    policy = (
-        f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=policy),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("title", title if not root else f"{title} – Leaderboard"),
-        el("style", Markup(style)),
-    )
     links = [el("li", el("a", name, href=root + target)) for name, target in NAVIGATION]
     masthead = el(
         "div",
@@ -77,15 +55,15 @@ def page(title: str, body: Markup, *, root: str = "", kicker: Markup | None = No
         ),
         el("p", class_="unseen", id="announce", role="status"),
     )
-    whole = el(
-        "body",
+    return document(
+        title if not root else f"{title} – Leaderboard",
         el("a", "Skip to the content", class_="skip", href="#content"),
         masthead,
         el("main", header, body, id="content", tabindex=-1),
         foot,
-        el("script", Markup(script)),
+        style=source("page.css"),
+        script=source("page.js"),
     )
-    return f"<!doctype html>\n{el('html', head, whole, lang='en')}\n"
 
 
 def section(anchor: str, title: str, *content: "str | Markup", lead: str = "") -> Markup:

@@ -3,8 +3,8 @@
 The two tables of Corley et al., arXiv 2305.13456, for each model of a benchmark and protocol.
 """
 
+from fm.page.html import Markup, el, join, scroll
 from probes.leaderboard import metrics, words
-from probes.leaderboard.html import Markup, el, join, scroll
 from probes.leaderboard.table import BASELINES, Group, Row
 
 ROWS, COLUMNS = "resize", "normaliser"

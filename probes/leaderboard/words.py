@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from fm.page.html import Markup, el, join
 from probes.leaderboard.board import ModelPage
-from probes.leaderboard.html import Markup, el, join
 from probes.leaderboard.metrics import change, describe, interval, label, number
 from probes.leaderboard.records import Benchmark, Interval, Overlap
 from probes.leaderboard.table import KIND_NAMES, Row, Verdict

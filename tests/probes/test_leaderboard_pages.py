@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from fm.page import axis
 from probes.leaderboard import board, plot, records, scatter, standing
 from probes.result import Result
 from tests.probes.fixture_results import (
@@ -140,7 +141,7 @@ def test_standings_of_a_larger_board_never_mix_protocols(full_board):
 
 
 def test_marks_lie_where_their_scores_are():
-    on = plot.scale([0.75, 0.8, 0.9])
+    on = axis.scale([0.75, 0.8, 0.9])
     assert on.ticks == (0.75, 0.8, 0.85, 0.9)
     drawn = plot.track([plot.Mark(0.8, 0.75, 0.9, "pretrained")], on, reference=0.825)
     assert 'class="whisker" x1="0.00%" x2="100.00%"' in drawn
@@ -150,7 +151,7 @@ def test_marks_lie_where_their_scores_are():
 
 @pytest.mark.parametrize("values", [(-0.3, 7.2), (1234.0, 5678.0), (0.5, 0.5), (0.0, 0.0), (-2.0,)])
 def test_an_axis_holds_its_values_with_few_ticks(values):
-    ticks = plot.scale(values).ticks
+    ticks = axis.scale(values).ticks
     assert ticks[0] <= min(values)
     assert ticks[-1] >= max(values)
     assert 3 <= len(ticks) <= 7

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from fm.errors import FMError
+from fm.page.shell import base_style
 from probes import leaderboard
 from probes.leaderboard import shell
 from tests.probes.fixture_results import (
@@ -213,7 +214,7 @@ def test_contrast_is_that_of_black_on_white():
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_have_the_contrast_that_wcag_asks_for(dark):
-    css = shell.source("page.css")
+    css = base_style() + shell.source("page.css")
     held = {name: _rgb(colour) for name, colour in _colours(css, dark).items()}
     for ground in ("paper", "stripe", "field"):
         for text in ("ink", "muted", "accent", "second", "good", "bad", "warn"):

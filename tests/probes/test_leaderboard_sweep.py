@@ -2,8 +2,8 @@
 
 import pytest
 
+from fm.page.html import breakable
 from probes.leaderboard import board, records, sweep
-from probes.leaderboard.html import breakable
 from tests.probes.fixture_results import board_folder, full_result, save, versus
 from tests.probes.site_pages import Page, build, pages
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-_VOID = frozenset({"br", "col", "input", "meta", "wbr"})
+_VOID = frozenset({"br", "col", "img", "input", "meta", "wbr"})
 _CLOSED = frozenset({"line", "circle", "rect", "path"})
 MISSING = "–"
 
