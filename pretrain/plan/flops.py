@@ -23,7 +23,7 @@ from pretrain.objective import Objective
 
 SAMPLES = 2
 """Counted at once: what is computed once for all samples is shared by no more."""
-FEW, MANY = 2, 16
+FEW, MANY = 2, 8
 """Steps that are counted; the many where the few differ (objectives that draw a step's bands)."""
 
 
@@ -83,27 +83,30 @@ def _mean(
     shapes: Mapping[str, Shape],
     scaling: Mapping[str, tuple[float, float]],
 ) -> Flops:
-    found = [flops_of(objective, _batch(shapes, scaling, step)) for step in range(FEW)]
+    found = [flops_of(objective, meta_batch(shapes, scaling, step)) for step in range(FEW)]
     if len(set(found)) > 1:
         more = range(FEW, MANY)
-        found += [flops_of(objective, _batch(shapes, scaling, step)) for step in more]
+        found += [flops_of(objective, meta_batch(shapes, scaling, step)) for step in more]
     return Flops(
         sum(one.forward for one in found) / len(found),
         sum(one.backward for one in found) / len(found),
     )
 
 
-def _batch(
-    shapes: Mapping[str, Shape], scaling: Mapping[str, tuple[float, float]], step: int
+def meta_batch(
+    shapes: Mapping[str, Shape],
+    scaling: Mapping[str, tuple[float, float]],
+    step: int,
+    count: int = SAMPLES,
 ) -> MicroBatch:
     """Return samples of these shapes on the meta device, all valid."""
-    zeros = torch.zeros(SAMPLES, dtype=torch.int64, device="meta")
+    zeros = torch.zeros(count, dtype=torch.int64, device="meta")
     lengths = [shape[0] for shape in shapes.values() if len(shape) == 4]
     return MicroBatch(
-        pixels=images(shapes, SAMPLES),
-        weight=torch.ones(SAMPLES, device="meta"),
+        pixels=images(shapes, count),
+        weight=torch.ones(count, device="meta"),
         scaling={name: scaling[name] for name in shapes},
         rng=CounterRng(0, zeros, zeros),
-        times=torch.zeros(SAMPLES, lengths[0], device="meta") if lengths else None,
+        times=torch.zeros(count, lengths[0], device="meta") if lengths else None,
         step=step,
     )
