@@ -123,6 +123,10 @@ class SpectralResNet(Backbone):
         """Scale, normalise and fill the image, see `filled_image`."""
         return filled_image(self.member, inputs)
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the bottlenecks."""
+        return [block for stage in self.resnet for block in stage.children()]
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         image, mask = self.image(inputs)
         spectra = rearrange(image, "b c h w -> (b h w) 1 c")

@@ -67,6 +67,9 @@ def bank_of(basis: SpectralBasis, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         `[n, K, C]` and offsets `[n, K]`, float32, on the device of the basis.
     """
+    if basis.matrix.is_meta:
+        made_of = basis.matrix.new_empty
+        return made_of(count, *basis.matrix.shape), made_of(count, len(basis.matrix))
     key = (count, *basis.content)
     if basis.bank is None or basis.bank[0] != key:
         made = make_views(basis, count)
