@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
+from fm.sensors import Band
 
 
 class ObjectiveBatch(Protocol):
@@ -63,12 +64,14 @@ class Panel:
         image: `[C, H, W]` normalised input; the images of a series one below the other.
         shown: `[H, W]` bool, True where the encoder saw the pixel.
         predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
+        bands: of the channels; empty where they are all of the model's, in its order.
     """
 
     modality: str
     image: np.ndarray
     shown: np.ndarray
     predicted: np.ndarray
+    bands: tuple[Band, ...] = ()
 
 
 class Objective(nn.Module, ABC):
@@ -103,6 +106,10 @@ class Objective(nn.Module, ABC):
         """Return pictures, one list of panels a sample; none by default."""
         del batch, rng
         return []
+
+    def block_modules(self) -> list[nn.Module]:
+        """Return the backbone's `block_modules` and those of the objective's own of that kind."""
+        return self.backbone.block_modules()
 
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""

@@ -267,6 +267,10 @@ class HyperMAE(Objective):
             result = result + torch.stack(terms).sum(dim=0) / kept
         return result
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the backbone's blocks and the decoder's."""
+        return [*super().block_modules(), *self.decoder.decoder_blocks]
+
     @torch.no_grad()
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct all channels and put the predictions of hidden cells into the image."""

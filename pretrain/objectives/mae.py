@@ -369,6 +369,10 @@ class MAE(Objective):
         output.loss_sum = output.loss_sum + self.config.visible * loss
         return output
 
+    def block_modules(self) -> list[nn.Module]:
+        """Return the backbone's blocks and the decoder's."""
+        return [*super().block_modules(), *self.decoder.blocks]
+
     @torch.no_grad()
     def panels(self, batch: ObjectiveBatch, rng: CounterRng) -> list[list[Panel]]:
         """Reconstruct every masked token and put the predictions into the image."""

@@ -1,0 +1,50 @@
+"""ZeRO 3: weights that are whole only where they are used.
+
+DeepSpeed gathers a module's own parameters when the module is called, and gathers them again for
+its backward pass by hooks on the tensors that it returned. Objectives use codes, class tokens and
+heads outside the forward of the module that owns them, and return data classes, which have no such
+hooks. So the weights are cut into units: each block is gathered as one when it is called, and all
+that lies in none is held from the beginning of a pass to its end.
+"""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+
+from torch import Tensor, nn
+
+
+def outside(root: nn.Module, blocks: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Return the parameters of the root that lie in no block."""
+    placed = {id(parameter) for block in blocks for parameter in block.parameters()}
+    return [parameter for parameter in root.parameters() if id(parameter) not in placed]
+
+
+def own_units(root: nn.Module, blocks: Iterable[nn.Module]) -> None:
+    """Make each block a unit that is gathered as one, and the root one of all the rest.
+
+    Args:
+        root: what DeepSpeed calls; takes what it likes, returns tensors.
+        blocks: parts of it that are used by calling them, none inside another; they take and
+            return tensors.
+    """
+    from deepspeed.runtime.zero import register_external_parameter
+
+    found = list(blocks)
+    units = [(block, list(block.parameters())) for block in found]
+    for unit, parameters in [*units, (root, outside(root, found))]:
+        own = {id(parameter) for parameter in unit.parameters(recurse=False)}
+        for parameter in parameters:
+            if id(parameter) not in own:
+                register_external_parameter(unit, parameter)
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state on the CPU, one parameter gathered at a time; call on every rank."""
+    from deepspeed.runtime.zero import GatheredParameters
+
+    state = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        partitioned = hasattr(value, "ds_id")
+        with GatheredParameters([value]) if partitioned else nullcontext():
+            state[name] = value.detach().to("cpu", copy=True)
+    return state
