@@ -26,7 +26,7 @@ LEAVE = 60.0
 START, STEP, CHECKPOINT, STOP, TERM, END = "start", "step", "checkpoint", "stop", "term", "end"
 """Aims: while a life begins, in a step, in a checkpoint's writing, between SIGTERM and its end,
 SIGTERM alone, and between the last step and the end of the run."""
-MIDDLE = (STEP, CHECKPOINT, CHECKPOINT, START, STOP, STEP, CHECKPOINT, TERM, STEP, STOP)
+MIDDLE = (CHECKPOINT, STOP, STEP, TERM, CHECKPOINT, START, STEP, CHECKPOINT, STOP, STEP)
 """Aims before the run's end, in turns."""
 ENDED = "the run had ended"
 AT_END = 6
@@ -60,7 +60,7 @@ def plan(count: int, *, every: int, ranks: int, seed: int, cold: bool) -> list[K
     everyone = tuple(f"rank {n}" for n in range(ranks)) + (("agent",) if ranks > 1 else ())
     single = [(name,) for name in everyone]
     kills = []
-    last = count // AT_END
+    last = -(-count // AT_END)
     for number in range(count):
         aim = MIDDLE[number % len(MIDDLE)] if number < count - last else END
         # a scheduler asks the launcher to stop; a crash takes one process, a power cut all
