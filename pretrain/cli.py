@@ -33,7 +33,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         raise UsageError("name a recipe or a YAML file; fm pretrain --list shows the recipes")
 
-    from pretrain.ranks.processes import end_rank
+    from pretrain.ranks.processes import abandon_rank, end_rank
+    from pretrain.ranks.watchdog import RankEnded
     from pretrain.trainer import STOPPED_STATUS, load_config, run
 
     config = load_config(arguments.config, arguments.overrides)
@@ -53,7 +54,10 @@ def _run(arguments: argparse.Namespace) -> int:
         found = describe(config)
         print(json.dumps(found) if arguments.json else text(found))
         return 0
-    result = run(config, force=arguments.force)
+    try:
+        result = run(config, force=arguments.force)
+    except RankEnded as end:
+        return abandon_rank(int(end.code or 1))
 
     from pretrain.ranks.collective import first_process
 

@@ -16,6 +16,7 @@ from pretrain.settings.model import AugmentConfig, ModelConfig
 from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.settings.schedule import ScheduleConfig
+from pretrain.settings.watchdog import WatchdogConfig
 
 
 class RunConfig(Config):
@@ -42,6 +43,7 @@ class RunConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     engine: EngineConfig = EngineConfig()
     guard: GuardConfig = GuardConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
 
@@ -56,7 +58,7 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""
         values = self.model_dump(mode="json")
-        for key in ("out", "follows", "guard", "checkpoint", "monitor"):
+        for key in ("out", "follows", "guard", "watchdog", "checkpoint", "monitor"):
             values.pop(key)
         values["data"] = self.data.identity()
         values["optimizer"] = self.optimizer.identity()

@@ -7,6 +7,7 @@ from fm.checkpoint import save
 from pretrain.export import draw_pictures, losses_by_part, make_card
 from pretrain.loop import Loop
 from pretrain.ranks import collective
+from pretrain.ranks.watchdog import FINISH
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def finish(loop: Loop) -> RunResult:
     config, folder, data, engine = loop.config, loop.folder, loop.data, loop.engine
     state, step, seconds, complete = loop.state, loop.step, loop.seconds, loop.complete
     backbone = engine.objective.backbone
+    loop.watch.phase(FINISH)
     weights = engine.state_of(backbone) if complete else None
+    # of all ranks: a signal that came to one stops them all
+    came = {name for names in collective.gather(loop.asked) for name in names}
     result = None
     if collective.rank() == 0:
         losses = losses_by_part(folder.metrics())
@@ -75,11 +79,13 @@ def finish(loop: Loop) -> RunResult:
         draw_pictures(config, folder, data, engine, loop.device)
     if collective.rank() == 0:
         assert result is not None
-        status = "finished" if complete else "stopped"
+        status = {"status": "finished"} if complete else {"status": "requeue"}
+        if not complete:
+            status["reason"] = ", ".join(sorted(came))
         folder.write_state(
             **{
                 **state,
-                "status": status,
+                **status,
                 "step": step,
                 "seconds": seconds,
                 "result": result.__dict__,

@@ -18,6 +18,7 @@ from pretrain.engine.engine import Engine, Step
 from pretrain.guard import Candidate, Guard
 from pretrain.objective import Objective
 from pretrain.ranks import collective
+from pretrain.ranks.watchdog import Watchdog
 from pretrain.runs.checkpoints import Checkpoints
 from pretrain.runs.folder import Position, RunFolder
 from pretrain.runs.resume import load_latest
@@ -73,7 +74,8 @@ class Loop:
         data: opened.
         objective: with fresh weights.
         device: of this process.
-        stop: becomes true when this process is asked to stop.
+        asked: filled with the names of signals that ask this process to stop.
+        watch: is told of the phases.
 
     Attributes:
         step: steps done.
@@ -86,10 +88,11 @@ class Loop:
         data: RunData,
         objective: Objective,
         device: torch.device,
-        stop: list[bool],
+        asked: list[str],
+        watch: Watchdog,
     ) -> None:
         self.config, self.folder, self.data, self.device = config, folder, data, device
-        self._stop = stop
+        self.asked, self.watch = asked, watch
         self.micro, accumulate = check_batch(config, collective.world_size())
         self.engine = Engine(
             objective,
@@ -147,6 +150,8 @@ class Loop:
                 watcher.begin(self)
             while not self.complete and not stopped:
                 moment, stopped = self._one(batches)
+                self.watch.arm()
+                self.watch.phase("watchers")
                 for watcher in called if moment.result.taken else ():
                     watcher.after_step(moment)
                 if self.checkpoints.due(self.step) or self.complete or stopped:
@@ -155,6 +160,7 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Take a checkpoint of this step, and go on while it is written; call on every rank."""
+        self.watch.phase("checkpoint")
         position = Position(
             self.step,
             self.step * self.config.data.batch_size,
@@ -168,6 +174,7 @@ class Loop:
     def _one(self, batches: Any) -> tuple[Moment, bool]:
         config, schedule = self.config, self.config.schedule
         before = time.perf_counter()
+        self.watch.phase("data")
         batch = next(batches)
         waited = time.perf_counter() - before
         rate = learning_rate(
@@ -178,11 +185,12 @@ class Loop:
             minimum=schedule.min_lr,
         )
         work = _augmented(config, batch, self.step)
+        self.watch.phase("step")
         at = Candidate(self.step + 1, batch.part, batch.keys, self.micro)
         result, stopped = self.engine.step(
             work.split(self.micro),
             rate,
-            stop=bool(self._stop),
+            stop=bool(self.asked),
             judge=lambda step: self.guard.passes(at, step),
         )
         self.step += 1

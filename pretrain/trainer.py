@@ -1,9 +1,7 @@
 """A pretraining run from config to exported checkpoint."""
 
 import contextlib
-import signal
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
@@ -20,12 +18,14 @@ from pretrain.loop import Loop, Watcher
 from pretrain.monitors.monitor import Monitor
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
+from pretrain.ranks.signals import stop_signals
+from pretrain.ranks.watchdog import Watchdog
 from pretrain.runs.environment import environment
 from pretrain.runs.folder import RunFolder, differing_keys
 from pretrain.runs.resume import SPLIT_KEYS
 
 STOPPED_STATUS = 75
-"""Exit status after SIGTERM, when a checkpoint was written and the run can be started again."""
+"""Exit status after a stopping signal: a checkpoint was written, start the run again."""
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -60,9 +60,19 @@ def run(
         FMError: anything a user can mend, in one line.
     """
     settings = config if isinstance(config, RunConfig) else load_config(config, overrides)
-    with processes() as device, _stop_signal() as stop:
+    folder = RunFolder(settings.out)
+    begun: list[bool] = []
+
+    def ending(status: str, reason: str) -> None:
+        if begun:
+            folder.write_state(**{**(folder.state() or {}), "status": status, "reason": reason})
+
+    with (
+        processes() as device,
+        stop_signals() as asked,
+        Watchdog(settings.watchdog, folder.path, asked, ending) as watch,
+    ):
         # everything that can be wrong with the request is found before anything is written
-        folder = RunFolder(settings.out)
         data = open_data(settings)
         objective = build(settings, data.layout)
         token_grids(data.layout, objective)
@@ -74,8 +84,9 @@ def run(
                 return finished
             if collective.on_first(folder.latest) is None:  # else the checkpoint holds them
                 fit_bases(objective.backbone, data)
-            loop = Loop(settings, folder, data, objective, device, stop)
+            loop = Loop(settings, folder, data, objective, device, asked, watch)
             state = collective.on_first(lambda: _begin(folder, settings, data, loop.step))
+            begun.append(True)
             loop.go(state, [*watchers, Monitor(settings, folder)])
             return finish(loop)
 
@@ -118,23 +129,3 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, step: int) -> di
     write_json(folder.path / "env.json", environment())
     folder.write_state(**state)
     return state
-
-
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[list[bool]]:
-    """Turn SIGTERM into a flag while the block runs (main thread only)."""
-    flag: list[bool] = []
-
-    def raise_flag(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        flag.append(True)
-
-    try:
-        before = signal.signal(signal.SIGTERM, raise_flag)
-    except ValueError:  # not the main thread: the caller owns the signals
-        yield flag
-        return
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGTERM, before)

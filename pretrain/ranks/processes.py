@@ -6,10 +6,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 
+from pretrain.ranks.signals import end_with_launcher
+
+COLLECTIVE = timedelta(hours=12)
+"""How long a collective may take: as long as rank 0 alone writes or probes. What stands still is
+found by `pretrain.ranks.watchdog`, much earlier."""
 SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
@@ -44,6 +51,7 @@ def processes() -> Iterator[torch.device]:
         this process's device.
     """
     prepare_environment()
+    end_with_launcher()
     place = device()
     if place.type == "cuda":
         torch.cuda.set_device(place)
@@ -51,7 +59,7 @@ def processes() -> Iterator[torch.device]:
     if joined:
         backend = "nccl" if place.type == "cuda" else "gloo"
         if "RANK" in os.environ:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=COLLECTIVE)
         else:
             store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=store, rank=0, world_size=1)
@@ -77,6 +85,14 @@ def end_rank(status: int) -> int:
     if "RANK" not in os.environ or not dist.is_initialized():
         return status
     _leave()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def abandon_rank(status: int) -> NoReturn:
+    """End this rank without taking leave of the others, who may be gone."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -116,7 +116,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     config = config_file(tmp_path, tiny_dataset, checkpoint={"every": 1000})
     assert interrupt(config, tmp_path / "run", signal.SIGTERM) == 75
     state = json.loads((tmp_path / "run" / "state.json").read_text())
-    assert state["status"] == "stopped"
+    assert state["status"] == "requeue"
     assert state["step"] == len(losses(tmp_path / "run"))
     assert launch(config).returncode == 0
     assert losses(tmp_path / "run") == losses(whole)
