@@ -15,8 +15,8 @@ from fm.hardware import native_bfloat16
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
-from pretrain.engine.groups import parameter_groups
 from pretrain.engine.loading import load_untrained, own_hyperparameters
+from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.objective import Objective
 from pretrain.ranks import collective
@@ -70,7 +70,7 @@ class Engine:
 
     Args:
         objective: on any device; moved to `device`.
-        optimizer: AdamW's settings.
+        optimizer: its kind and settings.
         config: precision, DeepSpeed settings.
         micro_batch: samples a forward pass takes on this rank.
         accumulate: forward passes in one step.
@@ -107,18 +107,11 @@ class Engine:
             )
         self.zero_stage = int(settings.get("zero_optimization", {}).get("stage", 0))
         module = _Forward(objective.to(device), config.precision)
-        # torch's own fused AdamW: DeepSpeed's CPU Adam drifts after a resume (it keeps the powers
-        # of beta by repeated multiplication), torch's continues bit for bit
-        adamw = torch.optim.AdamW(
-            parameter_groups(module, optimizer.weight_decay),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=True,
-        )
+        client = build_optimizer(module, objective.backbone, optimizer, self.zero_stage)
+        self._rates = Rates(client.param_groups)
         with quiet_stderr():
             self.engine, *_ = deepspeed.initialize(
-                model=module, optimizer=adamw, config=settings, dist_init_required=False
+                model=module, optimizer=client, config=settings, dist_init_required=False
             )
         self._recorder = Recorder(self.engine)
         if self.zero_stage == 0 and collective.world_size() == 1:
@@ -131,6 +124,7 @@ class Engine:
         learning_rate: float,
         stop: bool,
         judge: Callable[[Step], bool] | None = None,
+        weight_decay: float | None = None,
     ) -> tuple[Step, bool]:
         """Take one optimiser step over the global batch.
 
@@ -140,6 +134,7 @@ class Engine:
             stop: this process was asked to stop.
             judge: says before the weights are changed whether they should be; called with the
                 same numbers on every rank, it must answer the same. None takes every step.
+            weight_decay: of this step; None leaves it as it is.
 
         Returns:
             what the step did, and whether any process was asked to stop.
@@ -152,8 +147,7 @@ class Engine:
         total, stops = collective.all_reduce_sum(shared).tolist()
         if total <= 0:
             raise FMError("no sample of the global batch could be read; run fm shards verify")
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        self._rates.set(self.engine.optimizer.param_groups, learning_rate, weight_decay)
         # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
         factor = collective.world_size() * self.accumulate / total
         sums: dict[str, Tensor] = {}
