@@ -49,7 +49,9 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     ranks = _ranks(arguments)
     cost = work(config)
-    found = plan(config, ranks, _assumed(arguments, config, cost["forward"] + cost["backward"]), cost)
+    found = plan(
+        config, ranks, _assumed(arguments, config, cost["forward"] + cost["backward"]), cost
+    )
     if arguments.slurm is not None:
         from pretrain.plan.slurm import write_scripts
 
