@@ -18,6 +18,7 @@ from pretrain.engine.engine import Engine
 from pretrain.monitors.pictures import save_panels
 from pretrain.objective import Panel
 from pretrain.ranks import collective
+from pretrain.report import stored
 from pretrain.runs.folder import RunFolder
 from pretrain.settings.data import Samples
 
@@ -121,3 +122,11 @@ def draw_pictures(
         keys += batch.keys
     if collective.rank() == 0:
         save_panels(folder.pictures, samples, keys)
+        backbone = engine.objective.backbone
+        stored.save(
+            folder.pictures,
+            samples,
+            keys,
+            bands=backbone.bands,
+            normalisation=backbone.normalisation,
+        )

@@ -1,0 +1,179 @@
+"""The curves of a run: what was learned, how fast, and what benchmarks said on the way."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fm.errors import FMError
+from fm.page.html import Markup
+from fm.sensors import sensor_of_modality
+from pretrain.report.charts import COLOURS, Chart, Line, draw
+from pretrain.report.names import Kind, families, kind
+from pretrain.report.read import Record, Series, at
+from pretrain.report.spectra import broken
+from pretrain.report.thin import ends, thin
+
+FEW = COLOURS
+"""Figures of one family that are lines of one chart; more are drawn by band."""
+
+
+def curves(record: Record, section: str) -> list[Markup]:
+    """Draw the figures of a section, the loss apart (`loss`), in the order of their names."""
+    names = sorted({name for name, _ in record.figures} - {"loss", "weight"}, key=_rank)
+    names = [n for n in names if not n.startswith("probe/")]
+    if section == "speed" and not any(n.startswith("samples_") for n in names):
+        names = ["samples a second", *names]
+    found = []
+    for family, members in families(names).items():
+        held = _kind(family if len(members) > 1 else members[0])
+        if held.section == section:
+            draws = by_band if len(members) > FEW else _drawn
+            found.append(draws(record, family, members, held))
+    return [draw(chart) for chart in found if chart.lines]
+
+
+def loss(record: Record) -> Markup | None:
+    """Draw the loss, of each part of a mixture; None before the first line."""
+    named = record.named("loss")
+    if not named:
+        return None
+    lines = [
+        _line(name or "loss", series, Kind("Loss"), colour)
+        for colour, (name, series) in enumerate(named.items())
+    ]
+    return draw(_chart(record, "Loss", lines, named.values(), height=300))
+
+
+def by_band(record: Record, family: str, members: Sequence[str], held: Kind) -> Chart:
+    """Draw the last and the first values of many figures, by wavelength where that is known."""
+    first, last = [], []
+    for name in members:
+        series = record.whole(name)
+        start, end = ends(series) if series is not None else (np.nan, np.nan)
+        first.append(start * held.factor)
+        last.append(end * held.factor)
+    known = _wavelengths(family, [name.rpartition("/")[2] for name in members])
+    if known is None:
+        x, across = np.arange(1.0, len(members) + 1), "band, in the order of the log"
+    else:
+        x, across = known, "wavelength (nm)"
+    both = broken(x, np.array(last), np.array(first))
+    return Chart(
+        f"{held.title}, by band",
+        [
+            Line("last tenth", both[0], both[1], points=len(members) <= 50),
+            Line("first tenth", both[0], both[2], colour=1, dashed=True),
+        ],
+        (float(np.nanmin(x)), float(np.nanmax(x))),
+        across,
+        unit=held.unit,
+        note="Means over the first and the last tenth of the logged steps, at most ten each.",
+    )
+
+
+def marks(record: Record) -> list[tuple[float, str]]:
+    """List what happened on the way: where a session went on, which steps were skipped."""
+    found: list[tuple[float, str]] = []
+    for row in record.events.get("sessions", []):
+        if isinstance(row.get("step"), int) and row["step"]:
+            found.append((row["step"], f"went on after step {row['step']}"))
+    for row in record.events.get("skipped", []):
+        if isinstance(row.get("step"), int):
+            found.append((row["step"], f"step {row['step']} was not taken"))
+    return found[:200]
+
+
+def _rank(name: str) -> tuple[bool, bool, str]:
+    """Order of the charts: what the loss is made of, what moves the weights, the rest."""
+    return not name.startswith("loss"), name not in ("lr", "grad_norm"), name
+
+
+def _drawn(record: Record, family: str, members: Sequence[str], held: Kind) -> Chart:
+    if members == ["samples a second"]:
+        return _rate(record)
+    lines, drawn, parts = [], [], record.parts
+    for number, name in enumerate(members):
+        named = record.named(name)
+        # what is of a step and not of its samples is one curve, whatever the part
+        if len(members) > 1 or not family.startswith("loss"):
+            whole = record.whole(name)
+            named = {"": whole} if whole is not None else {}
+        for part, series in named.items():
+            alone = len(members) == 1
+            label = part if alone else name.rpartition("/")[2]
+            colour = parts.index(part) if alone and part in parts else number
+            lines.append(_line(label, series, held, colour))
+            drawn.append(series)
+    include = (0.0,) if held.section == "speed" else ()
+    return _chart(record, held.title, lines, drawn, unit=held.unit, include=include)
+
+
+def _rate(record: Record) -> Chart:
+    size, series = at(record.config, "data.batch_size"), record.whole("seconds")
+    if not isinstance(size, int) or series is None:
+        return Chart("Samples", [], (0, 1), "step")
+    kept = series.values > 0
+    made = Series(series.steps[kept], size / series.values[kept])
+    lines = [_line("", made, Kind("Samples"), 0)] if kept.any() else []
+    return _chart(
+        record, "Samples", lines, [made], unit="a second", include=(0.0,),
+        more="The batch over the time of the logged step. ",
+    )  # fmt: skip
+
+
+def _kind(name: str) -> Kind:
+    if name == "samples a second":
+        return Kind("Samples", "a second", section="speed")
+    return kind(name)
+
+
+def _line(name: str, series: Series, held: Kind, colour: int) -> Line:
+    less = thin(series)
+    return Line(
+        name,
+        less.steps.astype(np.float64),
+        less.mean * held.factor,
+        less.low * held.factor,
+        less.high * held.factor,
+        colour,
+        points=len(less.steps) == 1,
+    )
+
+
+def _chart(
+    record: Record,
+    title: str,
+    lines: Sequence[Line],
+    drawn: Iterable[Series],
+    *,
+    more: str = "",
+    **options: Any,
+) -> Chart:
+    each = max((thin(series).each for series in drawn), default=1)
+    note = more
+    if each > 1:
+        note += f"Line: mean of {each} logged steps; band: their lowest and highest."
+    return Chart(
+        title,
+        lines,
+        (0.0, float(max(record.done, 1))),
+        "step",
+        note.strip(),
+        marks(record),
+        synced=True,
+        **options,
+    )
+
+
+def _wavelengths(family: str, names: Sequence[str]) -> np.ndarray | None:
+    """Return the wavelengths of bands of a modality that a family's name tells; None if unknown."""
+    for word in family.split("/"):
+        try:
+            sensor = sensor_of_modality(word)
+            found = [sensor.band(name).wavelength_nm for name in names]
+        except FMError:
+            continue
+        if None not in found:
+            return np.array(found, np.float64)
+    return None
