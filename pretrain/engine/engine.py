@@ -1,7 +1,6 @@
 """One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from fm.console import note
 from fm.errors import FMError
 from fm.hardware import native_bfloat16
 from pretrain.engine.batches import MicroBatch
+from pretrain.engine.blocks import compile_blocks, recompute
+from pretrain.engine.forward import Forward
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
 from pretrain.engine.loading import load_untrained, own_hyperparameters
@@ -20,6 +21,7 @@ from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.objective import Objective
 from pretrain.ranks import collective
+from pretrain.engine.zero3 import outside, own_units, whole_state
 from pretrain.ranks.processes import quiet_stderr
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig
@@ -44,25 +46,6 @@ class Step:
     grad_norm: float
     own: list[Tensor] = field(default_factory=list)
     taken: bool = True
-
-
-class _Forward(nn.Module):
-    """The module DeepSpeed wraps: the objective under the run's precision."""
-
-    def __init__(self, objective: Objective, precision: str) -> None:
-        super().__init__()
-        self.objective, self.precision = objective, precision
-
-    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        device = batch.weight.device.type
-        context = (
-            torch.autocast(device, dtype=torch.bfloat16)
-            if self.precision == "bf16"
-            else nullcontext()
-        )
-        with context:
-            out = self.objective(batch, batch.rng)
-        return out.loss_sum, out.weight, out.metrics
 
 
 class Engine:
@@ -99,20 +82,30 @@ class Engine:
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": accumulate,
             "gradient_clipping": optimizer.clip,
+            "bf16": {"enabled": config.precision == "pure-bf16"},
         }
-        if config.precision == "bf16" and not native_bfloat16(device):
+        if config.precision != "fp32" and not native_bfloat16(device):
             note(
-                "engine.precision=bf16 is emulated on this processor and many times slower than "
-                "engine.precision=fp32"
+                f"engine.precision={config.precision} is emulated on this processor and many times "
+                "slower than engine.precision=fp32"
             )
         self.zero_stage = int(settings.get("zero_optimization", {}).get("stage", 0))
-        module = _Forward(objective.to(device), config.precision)
+        module = Forward(objective.to(device), config.precision)
+        if config.compile:
+            compile_blocks(objective.block_modules())
+        if config.activation_checkpointing:
+            recompute(objective.block_modules())
         client = build_optimizer(module, objective.backbone, optimizer, self.zero_stage)
         self._rates = Rates(client.param_groups)
         with quiet_stderr():
             self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=client, config=settings, dist_init_required=False
             )
+        if self.zero_stage > 0:
+            rest = outside(module, objective.block_modules())
+            module.touched = [parameter for parameter in rest if parameter.requires_grad]
+        if self.zero_stage == 3:
+            own_units(module, objective.block_modules())
         self._recorder = Recorder(self.engine)
         if self.zero_stage == 0 and collective.world_size() == 1:
             # one process has nothing to reduce; DeepSpeed would still copy every gradient twice
@@ -232,11 +225,12 @@ class Engine:
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a module's weights on the CPU; call on every rank."""
-        return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+        return whole_state(module)
 
     def panels(self, batch: MicroBatch) -> Any:
         """Return the objective's pictures of a batch; call on every rank."""
-        self.objective.eval()
-        samples = self.objective.panels(batch, batch.rng)
-        self.objective.train()
-        return samples
+        self.engine.eval()
+        with torch.no_grad():
+            self.engine(batch, draw=True)
+        self.engine.train()
+        return self.engine.module.pictures

@@ -36,11 +36,12 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
     stage = zero.get("stage", 0) if isinstance(zero, dict) else None
     if stage not in (0, 1, 2, 3):
         raise UsageError(
-            f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1 or 2"
+            f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1, 2 or 3"
         )
-    if stage == 3:
+    if stage == 0 and config.precision == "pure-bf16":
         raise UsageError(
-            f"deepspeed settings {config.deepspeed}: ZeRO stage 3 does not work with these models "
-            f"yet (codes and class tokens are used outside their module); use zero2"
+            f"engine.precision=pure-bf16: the float32 copy of the weights lies with ZeRO's "
+            f"optimiser, and deepspeed settings {config.deepspeed} are of stage 0; set "
+            f"engine.deepspeed=zero1"
         )
     return fragment

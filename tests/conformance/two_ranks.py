@@ -1,4 +1,4 @@
-"""A few steps of every objective: `torchrun -m tests.conformance.two_ranks OUT` on two ranks."""
+"""A few steps of objectives: `torchrun -m tests.conformance.two_ranks OUT [SETTINGS NAME ...]`."""
 
 import json
 import sys
@@ -18,10 +18,12 @@ from tests.conformance.cases import OBJECTIVES, ObjectiveCase
 GLOBAL_BATCH = 4
 
 
-def engine_of(objective: Objective, micro_batch: int, device: torch.device) -> Engine:
-    """Wrap an objective as a run does, in float32."""
+def engine_of(
+    objective: Objective, micro_batch: int, device: torch.device, **changes: object
+) -> Engine:
+    """Wrap an objective as a run does, in float32; changes are of `EngineConfig`."""
     optimizer = OptimizerConfig(lr=1e-3, clip=1.0)
-    config = EngineConfig(precision="fp32")
+    config = EngineConfig.model_validate({"precision": "fp32", **changes})
     return Engine(
         objective, optimizer, config, micro_batch=micro_batch, accumulate=1, device=device
     )
@@ -43,17 +45,21 @@ def steps(case: ObjectiveCase, engine: Engine, numbers: range) -> list[tuple[flo
     return found
 
 
-def main(out: Path) -> None:
-    """Write the losses and gradient norms of every objective."""
+def main(out: Path, settings: str = "zero0", *names: str) -> None:
+    """Write the losses and gradient norms of the named objectives, or of every one."""
     with processes() as device:
         micro_batch = GLOBAL_BATCH // collective.world_size()
         found = {
-            name: steps(case, engine_of(case.build(), micro_batch, device), range(3))
-            for name, case in OBJECTIVES.items()
+            name: steps(
+                OBJECTIVES[name],
+                engine_of(OBJECTIVES[name].build(), micro_batch, device, deepspeed=settings),
+                range(3),
+            )
+            for name in names or OBJECTIVES
         }
         if collective.rank() == 0:
             out.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

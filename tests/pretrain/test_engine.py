@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from fm.config import parse
 from fm.errors import FMError, UsageError
 from fm.models import create_model
 from fm.sensors import sensor
@@ -117,11 +118,16 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
     with pytest.raises(UsageError, match="gradient_accumulation_steps follow"):
         read_fragment(EngineConfig(deepspeed=path))
     with open(path, "w") as stream:
-        stream.write("zero_optimization: {stage: 3}\n")
-    with pytest.raises(UsageError, match="ZeRO stage 3 does not work"):
-        read_fragment(EngineConfig(deepspeed=path))
+        stream.write("zero_optimization: {stage: 0}\n")
+    with pytest.raises(UsageError, match="float32 copy of the weights"):
+        read_fragment(EngineConfig(deepspeed=path, precision="pure-bf16"))
     for wrong in ("zero_optimization: 2", "zero_optimization: {stage: two}"):
         with open(path, "w") as stream:
             stream.write(wrong)
-        with pytest.raises(UsageError, match="stage must be 0, 1 or 2"):
+        with pytest.raises(UsageError, match="stage must be 0, 1, 2 or 3"):
             read_fragment(EngineConfig(deepspeed=path))
+
+
+def test_half_precision_is_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="fp16 is not offered: .* use bf16"):
+        parse(EngineConfig, {"precision": "fp16"}, "here")
