@@ -23,6 +23,7 @@ from pretrain.ranks.watchdog import Watchdog
 from pretrain.runs.environment import environment
 from pretrain.runs.folder import RunFolder, differing_keys
 from pretrain.runs.resume import SPLIT_KEYS
+from pretrain.runs.sessions import add_session
 
 STOPPED_STATUS = 75
 """Exit status after a stopping signal: a checkpoint was written, start the run again."""
@@ -126,6 +127,8 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, step: int) -> di
         "identity": {**config.identity(), "manifest_hash": data.manifest_hash},
     }
     write_atomic(folder.path / "config.yaml", dump_yaml(config))
-    write_json(folder.path / "env.json", environment())
+    env = environment()
+    write_json(folder.path / "env.json", env)
+    add_session(folder.path, step, env)
     folder.write_state(**state)
     return state

@@ -9,9 +9,9 @@ from fm.errors import FMError
 from fm.page.html import Markup
 from fm.sensors import sensor_of_modality
 from pretrain.report.charts import COLOURS, Chart, Line, draw
-from pretrain.report.names import Kind, families, kind
-from pretrain.report.read import Record, Series, at
-from pretrain.report.spectra import broken
+from pretrain.report.names import SAMPLES, Kind, families, kind
+from pretrain.report.read import BAND, Record, Series, at
+from pretrain.report.spectra import DENSE, broken
 from pretrain.report.thin import ends, thin
 
 FEW = COLOURS
@@ -21,15 +21,17 @@ FEW = COLOURS
 def curves(record: Record, section: str) -> list[Markup]:
     """Draw the figures of a section, the loss apart (`loss`), in the order of their names."""
     names = sorted({name for name, _ in record.figures} - {"loss", "weight"}, key=_rank)
-    names = [n for n in names if not n.startswith("probe/")]
-    if section == "speed" and not any(n.startswith("samples_") for n in names):
-        names = ["samples a second", *names]
+    names = [n for n in names if not n.startswith(("probe/", f"{BAND}/"))]
     found = []
     for family, members in families(names).items():
-        held = _kind(family if len(members) > 1 else members[0])
+        held = kind(family if len(members) > 1 else members[0])
         if held.section == section:
-            draws = by_band if len(members) > FEW else _drawn
-            found.append(draws(record, family, members, held))
+            many = len(members) > FEW
+            found.append(
+                by_band(record, members, held) if many else _drawn(record, family, members, held)
+            )
+    if section == "speed" and SAMPLES not in names:
+        found.insert(0, _rate(record))
     return [draw(chart) for chart in found if chart.lines]
 
 
@@ -45,7 +47,26 @@ def loss(record: Record) -> Markup | None:
     return draw(_chart(record, "Loss", lines, named.values(), height=300))
 
 
-def by_band(record: Record, family: str, members: Sequence[str], held: Kind) -> Chart:
+def bands(record: Record) -> list[Markup]:
+    """Draw the losses of bands: by wavelength, the grids of one sensor in one chart."""
+    sensors: dict[str, list[str]] = {}
+    for name in sorted({name for name, _ in record.figures if name.startswith(f"{BAND}/")}):
+        modality = name.split("/")[1]
+        sensors.setdefault(modality.rpartition("_")[0] or modality, []).append(name)
+    charts = []
+    for sensor, members in sensors.items():
+        known = [_wavelength(*name.split("/")[1:3]) for name in members]
+        optical = [n for n, nm in zip(members, known, strict=True) if nm is not None]
+        others = [n for n in members if n not in optical]
+        held = Kind(f"Loss of {sensor}", section="learning")
+        if len(optical) > 1:
+            charts.append(by_band(record, optical, held))
+        if others or len(optical) == 1:
+            charts.append(_drawn(record, BAND, others or optical, held))
+    return [draw(chart) for chart in charts]
+
+
+def by_band(record: Record, members: Sequence[str], held: Kind) -> Chart:
     """Draw the last and the first values of many figures, by wavelength where that is known."""
     first, last = [], []
     for name in members:
@@ -53,19 +74,20 @@ def by_band(record: Record, family: str, members: Sequence[str], held: Kind) -> 
         start, end = ends(series) if series is not None else (np.nan, np.nan)
         first.append(start * held.factor)
         last.append(end * held.factor)
-    known = _wavelengths(family, [name.rpartition("/")[2] for name in members])
-    if known is None:
-        x, across = np.arange(1.0, len(members) + 1), "band, in the order of the log"
+    known = [_wavelength(*name.split("/")[-2:]) for name in members]
+    if None in known:
+        x, across = np.arange(1.0, len(members) + 1), "band, in the order of the names"
     else:
-        x, across = known, "wavelength (nm)"
-    both = broken(x, np.array(last), np.array(first))
+        x, across = np.array(known, np.float64), "wavelength (nm)"
+    places, now, before = broken(x, np.array(last), np.array(first))
+    few = len(members) < DENSE
     return Chart(
-        f"{held.title}, by band",
+        f"{held.title} by band",
         [
-            Line("last tenth", both[0], both[1], points=len(members) <= 50),
-            Line("first tenth", both[0], both[2], colour=1, dashed=True),
+            Line("last tenth", places, now, points=few),
+            Line("first tenth", places, before, colour=1, dashed=True, points=few),
         ],
-        (float(np.nanmin(x)), float(np.nanmax(x))),
+        (float(x.min()), float(max(x.max(), x.min() + 1))),
         across,
         unit=held.unit,
         note="Means over the first and the last tenth of the logged steps, at most ten each.",
@@ -90,8 +112,6 @@ def _rank(name: str) -> tuple[bool, bool, str]:
 
 
 def _drawn(record: Record, family: str, members: Sequence[str], held: Kind) -> Chart:
-    if members == ["samples a second"]:
-        return _rate(record)
     lines, drawn, parts = [], [], record.parts
     for number, name in enumerate(members):
         named = record.named(name)
@@ -120,12 +140,6 @@ def _rate(record: Record) -> Chart:
         record, "Samples", lines, [made], unit="a second", include=(0.0,),
         more="The batch over the time of the logged step. ",
     )  # fmt: skip
-
-
-def _kind(name: str) -> Kind:
-    if name == "samples a second":
-        return Kind("Samples", "a second", section="speed")
-    return kind(name)
 
 
 def _line(name: str, series: Series, held: Kind, colour: int) -> Line:
@@ -166,14 +180,9 @@ def _chart(
     )
 
 
-def _wavelengths(family: str, names: Sequence[str]) -> np.ndarray | None:
-    """Return the wavelengths of bands of a modality that a family's name tells; None if unknown."""
-    for word in family.split("/"):
-        try:
-            sensor = sensor_of_modality(word)
-            found = [sensor.band(name).wavelength_nm for name in names]
-        except FMError:
-            continue
-        if None not in found:
-            return np.array(found, np.float64)
-    return None
+def _wavelength(modality: str, band: str) -> float | None:
+    """Return the wavelength of a band of a modality in nm; None if that is not known."""
+    try:
+        return sensor_of_modality(modality).band(band).wavelength_nm
+    except FMError:
+        return None

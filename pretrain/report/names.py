@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+SAMPLES = "samples_per_s"
 SECTIONS = ("learning", "speed", "other")
 
 
@@ -32,17 +33,21 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"lr[_/].*", Kind("", section="learning")),
     ("grad_norm", Kind("Gradient norm", section="learning")),
     (r"(momentum|temperature)([_/].*)?", Kind("", section="learning")),
-    (r"(effective_rank|rank|std|feature_std|collapse)([_/].*)?", Kind("", section="learning")),
-    ("seconds", Kind("Time of a step", "s", section="speed")),
+    ("effective_rank", Kind("Effective rank of the features", section="learning")),
+    ("feature_std", Kind("Spread of the features", section="learning")),
+    ("seconds", Kind("Time of the logged step", "s", section="speed")),
+    ("step_seconds", Kind("Time of a step, median", "s", section="speed")),
     ("data_wait", Kind("Waiting for data", "%", 100, "speed")),
-    (r"samples_(s|per_s|per_second|a_second)", Kind("Samples", "a second", section="speed")),
-    (r"tokens_(s|per_s|per_second|a_second)", Kind("Tokens", "a second", section="speed")),
+    ("run_wait_share", Kind("Waiting for data, whole session", "%", 100, "speed")),
+    (SAMPLES, Kind("Samples", "a second", section="speed")),
+    ("tokens_per_s", Kind("Tokens", "a second", section="speed")),
     ("mfu", Kind("Model FLOPs utilisation", "%", 100, "speed")),
+    ("memory_peak_gib", Kind("Memory, peak of a rank", "GiB", section="speed")),
+    ("cuda_peak_gib", Kind("GPU memory, peak of a rank", "GiB", section="speed")),
     (r".*flops.*", Kind("", section="speed")),
     (r".*_bytes", Kind("", "GiB", 2.0**-30, "speed")),
     (r".*_gib", Kind("", "GiB", 1.0, "speed")),
     (r".*_gb", Kind("", "GB", 1.0, "speed")),
-    (r".*memory.*", Kind("", "", 1.0, "speed")),
     (r".*(seconds|_s)", Kind("", "s", 1.0, "speed")),
     (r".*share", Kind("", "%", 100, "speed")),
 )

@@ -80,7 +80,8 @@ def _learning(record: Record) -> list[Markup]:
     drawn = curves.loss(record)
     if drawn is None:
         return [el("p", "No step has been logged yet.", class_="facts")]
-    return [drawn, *onway.charts(record), grid(curves.curves(record, "learning"))]
+    charts = [*curves.curves(record, "learning"), *curves.bands(record)]
+    return [drawn, *onway.charts(record), grid(charts)]
 
 
 def _reconstructions(record: Record) -> list[Markup]:

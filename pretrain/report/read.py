@@ -14,7 +14,12 @@ from fm.config import read_yaml
 from fm.errors import FMError, UsageError
 from fm.files import read_json
 from pretrain.runs.folder import CHECKPOINTS, METRICS, STATE
+from pretrain.runs.sessions import SESSIONS
+from pretrain.runs.skipped import SKIPPED
 
+PROBES, BANDS = "probes.jsonl", "bands.jsonl"
+BAND = "band"
+"""First word of the figures out of `bands.jsonl`."""
 _PLACE = ("step", "samples", "part")
 
 
@@ -41,9 +46,9 @@ class Record:
         state: `state.json`.
         environment: `env.json`; empty when it is missing.
         figures: name (nested ones joined by `/`) and part (`""` without a mixture) to what
-            `metrics.jsonl` logged of it.
+            `metrics.jsonl` logged of it, and `band/MODALITY/BAND` to what `bands.jsonl` did.
         unfinite: values in `metrics.jsonl` that are not numbers.
-        events: name of a further log (`probes`, `skipped`, `sessions`, `bands`, ...) to its lines.
+        events: `probes`, `skipped`, `sessions` to the lines of their files.
         quarantined: lines of all ranks' `quarantine-*.jsonl`.
         checkpoints: steps of the checkpoints in the folder.
         card: of the export; None before the run's end.
@@ -110,6 +115,7 @@ def read(folder: Path) -> Record:
         raise FMError(f"{folder / STATE}: not the state of a run")
     env, card = folder / "env.json", folder / "export" / "card.json"
     figures, unfinite = _figures(folder / METRICS)
+    figures |= _figures(folder / BANDS, inside="bands")[0]
     return Record(
         folder=folder,
         config=read_yaml(folder / "config.yaml"),
@@ -119,8 +125,8 @@ def read(folder: Path) -> Record:
         unfinite=unfinite,
         events={
             path.stem: list(lines(path))
-            for path in sorted(folder.glob("*.jsonl"))
-            if path.name != METRICS and not path.name.startswith("quarantine-")
+            for path in (folder / name for name in (PROBES, SKIPPED, SESSIONS))
+            if path.is_file()
         },
         quarantined=sum(sum(1 for _ in lines(p)) for p in folder.glob("quarantine-*.jsonl")),
         checkpoints=tuple(
@@ -173,7 +179,8 @@ def at(values: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _figures(path: Path) -> tuple[dict[tuple[str, str], Series], int]:
+def _figures(path: Path, inside: str = "") -> tuple[dict[tuple[str, str], Series], int]:
+    """Read the numbers of a log, or those under one of its keys alone."""
     if not path.is_file():
         return {}, 0
     # flat arrays: a month of steps as dictionaries would not fit
@@ -182,9 +189,9 @@ def _figures(path: Path) -> tuple[dict[tuple[str, str], Series], int]:
     unfinite = 0
     for row in lines(path):
         step, part = row.get("step"), str(row.get("part", ""))
-        if not isinstance(step, int):
+        if not isinstance(step, int) or not isinstance(row.get(inside, {}), Mapping):
             raise FMError(f"{path}: a line without a step; this is not the log of a run")
-        for name, value in leaves(row):
+        for name, value in leaves(row.get(inside, {}), f"{BAND}/") if inside else leaves(row):
             if name in _PLACE or isinstance(value, bool) or not isinstance(value, int | float):
                 continue
             if not math.isfinite(value):
