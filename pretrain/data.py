@@ -162,15 +162,33 @@ def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
     """Return a rank's micro-batch and how many of them make its share of the batch.
 
     Raises:
-        UsageError: the sizes do not divide.
+        UsageError: ranks times micro-batch times a whole number is not the batch; names the nearest
+            sizes that are.
     """
     size, micro = config.data.batch_size, config.engine.micro_batch
     if size % world:
-        raise UsageError(f"data.batch_size={size} is not a multiple of {world} ranks")
+        raise UsageError(
+            f"data.batch_size={size} does not divide over {world} ranks; nearest that does: "
+            f"{_multiples(size, world)}"
+        )
     share = size // world
     if micro and share % micro:
-        raise UsageError(f"engine.micro_batch={micro} does not divide a rank's share {share}")
+        divisors = [n for n in range(1, share + 1) if share % n == 0]
+        below = max(n for n in divisors if n < micro)
+        above = [str(n) for n in divisors if n > micro][:1]
+        raise UsageError(
+            f"engine.micro_batch={micro} x {world} ranks x whole steps of accumulation do not make "
+            f"data.batch_size={size} (a rank's share is {share}); nearest engine.micro_batch: "
+            f"{' or '.join([str(below), *above])}, nearest data.batch_size: "
+            f"{_multiples(size, world * micro)}"
+        )
     return micro or share, share // (micro or share)
+
+
+def _multiples(size: int, of: int) -> str:
+    """Name the multiples below and above a size."""
+    below = size // of * of
+    return " or ".join(str(n) for n in (below, below + of) if n)
 
 
 def declared(config: DataConfig) -> Layout:

@@ -1,7 +1,9 @@
 """What is done to the blocks of a model: computed again in the backward pass, compiled."""
 
+import os
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fm.errors import UsageError
+from pretrain.ranks import collective
 
 
 def recompute(blocks: Iterable[nn.Module]) -> None:
@@ -33,6 +36,15 @@ def compile_blocks(blocks: Iterable[nn.Module]) -> None:
         UsageError: there are none.
     """
     _change(blocks, _compiled, "engine.compile")
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let what this process compiles be kept in a folder of its own below this one.
+
+    Ranks share nothing there, so none waits for a lock of another, or of one that was killed. A
+    folder that the environment names (`TORCHINDUCTOR_CACHE_DIR`) comes first.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / f"rank-{collective.rank()}"))
 
 
 def _change(blocks: Iterable[nn.Module], change: Any, key: str) -> None:

@@ -13,7 +13,8 @@ import shards
 from fm.errors import FMError, UsageError
 from fm.normalize import Normalisation
 from pretrain.build import build
-from pretrain.data import _pooled, open_data
+from pretrain.config import RunConfig
+from pretrain.data import _pooled, check_batch, open_data
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
 from tests.conftest import write_tiny
@@ -194,3 +195,21 @@ def test_a_modality_of_two_parts_has_the_moments_of_what_is_seen() -> None:
     assert found["max"] == [seen.max()]
     with pytest.raises(FMError, match="needs the statistic 'p2'"):
         Normalisation.fit("percentile", found)
+
+
+def test_a_batch_that_does_not_divide_is_told_with_what_would() -> None:
+    def config(batch: int, micro: int | None) -> RunConfig:
+        values = {"name": "x", "out": "x", "objective": {"kind": "mae"}}
+        data = {"path": "x", "batch_size": batch}
+        return RunConfig.model_validate(values | {"data": data, "engine": {"micro_batch": micro}})
+
+    assert check_batch(config(12, 3), 2) == (3, 2)
+    assert check_batch(config(12, None), 2) == (6, 1)
+    with pytest.raises(UsageError, match="12 does not divide over 5 ranks.*: 10 or 15$"):
+        check_batch(config(12, None), 5)
+    with pytest.raises(
+        UsageError, match="=5 x 2 ranks .* batch_size=24 .* is 12.*micro_batch: 4 or 6, .*: 20 or 30$"
+    ):
+        check_batch(config(24, 5), 2)
+    with pytest.raises(UsageError, match="nearest engine.micro_batch: 4, .*batch_size: 16$"):
+        check_batch(config(8, 8), 2)
