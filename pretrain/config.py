@@ -63,7 +63,8 @@ class RunConfig(Config):
         values["data"] = self.data.identity()
         values["optimizer"] = self.optimizer.identity()
         values["schedule"] = self.schedule.identity()
-        values["engine"].pop("micro_batch")
+        for key in ("micro_batch", "activation_checkpointing", "compile"):
+            values["engine"].pop(key)
         return values
 
     def hash(self) -> str:
