@@ -13,6 +13,7 @@ PLAIN_SECONDS = 5.0
 """Without a terminal, one line at most every so many seconds."""
 
 _error = Console(stderr=True, highlight=False, soft_wrap=True)
+_quiet = False
 
 
 class Bar(Protocol):
@@ -47,6 +48,17 @@ class _PlainBar:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Show no bars while the block runs: another one is on the terminal."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+@contextmanager
 def progress(label: str, total: int, *, done: int = 0, show: bool = True) -> Iterator[Bar]:
     """Show the progress of `total` steps on standard error.
 
@@ -56,6 +68,7 @@ def progress(label: str, total: int, *, done: int = 0, show: bool = True) -> Ite
         done: steps that were finished before (a resumed run).
         show: false on every process but the first.
     """
+    show = show and not _quiet
     if not show or not _error.is_terminal:
         yield _PlainBar(label, total, done) if show else _Silent()
         return

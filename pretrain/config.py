@@ -16,6 +16,7 @@ from pretrain.settings.model import AugmentConfig, ModelConfig
 from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.settings.schedule import ScheduleConfig
+from pretrain.settings.probe import ProbeConfig
 from pretrain.settings.watchdog import WatchdogConfig
 
 
@@ -47,6 +48,7 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
 
+    probe: ProbeConfig | None = None
     @model_validator(mode="after")
     def _by_the_batch(self) -> Self:
         """Fill in the steps and the rate that are stated in samples or for another batch."""
@@ -58,7 +60,7 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""
         values = self.model_dump(mode="json")
-        for key in ("out", "follows", "guard", "watchdog", "checkpoint", "monitor"):
+        for key in ("out", "follows", "guard", "watchdog", "checkpoint", "monitor", "probe"):
             values.pop(key)
         values["data"] = self.data.identity()
         values["optimizer"] = self.optimizer.identity()

@@ -38,6 +38,7 @@ class Moment:
         figures: what is logged of the step, by name; watchers may add to it.
         waited: seconds this rank waited for data.
         last: the run's last step.
+        events: as `figures`, of the run and not of one step; logged with the next line.
     """
 
     step: int
@@ -47,6 +48,7 @@ class Moment:
     figures: dict[str, float] = field(default_factory=dict)
     waited: float = 0.0
     last: bool = False
+    events: dict[str, float] = field(default_factory=dict)
 
 
 class Watcher:

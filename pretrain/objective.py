@@ -62,6 +62,10 @@ class Panel:
     Attributes:
         modality: which one.
         image: `[C, H, W]` normalised input; the images of a series one below the other.
+Parts = dict[tuple[str, str], Tensor]
+"""(Modality, band) to `[2]`: the summed loss of a band and the weight it is divided by."""
+
+
         shown: `[H, W]` bool, True where the encoder saw the pixel.
         predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
         bands: of the channels; empty where they are all of the model's, in its order.
@@ -114,3 +118,23 @@ class Objective(nn.Module, ABC):
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
         return {"backbone": self.backbone}
+    def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> Parts:
+        """Return the loss of each band, for a person to look at; none by default.
+
+        Where the loss is a mean over bands, its sum and its weight are the sums over the bands.
+        """
+        del batch, rng
+        return {}
+
+    def features(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the backbone's pooled features of whole samples: `[B, D]`."""
+        return self.backbone._encode(self.inputs(batch), hidden=False).pooled
+
+    def momentum_pairs(self) -> Sequence[MomentumPair]:
+        """Return the teachers that follow students; the engine moves them after each step.
+
+        A teacher is a deep copy of its student that needs no gradients. Its floating buffers, such
+        as a batch norm's statistics, follow like its weights; counters are copied.
+        """
+        return ()
+

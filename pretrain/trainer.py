@@ -15,7 +15,7 @@ from pretrain.engine.fragment import read_fragment
 from pretrain.finish import RunResult, finish
 from pretrain.fit import fit_bases
 from pretrain.loop import Loop, Watcher
-from pretrain.monitors.monitor import Monitor
+from pretrain.monitors.chosen import chosen
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
 from pretrain.ranks.signals import stop_signals
@@ -75,6 +75,7 @@ def run(
     ):
         # everything that can be wrong with the request is found before anything is written
         data = open_data(settings)
+        own = chosen(settings, folder)
         objective = build(settings, data.layout)
         token_grids(data.layout, objective)
         read_fragment(settings.engine)
@@ -88,7 +89,7 @@ def run(
             loop = Loop(settings, folder, data, objective, device, asked, watch)
             state = collective.on_first(lambda: _begin(folder, settings, data, loop.step))
             begun.append(True)
-            loop.go(state, [*watchers, Monitor(settings, folder)])
+            loop.go(state, [*watchers, *own])
             return finish(loop)
 
 

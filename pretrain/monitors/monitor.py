@@ -1,6 +1,7 @@
-"""What a run writes and shows at each step: metrics, TensorBoard, the bar."""
+"""What a run writes and shows at each step: metrics, TensorBoard, W&B, the bar."""
 
 import contextlib
+import datetime
 import json
 import time
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from fm.console import progress
 from pretrain.config import RunConfig
 from pretrain.loop import Loop, Moment, Watcher
+from pretrain.monitors.wandb_log import WandbLog
 from pretrain.ranks import collective
 from pretrain.runs.folder import RunFolder
 
@@ -18,6 +20,9 @@ class Monitor(Watcher):
     Args:
         config: of the run.
         folder: where `metrics.jsonl` and `tensorboard/` are.
+
+    Raises:
+        FMError: W&B is asked for and not installed.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
@@ -25,12 +30,14 @@ class Monitor(Watcher):
         self._stack = contextlib.ExitStack()
         self._metrics: Any = None
         self._writer: Any = None
-        self._waited, self._steps = 0.0, 0
+        wanted = config.monitor.wandb
+        self._wandb = None if wanted is None else WandbLog(config, folder, wanted)
+        self._events: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def begin(self, loop: Loop) -> None:
         """Open the files to go on after the steps that are done."""
-        self._started = self._last = time.perf_counter()
-        self._step = loop.step
+        self._last = time.perf_counter()
         if collective.rank() != 0:
             return
         steps = self._config.schedule.steps
@@ -43,43 +50,51 @@ class Monitor(Watcher):
             events = str(self._folder.path / "tensorboard")
             self._writer = SummaryWriter(events, purge_step=loop.step + 1)
             self._stack.callback(self._writer.close)
+        if self._wandb is not None:
+            self._wandb.begin()
+            self._stack.callback(self._wandb.close)
 
     def after_step(self, moment: Moment) -> None:
         """Log one step."""
         if self._metrics is None:
             return
         now = time.perf_counter()
-        self._waited += moment.waited
-        self._steps += 1
-        elapsed = max(now - self._started, 1e-9)
-        size = self._config.data.batch_size
-        rate = self._steps * size / elapsed
-        share = self._waited / elapsed
         part = moment.batch.part
+        self._events |= moment.events
+        self._shown |= moment.events
         if moment.step % self._config.monitor.every == 0 or moment.last:
             row = {
                 "step": moment.step,
-                "samples": moment.step * size,
+                "samples": moment.step * self._config.data.batch_size,
                 **({} if part is None else {"part": part}),
                 **moment.figures,
+                **self._events,
                 "seconds": round(now - self._last, 6),
-                "data_wait": round(share, 4),
             }
+            self._events = {}
             self._metrics.write(json.dumps(row) + "\n")
+            # a part has curves of its own; what is of the whole run has one
+            tags = {name: f"{name}/{part}" for name in moment.figures} if part else {}
+            values = {tags.get(n, n): v for n, v in row.items() if n not in ("step", "part")}
             if self._writer is not None:
-                for name, value in row.items():
-                    if name not in ("step", "part"):
-                        of_part = part is not None and name in moment.figures
-                        tag = f"{name}/{part}" if of_part else name
-                        self._writer.add_scalar(tag, value, moment.step)
+                for tag, value in values.items():
+                    self._writer.add_scalar(tag, value, moment.step)
+            if self._wandb is not None:
+                self._wandb.log(values, moment.step)
         self._last = now
-        self._bar.advance(
-            moment.step - self._step,  # the guard may have passed some over
-            loss=f"{moment.figures['loss']:.4f}",
-            rate=f"{rate:.0f}/s",
-            data_wait=f"{100 * share:.0f}%",
-        )
-        self._step = moment.step
+        self._bar.advance(loss=f"{moment.figures['loss']:.4f}", **self._beside(moment.step))
+
+    def _beside(self, step: int) -> dict[str, str]:
+        """Return what stands beside the bar, of the last logged window."""
+        shown, found = self._shown, {}
+        if rate := shown.get("samples_per_s"):
+            found["rate"] = f"{rate:.0f}/s"
+            found["data_wait"] = f"{100 * shown['data_wait']:.0f}%"
+            left = (self._config.schedule.steps - step) * self._config.data.batch_size / rate
+            found["eta"] = str(datetime.timedelta(seconds=round(left)))
+        if "mfu" in shown:
+            found["mfu"] = f"{100 * shown['mfu']:.1f}%"
+        return found
 
     def close(self) -> None:
         """Flush and close the files."""

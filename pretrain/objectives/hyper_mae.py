@@ -18,7 +18,7 @@ from fm.models.less import Axis, LessViT
 from fm.models.less.embed import Patches, cut, valid_cells
 from fm.rng import CounterRng
 from pretrain.masking import kept_count
-from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
+from pretrain.objective import Objective, ObjectiveBatch, Output, Panel, Parts
 from pretrain.objectives.less_decoder import LessDecoder, LessDecoderConfig, xavier
 from pretrain.objectives.targets import moments, normalise_target
 
@@ -219,15 +219,8 @@ class HyperMAE(Objective):
             the cell's valid pixels; as metrics its means over cells at hidden positions and over
             hidden cells at seen positions.
         """
-        inputs = self.inputs(batch)
-        masks = self.masks(self.axis(inputs, rng, batch.step), rng)
-        predicted = self.predict(inputs, masks)
+        masks, errors, valid = self._errors(batch, rng)
         with full_precision(batch.weight.device):
-            pieces = cut(inputs, masks.axis)
-            errors = torch.cat(
-                [self._error(made, p) for made, p in zip(predicted, pieces, strict=True)], dim=1
-            )
-            valid = valid_cells(pieces)
             if self.config.legacy_double_count:
                 total = (self._double(errors, masks, valid) * batch.weight).sum()
                 return Output(loss_sum=total, weight=batch.weight.sum())
@@ -239,6 +232,31 @@ class HyperMAE(Objective):
                 mean = (errors.detach() * each * part).sum() / (each * part).sum().clamp(min=1e-6)
                 metrics[f"loss_{name}"] = mean * weight
             return Output(loss_sum=(errors * each).sum(), weight=weight, metrics=metrics)
+
+    def _errors(
+        self, batch: ObjectiveBatch, rng: CounterRng
+    ) -> tuple[CellMasks, Tensor, Tensor | None]:
+        """Return the masks, and of all cells `[B, C, N]` the squared error and the validity."""
+        inputs = self.inputs(batch)
+        masks = self.masks(self.axis(inputs, rng, batch.step), rng)
+        predicted = self.predict(inputs, masks)
+        with full_precision(batch.weight.device):
+            pieces = cut(inputs, masks.axis)
+            errors = torch.cat(
+                [self._error(made, p) for made, p in zip(predicted, pieces, strict=True)], dim=1
+            )
+        return masks, errors, valid_cells(pieces)
+
+    def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> Parts:
+        """Return the error of each band over its hidden cells, by their weights.
+
+        The loss is their mean, but for `legacy_double_count`. A step has only the bands it drew.
+        """
+        masks, errors, valid = self._errors(batch, rng)
+        each = self.cell_weights(masks, valid) * batch.weight[:, None, None]
+        pairs = torch.stack([(errors * each).sum(dim=(0, 2)), each.sum(dim=(0, 2))], dim=1)
+        names = [(part.modality, band.name) for part in masks.axis.parts for band in part.bands]
+        return dict(zip(names, pairs, strict=True))
 
     def _error(self, predicted: Tensor, piece: Patches) -> Tensor:
         """Return each cell's mean squared error over its valid pixels, `[B, C, N]`."""

@@ -20,11 +20,13 @@ from fm.rng import CounterRng
 from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
+from pretrain.objective import Parts as LossParts
 from pretrain.objectives.canvas import output_groups, unpatchify
 from pretrain.objectives.decoders import DECODERS, DecoderConfig, JointDecoder
 from pretrain.objectives.targets import (
     Target,
     any_valid,
+    band_losses,
     cut,
     cut_valid,
     moments,
@@ -368,6 +370,40 @@ class MAE(Objective):
         output.metrics["loss_seen"] = loss.detach()
         output.loss_sum = output.loss_sum + self.config.visible * loss
         return output
+
+    def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> LossParts:
+        """Return the squared error of each band over the predicted tokens.
+
+        Without `spectral_angle` and `visible` the loss is their mean. Under a spectral basis they
+        are of its components (`PC1` has the largest variance).
+        """
+        inputs = self.inputs(batch)
+        masks = self.masks(inputs.pixels, rng, self.config.decoder.predict, inputs.images)
+        predicted = self._predict(self.through_views(inputs, rng), masks)
+        return self._parts(batch, inputs, masks, predicted)
+
+    def _parts(
+        self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, predicted: Parts
+    ) -> LossParts:
+        counted, result = self.counted(inputs, masks), {}
+        with full_precision(batch.weight.device):
+            for name, made in predicted.items():
+                target, valid = self.targets(inputs, masks, name)
+                weight = (counted[name] * batch.weight[:, None])[..., None]
+                losses = band_losses(made, target, valid)
+                for member in self.outputs[name].members:
+                    if member.modality not in losses:
+                        continue
+                    error, share = losses[member.modality]
+                    # a token that does not count may hold what is not a number
+                    summed = torch.where(weight > 0, error * weight, 0.0).sum(dim=(0, 1))
+                    pairs = torch.stack([summed, (share * weight).sum(dim=(0, 1))], dim=1)
+                    mixed = self.backbone.embedding(name).basis_of(member.modality) is not None
+                    for number, pair in enumerate(pairs):
+                        band = f"PC{number + 1}" if mixed else member.bands[number].name
+                        key = (member.modality, band)
+                        result[key] = result[key] + pair if key in result else pair
+        return result
 
     def block_modules(self) -> list[nn.Module]:
         """Return the backbone's blocks and the decoder's."""

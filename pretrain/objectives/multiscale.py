@@ -23,11 +23,15 @@ from fm.models.embed.patches import to_physical
 from fm.rng import CounterRng
 from pretrain.masking import TokenMasks, Window
 from pretrain.objective import ObjectiveBatch, Output
+from pretrain.objective import Parts as LossParts
 from pretrain.objectives.canvas import by_modality, unpatchify
 from pretrain.objectives.crop import Crop, cropped
 from pretrain.objectives.mae import MAE, MaskedConfig, Parts
 from pretrain.objectives.targets import Target, cut, cut_valid
 from pretrain.objectives.upsample import MultiScaleHead, reach
+
+Finer = tuple[dict[str, list[Tensor]], list[Inputs], dict[str, Tensor]]
+"""Modality to its image at each finer scale, the batch there, and what of it was predicted."""
 
 
 class MultiScaleConfig(MaskedConfig):
@@ -129,6 +133,18 @@ class MultiScaleMAE(MAE):
             at the finer scales, which counts as much as the sample's predicted tokens; both parts
             among the metrics.
         """
+        inputs, masks, predicted, finer = self._made(batch, rng)
+        tokens, number = self._output(batch, inputs, masks, predicted)
+        with full_precision(batch.weight.device):
+            scales = (self.scale_errors(*finer) * number * batch.weight).sum()
+            loss = self.config.token_weight * tokens.loss_sum + self.config.scale_weight * scales
+        metrics = {"tokens": tokens.loss_sum.detach(), "scales": scales.detach(), **tokens.metrics}
+        return Output(loss, tokens.weight, metrics)
+
+    def _made(
+        self, batch: ObjectiveBatch, rng: CounterRng
+    ) -> tuple[Inputs, TokenMasks, Parts, Finer]:
+        """Return the encoder's inputs, masks, predicted tokens, and what `scale_errors` takes."""
         levels = self.pyramid(batch)
         inputs = levels[0]
         masks = self.masks(inputs.pixels, rng, self.config.decoder.predict)
@@ -139,17 +155,28 @@ class MultiScaleMAE(MAE):
             predicted = self._read(asked, inputs, masks.predict, masks.asked)
         else:
             visible, predicted = None, self._predict(inputs, masks)
-        tokens, number = self._output(batch, inputs, masks, predicted)
         images, hidden = self.canvas(inputs, masks, predicted, visible)
         if masks.window is not None:
             images, hidden, levels = self._around(masks.window, images, hidden, levels)
         made = {name: self._head(name)(image) for name, image in images.items()}
+        return inputs, masks, predicted, (made, levels[1:], hidden)
+
+    def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> LossParts:
+        """Return the squared error of each band's predicted tokens, and its finer scales'.
+
+        The metric `tokens` is the mean of the first, `scales` of the second: modality
+        `NAME/x2` is the absolute error at twice the encoder's resolution, and so on.
+        """
+        inputs, masks, predicted, finer = self._made(batch, rng)
+        result = self._parts(batch, inputs, masks, predicted)
         with full_precision(batch.weight.device):
-            finer = self.scale_errors(made, levels[1:], hidden)
-            scales = (finer * number * batch.weight).sum()
-            loss = self.config.token_weight * tokens.loss_sum + self.config.scale_weight * scales
-        metrics = {"tokens": tokens.loss_sum.detach(), "scales": scales.detach(), **tokens.metrics}
-        return Output(loss, tokens.weight, metrics)
+            weight = (self._number(inputs, masks) * batch.weight)[:, None]
+            for step, level in enumerate(self._band_errors(*finer)):
+                for modality, (error, share) in level.items():
+                    pairs = torch.stack([(error * weight).sum(0), (share * weight).sum(0)], dim=1)
+                    for band, pair in zip(self.backbone.bands[modality], pairs, strict=True):
+                        result[f"{modality}/x{2 ** (step + 1)}", band.name] = pair
+        return result
 
     def _head(self, modality: str) -> MultiScaleHead:
         return cast(MultiScaleHead, self.scale_heads[modality])
@@ -228,10 +255,28 @@ class MultiScaleMAE(MAE):
             `[B]` float32: the mean over scales of the mean over bands of the mean over the pixels
             that count.
         """
-        total: Tensor | None = None
+        found = self._band_errors(made, levels, hidden)
+        means = [
+            torch.stack([error.sum(dim=1) for error, _ in level.values()]).sum(dim=0)
+            for level in found
+        ]
+        return torch.stack(means).mean(dim=0)
+
+    def _band_errors(
+        self,
+        made: Mapping[str, list[Tensor]],
+        levels: list[Inputs],
+        hidden: Mapping[str, Tensor],
+    ) -> list[dict[str, tuple[Tensor, Tensor]]]:
+        """Take `scale_errors` apart; arguments likewise.
+
+        Returns:
+            of each scale, modality to two of `[B, C]` float32: each band's share of the sample's
+            error at that scale, and of its weight, which is 1 over all bands (0 without a pixel).
+        """
+        found = []
         for step, level in enumerate(levels):
-            summed: Tensor | int = 0
-            bands: Tensor | int = 0
+            errors, present = {}, {}
             for modality, images in made.items():
                 where = hidden[modality]
                 if self.config.scale_loss == "all":
@@ -244,13 +289,12 @@ class MultiScaleMAE(MAE):
                 difference = images[step].float() - normalised(level, modality)
                 number = where.sum(dim=(-2, -1))
                 error = torch.where(where, difference, 0.0).abs().sum(dim=(-2, -1))
-                error = error / number.clamp(min=1)
-                summed = summed + error.sum(dim=1)
-                bands = bands + (number > 0).sum(dim=1)
-            mean = torch.as_tensor(summed) / torch.as_tensor(bands).clamp(min=1)
-            total = mean if total is None else total + mean
-        assert total is not None
-        return total / len(levels)
+                errors[modality] = error / number.clamp(min=1)
+                present[modality] = (number > 0).float()
+            bands = torch.stack([x.sum(dim=1) for x in present.values()]).sum(dim=0)
+            bands = bands.clamp(min=1)[:, None]
+            found.append({name: (errors[name] / bands, present[name] / bands) for name in made})
+        return found
 
 
 def normalised(inputs: Inputs, modality: str) -> Tensor:

@@ -127,6 +127,40 @@ def token_loss(
     return total / (bands.clamp(min=1) if isinstance(bands, Tensor) else bands)
 
 
+def band_losses(
+    predicted: Mapping[str, Tensor], target: Mapping[str, Tensor], valid: Valid | None = None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Take `token_loss` apart.
+
+    Args:
+        predicted: modality to `[B, M, C, p, p]`.
+        target: the same shapes.
+        valid: of the targets.
+
+    Returns:
+        modality to two of `[B, M, C]` float32: each band's share of the token's loss, and of its
+        weight; over all bands of a token they sum to `token_loss`, and to 1 (0 without a value).
+    """
+    errors, present = {}, {}
+    for modality, wanted in target.items():
+        squares = (predicted[modality].float() - wanted).square()
+        mask = (valid or {}).get(modality)
+        if mask is None:
+            errors[modality] = squares.mean(dim=(-2, -1))
+            present[modality] = torch.ones_like(errors[modality])
+        else:
+            mask = mask.expand_as(wanted)
+            number = mask.sum(dim=(-2, -1))
+            summed = torch.where(mask, squares, 0.0).sum(dim=(-2, -1))
+            errors[modality] = summed / number.clamp(min=1)
+            present[modality] = (number > 0).float()
+    bands = torch.stack([x.sum(dim=-1) for x in present.values()]).sum(dim=0).clamp(min=1)
+    return {
+        modality: (errors[modality] / bands[..., None], present[modality] / bands[..., None])
+        for modality in target
+    }
+
+
 def token_angle(
     predicted: Mapping[str, Tensor], target: Mapping[str, Tensor], valid: Valid | None = None
 ) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fm.collapse import deviations, effective_rank, unit
 from probes.families.job import REFIT, Job, Outcome
 from probes.statistics.calibration import calibration
 
@@ -88,39 +89,12 @@ def describe(features: np.ndarray, seed: int) -> dict[str, float | int | None]:
     return {**kept, "dimensions": x.shape[1], "samples": len(some)}
 
 
-def effective_rank(features: Array) -> float:
-    """Effective rank of the centred features: exp of the entropy of their singular values.
-
-    Roy and Vetterli, The effective rank, EUSIPCO 2007, section 2, the singular values divided by
-    their sum. Between 1 and D; NaN of constant features. Centred, because a common mean would
-    otherwise be the one direction that counts.
-    """
-    x = features - features.mean(0)
-    # squared singular values; those lost to rounding are zero
-    squares = np.linalg.eigvalsh(x.T @ x if x.shape[1] < x.shape[0] else x @ x.T)
-    squares = np.where(squares > squares[-1] * 1e-14 * max(x.shape), squares, 0)
-    values = np.sqrt(np.maximum(squares, 0))
-    if values.max(initial=0) == 0:
-        return float("nan")
-    p = values / values.sum()
-    p = p[p > 0]
-    return float(np.exp(-(p * np.log(p)).sum()))
-
-
-def deviations(features: Array) -> Array:
-    """Deviation of each dimension of features of length 1, times sqrt(D); 1 where they are even.
-
-    Chen and He, SimSiam, CVPR 2021, section 4.1; 0 where all vectors are the same.
-    """
-    return np.asarray(_unit(features).std(0) * np.sqrt(features.shape[1]))
-
-
 def uniformity(features: Array) -> float:
     """Log of the mean of exp(-2 d^2) over all pairs of different samples, features of length 1.
 
     Wang and Isola, ICML 2020, section 4.1.2; 0 where all vectors are the same, lower is more even.
     """
-    x = _unit(features)
+    x = unit(features)
     total, count = 0.0, len(x)
     if count < 2:
         return float("nan")
@@ -186,8 +160,3 @@ def mle(near: Array) -> float:
         return float("nan")
     inverse = np.log(near[:, -1:] / near[:, :-1]).mean(1)
     return float(1 / inverse.mean()) if inverse.mean() > 0 else float("nan")
-
-
-def _unit(x: Array) -> Array:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.asarray(x / np.where(norm > 0, norm, 1))

@@ -19,6 +19,7 @@ from probes.features import floors
 from probes.judging.earlier import refuse_others
 from probes.judging.judge import check, floors_of
 from probes.judging.kept import beside, differ
+from probes.judging.rehearsal import rehearsal
 from probes.judging.session import Row, Session, Subject
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result
@@ -208,12 +209,22 @@ def opened(
     processes: int = 1,
     robustness: bool = False,
     command: str | None = None,
+    rehearse: bool = False,
 ) -> Session:
-    """Open a benchmark for several models; arguments as `evaluate`."""
+    """Open a benchmark for several models; arguments as `evaluate`.
+
+    With `rehearse` val is scored in the place of test (`probes.judging.rehearsal`); such results
+    are not to be kept beside others.
+
+    Raises:
+        UsageError: an unknown benchmark, or one that cannot be rehearsed.
+        FMError: the data cannot be read.
+    """
     chosen = get_benchmark(benchmark)
-    return Session(
-        chosen, chosen.load(Path(data)), seed, _path(cache), command, processes, robustness
-    )
+    found = chosen.load(Path(data))
+    if rehearse:
+        found = rehearsal(chosen, found, seed)
+    return Session(chosen, found, seed, _path(cache), command, processes, robustness)
 
 
 def _path(value: str | os.PathLike[str] | None) -> Path | None:

@@ -1,0 +1,32 @@
+"""The watchers that a run's config asks for."""
+
+from pretrain.config import RunConfig
+from pretrain.loop import Watcher
+from pretrain.monitors.collapse import Collapse
+from pretrain.monitors.details import Details
+from pretrain.monitors.memory import Memory
+from pretrain.monitors.monitor import Monitor
+from pretrain.monitors.online_probe import OnlineProbe
+from pretrain.monitors.throughput import Throughput
+from pretrain.monitors.trace import Trace
+from pretrain.runs.folder import RunFolder
+
+
+def chosen(config: RunConfig, folder: RunFolder) -> list[Watcher]:
+    """Make the watchers of a run, in the order in which they are called; nothing is written yet.
+
+    Raises:
+        FMError: something that is asked for cannot be had.
+    """
+    settings = config.monitor
+    watchers: list[Watcher] = []
+    if settings.profile is not None:
+        watchers.append(Trace(folder, settings.profile))  # first, so that no other is in the trace
+    watchers += [Throughput(), Memory()]
+    if settings.detail_every:
+        watchers.append(Details(folder))
+    if settings.features_every:
+        watchers.append(Collapse())
+    if config.probe is not None:
+        watchers.append(OnlineProbe(config.probe, folder))
+    return [*watchers, Monitor(config, folder)]

@@ -1,0 +1,62 @@
+"""How much memory a run has taken at most."""
+
+import resource
+import sys
+
+import psutil
+import torch
+
+from pretrain.loop import Loop, Moment, Watcher
+from pretrain.ranks import collective
+
+GIB = 2.0**30
+
+
+class Memory(Watcher):
+    """Tells the largest peak of any rank, at the end of each window of steps.
+
+    `memory_peak_gib`: the most resident memory that a rank's process has had so far, and that its
+    child processes have now, shared pages counted in each; `cuda_peak_gib`: the most that tensors
+    have taken on its device.
+    """
+
+    def begin(self, loop: Loop) -> None:
+        """Remember the device."""
+        self._device, self._window = loop.device, loop.config.monitor.window
+        self._children = 0
+
+    def after_step(self, moment: Moment) -> None:
+        """Look at the memory."""
+        if moment.step % self._window and not moment.last:
+            return
+        self._children = max(self._children, children_bytes())
+        peaks = [own_peak_bytes() + self._children]
+        if self._device.type == "cuda":
+            peaks.append(torch.cuda.max_memory_allocated(self._device))
+        largest = _largest([peak / GIB for peak in peaks], self._device)
+        names = ("memory_peak_gib", "cuda_peak_gib")
+        moment.events |= {n: round(x, 4) for n, x in zip(names, largest, strict=False)}
+
+
+def own_peak_bytes() -> int:
+    """Return the most resident memory that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def children_bytes() -> int:
+    """Return the resident memory of all processes under this one."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return total
+
+
+def _largest(values: list[float], device: torch.device) -> list[float]:
+    """Return the largest of each number over the ranks."""
+    found = torch.zeros((collective.world_size(), len(values)), dtype=torch.float64, device=device)
+    found[collective.rank()] = torch.tensor(values, dtype=torch.float64, device=device)
+    return [float(x) for x in collective.all_reduce_sum(found).amax(dim=0).tolist()]
