@@ -4,7 +4,7 @@ An objective knows nothing of DeepSpeed, ranks or files; the engine knows nothin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from fm.sensors import Band
+from pretrain.schedule import Clock
+from pretrain.settings.ramp import Ramp
+
+MomentumPair = tuple[nn.Module, nn.Module, float | Ramp]
+"""A student, its teacher, and the share of the teacher that stays in each step."""
 
 
 class ObjectiveBatch(Protocol):
@@ -35,6 +40,8 @@ class ObjectiveBatch(Protocol):
     """`[B, T]` likewise of the images of series; None where samples are single images."""
     step: int
     """Optimiser steps before this one: the same for all micro-batches and ranks of a step."""
+    clock: Clock
+    """How far the run has come, for what a `Ramp` changes over it; of a step likewise."""
     rng: CounterRng
     """Of the same samples."""
 
@@ -55,6 +62,10 @@ class Output:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
+Parts = dict[tuple[str, str], Tensor]
+"""(Modality, band) to `[2]`: the summed loss of a band and the weight it is divided by."""
+
+
 @dataclass
 class Panel:
     """One sample's reconstruction, for a person to look at.
@@ -62,10 +73,6 @@ class Panel:
     Attributes:
         modality: which one.
         image: `[C, H, W]` normalised input; the images of a series one below the other.
-Parts = dict[tuple[str, str], Tensor]
-"""(Modality, band) to `[2]`: the summed loss of a band and the weight it is divided by."""
-
-
         shown: `[H, W]` bool, True where the encoder saw the pixel.
         predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
         bands: of the channels; empty where they are all of the model's, in its order.
@@ -82,6 +89,8 @@ class Objective(nn.Module, ABC):
     """Base of the objectives; `__init__` takes the backbone and the objective's config."""
 
     backbone: Backbone
+    whole_batch: bool = False
+    """Compares all samples of a batch with each other, so that it cannot be cut into passes."""
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:
@@ -115,9 +124,6 @@ class Objective(nn.Module, ABC):
         """Return the backbone's `block_modules` and those of the objective's own of that kind."""
         return self.backbone.block_modules()
 
-    def exported(self) -> Mapping[str, nn.Module]:
-        """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
-        return {"backbone": self.backbone}
     def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> Parts:
         """Return the loss of each band, for a person to look at; none by default.
 
@@ -138,3 +144,6 @@ class Objective(nn.Module, ABC):
         """
         return ()
 
+    def exported(self) -> Mapping[str, nn.Module]:
+        """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
+        return {"backbone": self.backbone}
