@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
 from fm.models import Backbone, rebuild
 from fm.models.embed import SpectralBasis
+from fm.tensors import Weights, write_tensors
 
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
 
@@ -34,7 +35,7 @@ def save(
     model: Backbone,
     card: Card | None = None,
     *,
-    state: dict[str, torch.Tensor] | None = None,
+    state: Mapping[str, torch.Tensor] | Weights | None = None,
     overwrite: bool = False,
 ) -> Card:
     """Write a checkpoint folder, whole or not at all.
@@ -43,19 +44,17 @@ def save(
         folder: where; refused if it exists and `overwrite` is false.
         model: the backbone.
         card: what to say of it; the model's own, or `describe(model)`, when None.
-        state: the weights when they are not the model's own (gathered from other ranks).
+        state: the weights when they are not the model's own (gathered from other ranks), held one
+            at a time where they come as `Weights`.
         overwrite: replace an existing checkpoint.
 
     Returns:
         the card as written, with the hash of the weights.
     """
     card = card or model.card or describe(model, Path(folder).name)
-    tensors = {
-        name: value.detach().to("cpu").contiguous()
-        for name, value in (state or model.state_dict()).items()
-    }
+    weights = state if isinstance(state, Weights) else Weights.of(state or model.state_dict())
     with atomic_folder(folder, overwrite=overwrite) as aside:
-        save_file(tensors, str(aside / WEIGHTS), metadata={"format": "pt"})
+        write_tensors(aside / WEIGHTS, weights)
         os.chmod(aside / WEIGHTS, 0o644)
         card = replace(card, weights_sha256=sha256_file(aside / WEIGHTS))
         write_json(aside / CARD, card.to_dict())

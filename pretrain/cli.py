@@ -8,7 +8,7 @@ from fm.command import Command
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", help="recipe name or YAML file")
+    parser.add_argument("config", nargs="?", help="recipe name or YAML file; with --export a run")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="such as optimizer.lr=1e-3"
     )
@@ -17,6 +17,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print-config", action="store_true", help="print the config and stop")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be built and read, and stop"
+    )
+    parser.add_argument(
+        "--export",
+        metavar="FOLDER",
+        help="write the weights of a run folder, or of one of its checkpoints, and stop",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     # torch.distributed.launch and the deepspeed launcher add this word; ranks come from RANK
@@ -32,6 +37,19 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.config is None:
         raise UsageError("name a recipe or a YAML file; fm pretrain --list shows the recipes")
+
+    if arguments.export is not None:
+        from pretrain.runs.offline import export
+
+        if arguments.overrides:
+            raise UsageError(f"--export takes a run and nothing else, not {arguments.overrides[0]}")
+        card = export(arguments.config, arguments.export)
+        print(
+            json.dumps(card.to_dict())
+            if arguments.json
+            else f"{card.name}: {card.training['steps']} steps; export: {arguments.export}"
+        )
+        return 0
 
     from pretrain.ranks.processes import abandon_rank, end_rank
     from pretrain.ranks.watchdog import RankEnded
@@ -78,6 +96,7 @@ command = Command(
     example=(
         "fm pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2 schedule.steps=200\n"
         "fm pretrain mae_s2_tiny --dry-run\n"
+        "fm pretrain runs/s2/checkpoints/step-00000100 --export models/s2-100\n"
         "torchrun --nproc-per-node 2 -m pretrain mae_s2_tiny data.path=shards/s2 out=runs/s2"
     ),
     configure=_configure,

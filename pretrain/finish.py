@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fm.checkpoint import save
+from fm.tensors import Weights
+from pretrain.engine.weights import weights_of, written_by_first
 from pretrain.export import draw_pictures, losses_by_part, make_card
 from pretrain.loop import Loop
 from pretrain.ranks import collective
@@ -46,10 +48,9 @@ def finish(loop: Loop) -> RunResult:
     state, step, seconds, complete = loop.state, loop.step, loop.seconds, loop.complete
     backbone = engine.objective.backbone
     loop.watch.phase(FINISH)
-    weights = engine.state_of(backbone) if complete else None
     # of all ranks: a signal that came to one stops them all
     came = {name for names in collective.gather(loop.asked) for name in names}
-    result = None
+    result, training = None, dict[str, Any]()
     if collective.rank() == 0:
         losses = losses_by_part(folder.metrics())
         result = RunResult(
@@ -63,7 +64,7 @@ def finish(loop: Loop) -> RunResult:
             seconds=seconds,
         )
         if complete:
-            training: dict[str, Any] = {
+            training = {
                 "steps": result.steps,
                 "samples_seen": result.samples,
                 "loss_start": result.loss_start,
@@ -73,8 +74,13 @@ def finish(loop: Loop) -> RunResult:
             }
             if config.data.parts is not None:
                 training["loss_by_part"] = {name: list(ends) for name, ends in losses.items()}
+    if complete:
+
+        def export(weights: Weights) -> None:
             card = make_card(config, data, backbone, training)
             save(folder.export, backbone, card, state=weights, overwrite=True)
+
+        written_by_first(weights_of(backbone), export)
     if complete and config.monitor.pictures:
         draw_pictures(config, folder, data, engine, loop.device)
     if collective.rank() == 0:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from fm.checkpoint import CARD
 from fm.config import dump_yaml, find_recipe, override, parse, read_yaml
 from fm.console import note
 from fm.errors import UsageError
@@ -12,6 +13,7 @@ from pretrain.build import build, token_grids
 from pretrain.config import RunConfig
 from pretrain.data import RunData, open_data
 from pretrain.engine.fragment import read_fragment
+from pretrain.export import make_card
 from pretrain.finish import RunResult, finish
 from pretrain.fit import fit_bases
 from pretrain.loop import Loop, Watcher
@@ -87,7 +89,7 @@ def run(
             if collective.on_first(folder.latest) is None:  # else the checkpoint holds them
                 fit_bases(objective.backbone, data)
             loop = Loop(settings, folder, data, objective, device, asked, watch)
-            state = collective.on_first(lambda: _begin(folder, settings, data, loop.step))
+            state = collective.on_first(lambda: _begin(folder, settings, data, loop))
             begun.append(True)
             loop.go(state, [*watchers, *own])
             return finish(loop)
@@ -118,9 +120,9 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
     return None
 
 
-def _begin(folder: RunFolder, config: RunConfig, data: RunData, step: int) -> dict[str, Any]:
+def _begin(folder: RunFolder, config: RunConfig, data: RunData, loop: Loop) -> dict[str, Any]:
     """Write what this run is, once nothing can be wrong with it any more; return its state."""
-    before = folder.state() or {}
+    step, before = loop.step, folder.state() or {}
     state = {
         "status": "running",
         "step": step,
@@ -128,6 +130,9 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, step: int) -> di
         "identity": {**config.identity(), "manifest_hash": data.manifest_hash},
     }
     write_atomic(folder.path / "config.yaml", dump_yaml(config))
+    training = {"precision": config.engine.precision, "config_hash": config.hash()}
+    card = make_card(config, data, loop.engine.objective.backbone, training)
+    write_json(folder.path / CARD, card.to_dict())  # for exports of its checkpoints
     env = environment()
     write_json(folder.path / "env.json", env)
     add_session(folder.path, step, env)

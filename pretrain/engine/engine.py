@@ -221,7 +221,7 @@ class Engine:
         if path is None:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
         if universal:
-            load_untrained(self.engine.module, Path(folder, tag))
+            load_untrained(self.engine.module, Path(folder, tag), self.zero_stage)
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a module's weights on the CPU; call on every rank."""

@@ -1,6 +1,5 @@
 """What DeepSpeed leaves out, or changes, when it loads a checkpoint."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError
+from pretrain.engine.files import ModelFiles
 
 
 @contextmanager
@@ -31,62 +31,40 @@ def own_hyperparameters(optimizer: Any) -> Iterator[None]:
         group.update(values)
 
 
-def load_untrained(module: nn.Module, folder: Path) -> None:
+def load_untrained(module: nn.Module, folder: Path, stage: int) -> None:
     """Load buffers and frozen parameters, which DeepSpeed leaves out of universal checkpoints.
 
     Args:
         module: as it was given to DeepSpeed.
         folder: the universal checkpoint; the files of the model are those that the ranks wrote.
+        stage: ZeRO's.
 
     Raises:
         FMError: one of them is missing, or of another shape.
     """
-    states = [
-        torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        for path in sorted(folder.glob("*_model_states.pt"), key=_rank)
-    ]
-    if not states:
-        raise FMError(f"{folder}: holds no state of the model")
-    kept = set(module.state_dict())
+    files, kept = ModelFiles(folder, stage), set(module.state_dict())
     for name, buffer in module.named_buffers():
         if name in kept:
-            _fill(name, buffer, states[0]["module"].get(name), folder)
+            _fill(name, buffer, files.tensor(name), folder)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
-            with _gathered(parameter):
-                _fill(name, parameter.data, _frozen(states, name), folder)
+            with _whole(parameter):
+                _fill(name, parameter.data, files.tensor(name), folder)
 
 
-def _rank(path: Path) -> int:
-    """Return the rank that wrote a file of the model; below ZeRO 3 there is but one."""
-    found = re.match(r"zero_pp_rank_(\d+)_", path.name)
-    return int(found.group(1)) if found else 0
-
-
-def _frozen(states: list[dict[str, Any]], name: str) -> Tensor | None:
-    """Return a frozen parameter, from its parts where ZeRO 3 splits it."""
-    shapes = states[0].get("frozen_param_shapes") or {}
-    parts = [(state.get("frozen_param_fragments") or {}).get(name) for state in states]
-    if name not in shapes or any(part is None for part in parts) or len(states) == 1:
-        whole = states[0]["module"].get(name)
-        if whole is not None and (name not in shapes or whole.shape == shapes[name]):
-            return whole
-    if name not in shapes or any(part is None for part in parts):
-        return None
-    shape = shapes[name]
-    return torch.cat([part.flatten() for part in parts])[: shape.numel()].view(shape)
-
-
-def _fill(name: str, target: Tensor, value: Tensor | None, folder: Path) -> None:
-    if value is None or value.shape != target.shape:
-        raise FMError(f"{folder}: {name} is missing or of another shape; it is of another model")
+def _fill(name: str, target: Tensor, value: Tensor, folder: Path) -> None:
+    if value.shape != target.shape:
+        raise FMError(
+            f"{folder}: {name} is {tuple(value.shape)} and not {tuple(target.shape)}; it is of "
+            f"another model"
+        )
     with torch.no_grad():
         target.copy_(value)
 
 
 @contextmanager
-def _gathered(parameter: nn.Parameter) -> Iterator[None]:
-    """Make a parameter whole while it is written; every rank writes the same."""
+def _whole(parameter: nn.Parameter) -> Iterator[None]:
+    """Gather a parameter that ZeRO 3 splits, and split what was written into it."""
     if not hasattr(parameter, "ds_id"):
         yield
         return
