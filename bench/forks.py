@@ -58,6 +58,7 @@ def fork(work: Callable[[], int | None], log: Path) -> int:
         sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
         status = work()
     except SystemExit as stop:
         status = stop.code

@@ -57,11 +57,15 @@ def device() -> torch.device:
         return place
 
 
-@cache
 def pixels(case: Case, size: int) -> Tensor:
     """Return stored pixels on the device, shared by the sides of a case."""
-    shape = (1, len(case.bands), case.side, case.side)
-    return stored(images(shape)).expand(size, -1, -1, -1).contiguous().to(device())
+    return _pixels(len(case.bands), case.side, size)
+
+
+@cache
+def _pixels(bands: int, side: int, size: int) -> Tensor:
+    one = stored(images((1, bands, side, side)))
+    return one.expand(size, -1, -1, -1).contiguous().to(device())
 
 
 def peak() -> float | None:

@@ -146,9 +146,17 @@ def test_quick_runs_are_short_in_rounds_and_time(monkeypatch):
     assert measure(Toy(a=0.1).bench(quick_rounds=1000), quick=True).rounds < 5
 
 
+def test_a_ratio_without_a_bound_is_stated():
+    bench = Toy(a=0.2, b=0.1).bench(targets=(Target("a / b", "a", "b"),))
+    row = by_name(values(bench, measure(bench, quick=False)))["a / b"]
+    assert (row["value"], row["target"], row["holds"]) == (2.0, None, None)
+
+
 def test_a_target_must_name_a_bound_and_its_competitors():
     with pytest.raises(ValueError, match="at_most"):
         Target("t", "a")
+    with pytest.raises(ValueError, match="at_most"):
+        Target("t", "a", "b", at_most=1.0, at_least=0.5)
     with pytest.raises(ValueError, match="no competitor 'z'"):
         Toy(a=0.1).bench(targets=(Target("t", "a", "z", at_most=1.0),))
     with pytest.raises(ValueError, match="neither ms"):
