@@ -113,9 +113,9 @@ class Guard:
         keys = [key for mine, _ in found for key in mine]
         limit = ""
         if self._row >= config.in_row:
-            limit = f"the {self._row}th in a row (guard.in_row)"
+            limit = f"{_nth(self._row)} in a row (guard.in_row)"
         elif self._all >= config.in_all:
-            limit = f"the {self._all}th in all (guard.in_all)"
+            limit = f"{_nth(self._all)} in all (guard.in_all)"
         action = "stop" if limit else config.policy
         figures = {name: repr(value) for name, value in wrong.items()}
         levels = {n: median(level[n]) for n in wrong if level.get(n)}
@@ -147,3 +147,8 @@ class Guard:
             raise FMError(f"{text}; {way}, or look at them with fm shards verify")
         if collective.rank() == 0:
             note(f"{text}; {'passed over' if action == 'skip' else 'going back'}")
+
+
+def _nth(count: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"the {count}{'th' if count % 100 in (11, 12, 13) else ending}"

@@ -1,4 +1,4 @@
-"""Gradients between the backward pass and the optimiser step: their norm, and what becomes of them."""
+"""Gradients between the backward pass and the optimiser step: their norm, taken or dropped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,8 +45,7 @@ class Gradients:
 
     def take(self) -> None:
         """Let DeepSpeed take its step; call after `norm`."""
-        # Muon's norm is that of its update, which DeepSpeed makes within the step
-        if self._stage == 0 or "Muon" in type(self._engine.optimizer.optimizer).__name__:
+        if self._stage == 0:
             self._engine.step()
             return
         name = "scaled_global_norm" if self._stage < 3 else "_get_norm_groups"
@@ -59,7 +58,8 @@ class Gradients:
         if self._stage == 0:
             for parameter in self._engine.parameters():
                 parameter.grad = None  # which AdamW passes over, its step count too
-            self._engine.step()
+            with _replaced(self._engine, clip_fp32_gradients=lambda: None):  # fails without any
+                self._engine.step()
             return
         if self._stage == 3:
             overflow: dict[str, Any] = {"_get_norm_groups": lambda: [torch.tensor(-1.0)]}

@@ -1,5 +1,6 @@
 """Ends a rank that stands still, or whose fellow has died, instead of waiting for ever."""
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -102,7 +103,8 @@ class Watchdog:
         except RuntimeError:  # the store has gone, so nobody else tells
             first = own
         if self._board.world == 1:
-            self._ending(first.status, first.text)
+            with contextlib.suppress(OSError):  # the disk may be what was full
+                self._ending(first.status, first.text)
             return
         if first == own:
             if isinstance(error, FMError):

@@ -45,7 +45,8 @@ def state(folder: Path) -> dict[str, object]:
 def wait_for_steps(folder: Path, count: int, child: subprocess.Popen[str]) -> None:
     metrics, end = folder / "metrics.jsonl", time.monotonic() + 120
     while not metrics.exists() or len(metrics.read_bytes().splitlines()) < count:
-        assert child.poll() is None and time.monotonic() < end, child.communicate()[1]
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
