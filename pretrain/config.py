@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fm.config import Config
 from pretrain.objectives import ObjectiveConfig
+from pretrain.schedule import Clock, between
 from pretrain.settings.checkpoint import CheckpointConfig
 from pretrain.settings.data import DataConfig
 from pretrain.settings.engine import EngineConfig
@@ -56,6 +57,11 @@ class RunConfig(Config):
             # frozen: object's own way in
             object.__setattr__(self, key, getattr(self, key).resolved(self.data.batch_size))
         return self
+
+    def weight_decay(self, clock: Clock) -> float | None:
+        """Return the weight decay of a step, None where it stays as the optimizer has it."""
+        start, end = self.optimizer.weight_decay, self.schedule.weight_decay_end
+        return None if end is None else between(start, end, clock.share())
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""

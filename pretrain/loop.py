@@ -23,7 +23,7 @@ from pretrain.runs.checkpoints import Checkpoints
 from pretrain.runs.folder import Position, RunFolder
 from pretrain.runs.resume import load_latest
 from pretrain.runs.skipped import Skipped
-from pretrain.schedule import learning_rate
+from pretrain.schedule import Clock, learning_rate
 
 
 @dataclass
@@ -185,8 +185,13 @@ class Loop:
             steps=schedule.steps,
             warmup=schedule.warmup,
             minimum=schedule.min_lr,
+            kind=schedule.kind,
+            decay=schedule.decay,
         )
-        work = _augmented(config, batch, self.step)
+        size = config.data.batch_size
+        clock = Clock(self.step * size, (schedule.steps - 1) * size)
+        decay = config.weight_decay(clock)
+        work = _augmented(config, batch, self.step, clock)
         self.watch.phase("step")
         at = Candidate(self.step + 1, batch.part, batch.keys, self.micro)
         result, stopped = self.engine.step(
@@ -194,12 +199,14 @@ class Loop:
             rate,
             stop=bool(self.asked),
             judge=lambda step: self.guard.passes(at, step),
+            weight_decay=decay,
         )
         self.step += 1
         if not result.taken and config.guard.policy == "rollback":
             self._roll_back()
         figures = {"loss": result.loss, "lr": rate, **result.metrics}
         figures |= {"grad_norm": result.grad_norm, "weight": result.weight}
+        figures |= {} if decay is None else {"weight_decay": decay}
         return Moment(self.step, batch, work, result, figures, waited, self.complete), stopped
 
     def _roll_back(self) -> None:
@@ -229,9 +236,9 @@ class Loop:
         )
 
 
-def _augmented(config: RunConfig, batch: Any, step: int) -> MicroBatch:
+def _augmented(config: RunConfig, batch: Any, step: int, clock: Clock) -> MicroBatch:
     """Return the batch after augmentation, with its randomness."""
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
-    return MicroBatch.of(batch, rng, step)
+    return MicroBatch.of(batch, rng, step, clock)

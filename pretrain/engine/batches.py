@@ -1,11 +1,12 @@
 """What a forward pass takes: samples on the device, with their randomness."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from fm.rng import CounterRng
+from pretrain.schedule import Clock
 
 
 @dataclass
@@ -21,9 +22,12 @@ class MicroBatch:
     time: Tensor | None = None
     times: Tensor | None = None
     step: int = 0
+    clock: Clock = field(default_factory=Clock)
 
     @classmethod
-    def of(cls, batch: Any, rng: CounterRng, step: int = 0) -> "MicroBatch":
+    def of(
+        cls, batch: Any, rng: CounterRng, step: int = 0, clock: Clock | None = None
+    ) -> "MicroBatch":
         """Take what an objective needs from a loader's batch."""
         told = [m for m, x in batch.pixels.items() if x.is_floating_point() or batch.nodata.get(m)]
         return cls(
@@ -36,6 +40,7 @@ class MicroBatch:
             time=batch.time,
             times=batch.times,
             step=step,
+            clock=clock or Clock(),
         )
 
     def select(self, rows: slice) -> "MicroBatch":
@@ -50,6 +55,7 @@ class MicroBatch:
             time=None if self.time is None else self.time[rows],
             times=None if self.times is None else self.times[rows],
             step=self.step,
+            clock=self.clock,
         )
 
     def split(self, size: int) -> "list[MicroBatch]":

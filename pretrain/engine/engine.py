@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.console import note
-from fm.errors import FMError
+from fm.errors import FMError, UsageError
 from fm.hardware import native_bfloat16
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.blocks import compile_blocks, recompute
@@ -19,7 +19,9 @@ from pretrain.engine.gradients import Gradients
 from pretrain.engine.loading import load_untrained, own_hyperparameters
 from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
+from pretrain.engine.teachers import Teachers
 from pretrain.objective import Objective
+from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.engine.zero3 import outside, own_units, whole_state
 from pretrain.ranks.processes import quiet_stderr
@@ -73,6 +75,11 @@ class Engine:
         import deepspeed
 
         self.objective, self.device, self.accumulate = objective, device, accumulate
+        if objective.whole_batch and accumulate > 1:
+            raise UsageError(
+                "engine.micro_batch cuts the batch, and this objective compares all samples of a "
+                "batch with each other; leave engine.micro_batch out, or start more ranks"
+            )
         settings: dict[str, Any] = {
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -95,6 +102,8 @@ class Engine:
             compile_blocks(objective.block_modules())
         if config.activation_checkpointing:
             recompute(objective.block_modules())
+        self._teachers = Teachers(objective.momentum_pairs())
+        self._queues = [part for part in objective.modules() if isinstance(part, Queue)]
         client = build_optimizer(module, objective.backbone, optimizer, self.zero_stage)
         self._rates = Rates(client.param_groups)
         with quiet_stderr():
@@ -143,6 +152,8 @@ class Engine:
         self._rates.set(self.engine.optimizer.param_groups, learning_rate, weight_decay)
         # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
         factor = collective.world_size() * self.accumulate / total
+        for queue in self._queues:
+            queue.drop()  # of pictures, and of steps that were not taken
         sums: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         for batch in batches:
@@ -170,6 +181,9 @@ class Engine:
         result.taken = judge is None or judge(result)
         if result.taken:
             gradients.take()
+            self._teachers.update(batches[0].clock)
+            for queue in self._queues:
+                queue.take(collective.gather_rows)
         else:
             gradients.drop()
         return result, stops > 0

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -32,6 +33,25 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(x)
     return x
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """Join the rows of all processes in the order of their ranks: that of the global batch.
+
+    The gradient of a row is the sum over all processes, so losses that each process sums over its
+    own rows have the gradient of their total. All must have as many rows.
+
+    Args:
+        x: `[B, ...]` of this process.
+
+    Returns:
+        `[B x processes, ...]`; of one process `x` itself.
+    """
+    if world_size() == 1:
+        return x
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(x))
 
 
 def barrier() -> None:
