@@ -1,0 +1,90 @@
+"""Rates over a window, on a clock of the test's own."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pretrain.loop import Moment
+from pretrain.monitors import throughput
+from pretrain.monitors.peak import measured_flops, peak_flops
+from pretrain.monitors.throughput import Throughput
+from pretrain.plan.flops import Flops
+from pretrain.settings.monitor import MonitorConfig
+
+SECONDS = 0.5
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def watched(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float], **monitor: object
+) -> list[dict[str, float]]:
+    """Take a step of `SECONDS` beside each wait; return what was told of each."""
+    flops = {"": Flops(2e9, 4e9)}
+    monkeypatch.setattr(throughput, "token_grids", lambda *_: {"": {"a": (4, 4), "b": (2, 2)}})
+    monkeypatch.setattr(throughput, "flops_by_part", lambda *_: flops)
+    config = SimpleNamespace(
+        data=SimpleNamespace(batch_size=8),
+        monitor=MonitorConfig(**{"window": 10, **monitor}),
+        engine=SimpleNamespace(precision="fp32"),
+    )
+    loop = SimpleNamespace(
+        config=config,
+        data=SimpleNamespace(layout=None),
+        device=torch.device("cpu"),
+        engine=SimpleNamespace(objective=None),
+    )
+    clock = Clock()
+    watcher = Throughput(clock)
+    watcher.begin(loop)
+    told = []
+    for step, wait in enumerate(waits, 1):
+        clock.now += SECONDS + wait
+        batch = SimpleNamespace(part=None)
+        moment = Moment(step, batch, None, None, waited=wait, last=step == len(waits))
+        watcher.after_step(moment)
+        told.append(moment.events)
+    return told
+
+
+def test_rates_are_those_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *_, last = watched(monkeypatch, [0.0] * 20 + [0.5] * 10)
+    assert first["samples_per_s"] == 8 / SECONDS
+    assert last["samples_per_s"] == pytest.approx(8 / (SECONDS + 0.5))
+    assert last["tokens_per_s"] == pytest.approx(20 * 8 / (SECONDS + 0.5))
+    assert last["step_seconds"] == pytest.approx(1.0)
+    assert "mfu" not in last  # nobody says what this processor can do
+
+
+def test_a_stall_shows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, last = watched(monkeypatch, [0.0] * 190 + [4.5] * 10)
+    assert last["data_wait"] == pytest.approx(0.9)
+    assert last["run_wait_share"] == pytest.approx(45 / (200 * SECONDS + 45), rel=1e-5)
+
+
+def test_utilisation_is_counted_work_over_what_the_device_could_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    *_, last = watched(monkeypatch, [0.0] * 5, peak_tflops=0.5)
+    # 8 samples of 6 GFLOP in half a second
+    assert last["mfu"] == pytest.approx(8 * 6e9 / SECONDS / 0.5e12)
+
+
+def test_steps_between_lines_tell_nothing_but_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = watched(monkeypatch, [0.0] * 7, every=3)
+    assert [bool(events) for events in told] == [False, False, True, False, False, True, True]
+    assert told[5]["samples_per_s"] == 16
+
+
+def test_a_peak_is_stated_known_or_measured_but_never_guessed() -> None:
+    cpu = torch.device("cpu")
+    assert peak_flops(cpu, None, torch.float32) is None
+    assert peak_flops(cpu, 1.5, torch.float32) == 1.5e12
+    measured = measured_flops(cpu, torch.float32, side=64)
+    assert 1e7 < measured < 1e14
