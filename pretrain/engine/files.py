@@ -12,7 +12,7 @@ from fm.errors import FMError
 from fm.tensors import Weights
 
 
-def read_state(path: Path) -> Any:
+def read_state(path: Path) -> dict[str, Any]:
     """Read one of DeepSpeed's files; tensors stay on disk until they are looked at.
 
     Raises:
@@ -24,12 +24,15 @@ def read_state(path: Path) -> Any:
 
     try:
         with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise FMError(f"{path}: is missing; the checkpoint is damaged") from None
     except Exception as error:  # of the zip, of the pickle in it, or of what it names
         words = str(error).splitlines()[0]
         raise FMError(f"{path}: not a file of a checkpoint ({words})") from None
+    if not isinstance(state, dict):
+        raise FMError(f"{path}: not a file of a checkpoint")
+    return state
 
 
 def model_files(folder: Path) -> list[Path]:
