@@ -21,4 +21,5 @@ def test_recipes_are_inside_and_nothing_else_is_on_top(tmp_path: Path) -> None:
     assert tops == {"fm", "pretrain", "probes", "shards"}
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert f"fm/{path.relative_to(ROOT)}" in names
-    assert "probes/leaderboard/page.css" in names
+    for path in ("fm/page/base.css", "probes/leaderboard/page.css", "pretrain/report/report.css"):
+        assert path in names

@@ -124,7 +124,8 @@ def draw(chart: Chart) -> Markup:
     scale_word = [el("span", "logarithmic", class_="tag")] if up.logarithmic else []
     head = el("p", el("strong", title), *scale_word, class_="chart-title")
     note = [el("figcaption", chart.note)] if chart.note else []
-    readout = el("p", _said(chart), class_="readout", aria_hidden="true")
+    # over the steps the last values are news; of a spectrum they are not
+    readout = el("p", _said(chart) if chart.synced else "", class_="readout", aria_hidden="true")
     return el("figure", head, legend, plot, readout, *note, class_="chart")
 
 

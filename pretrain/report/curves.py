@@ -41,7 +41,7 @@ def loss(record: Record) -> Markup | None:
     if not named:
         return None
     lines = [
-        _line(name or "loss", series, Kind("Loss"), colour)
+        _line(name, series, Kind("Loss"), colour)
         for colour, (name, series) in enumerate(named.items())
     ]
     return draw(_chart(record, "Loss", lines, named.values(), height=300))

@@ -126,9 +126,12 @@ def worth_a_look(record: Record) -> list[str]:
             "median after the warm-up."
         )
     for part, series in record.named("loss").items():
-        if (flat := _flat(series)) is not None:
+        if _flat(series):
             where = f" of {part}" if part else ""
-            found.append(f"The loss{where} has not fallen since step {flat:,}.")
+            found.append(
+                f"The loss{where} was no lower in the last third of the run than in the third "
+                "before."
+            )
     git = record.environment.get("git")
     if isinstance(git, dict) and git.get("changed"):
         found.append("The source had changes that were not committed.")
@@ -147,11 +150,9 @@ def _leap(norm: Series, warmup: object) -> tuple[int, float, float] | None:
     return int(steps[place]), float(values[place]), float(values[place]) / middle
 
 
-def _flat(series: Series) -> int | None:
-    """Return the step after which the loss is no lower, in tenths of the run; None if it fell."""
-    count = len(series.values)
-    if count < 50:
-        return None
-    tenths = [float(part.mean()) for part in np.array_split(series.values, 10)]
-    best = int(np.argmin(tenths))
-    return int(series.steps[(best + 1) * count // 10 - 1]) if best <= 6 else None
+def _flat(series: Series) -> bool:
+    """Say whether the mean of the last third is no lower than that of the third before it."""
+    if len(series.values) < 60:
+        return False
+    _, middle, last = np.array_split(series.values, 3)
+    return bool(last.mean() >= middle.mean())

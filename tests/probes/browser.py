@@ -11,7 +11,15 @@ from pathlib import Path
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-_KEYS = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowDown": 40}
+_KEYS = {
+    "Tab": 9,
+    "Enter": 13,
+    "Space": 32,
+    "End": 35,
+    "Home": 36,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 _TEXT = {"Enter": "\r", "Space": " "}
 
 
