@@ -20,10 +20,10 @@ from pretrain.engine.loading import load_untrained, own_hyperparameters
 from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.engine.teachers import Teachers
+from pretrain.engine.zero3 import outside, own_units, whole_state
 from pretrain.objective import Objective
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
-from pretrain.engine.zero3 import outside, own_units, whole_state
 from pretrain.ranks.processes import quiet_stderr
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig

@@ -72,10 +72,10 @@ def test_the_teacher_of_a_bfloat16_student_moves_in_float32(stage: int, tmp_path
     moved = state["teacher_head.weight"].double() - start
     far = apart.abs() > 5e-4
     assert far.float().mean() > 0.5
-    assert (moved[far].sign() == apart[far].sign()).float().mean() > 0.99
+    assert (moved[far].sign() == apart[far].sign()).float().mean() > 0.95
     assert moved.abs().max() < 1e-3 * apart.abs().max()
     rounded = start.bfloat16()
-    assert ((rounded.double() + moved).bfloat16() == rounded).float().mean() > 0.99
+    assert ((rounded.double() + moved).bfloat16() == rounded).float().mean() > 0.95
 
 
 def test_a_step_that_is_not_taken_moves_nothing(tmp_path: Path) -> None:
