@@ -15,6 +15,7 @@ import yaml
 import fm
 import shards
 from fm.errors import FMError, UsageError
+from pretrain.report import stored
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import RunResult, load_config, run
 
@@ -169,6 +170,8 @@ def test_learning_happens_and_the_run_folder_is_complete(
     assert {"config.yaml", "env.json", "state.json", "metrics.jsonl", "export"} <= names
     assert {"checkpoints", "latest", "tensorboard", "pictures"} <= names
     assert len(list((folder / "pictures").glob("*.png"))) == 2
+    assert len(stored.load(folder / "pictures")) == 2 * 3  # of three modalities each
+    assert [row["step"] for row in read_lines(folder / "sessions.jsonl")] == [0]
     assert len(list((folder / "checkpoints").iterdir())) == 2
     card = fm.load(folder / "export").card
     assert card.data["manifest_hash"]
