@@ -39,7 +39,9 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        *outer, heads, count, _ = query.shape
+        # kernels write the heads of a token side by side, so that what follows needs no copy
+        out = query.new_empty((*outer, count, heads, value.shape[-1])).transpose(-3, -2)
         sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(query, key, value, out, sums)
         return out
@@ -102,9 +104,11 @@ def activations(objective: Objective, batch: MicroBatch, precision: str) -> Acti
     apart = {*objective.parameters(), *objective.buffers(), *batch.pixels.values()}
     counted = _Counted({x.untyped_storage()._cdata for x in apart})
     dtype = None if precision == "fp32" else torch.bfloat16
-    with counted.inside(objective), torch.autograd.graph.saved_tensors_hooks(
-        counted.keep, lambda x: x
-    ), _Stand(dtype):
+    with (
+        counted.inside(objective),
+        torch.autograd.graph.saved_tensors_hooks(counted.keep, lambda x: x),
+        _Stand(dtype),
+    ):
         objective(batch, batch.rng)
     return Activations(
         whole=counted.total,

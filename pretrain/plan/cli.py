@@ -42,16 +42,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pretrain.plan.plan import plan, work
+    from pretrain.plan.plan import plan
     from pretrain.plan.words import text
     from pretrain.trainer import load_config
 
     config = load_config(arguments.config, arguments.overrides)
     ranks = _ranks(arguments)
-    cost = work(config)
-    found = plan(
-        config, ranks, _assumed(arguments, config, cost["forward"] + cost["backward"]), cost
-    )
+    found = plan(config, ranks, _assumed(arguments, config))
     if arguments.slurm is not None:
         from pretrain.plan.slurm import write_scripts
 
@@ -93,7 +90,7 @@ def _ranks(arguments: argparse.Namespace) -> tuple[int, ...]:
     return tuple(n * arguments.per_node for n in numbers) if arguments.nodes else numbers
 
 
-def _assumed(arguments: argparse.Namespace, config: "RunConfig", flops: float) -> "Assumed":
+def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
     """Take the machine from the words, and say in words what was not measured."""
     from fm.errors import UsageError
     from pretrain.plan.accelerators import accelerator
@@ -113,6 +110,7 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig", flops: float) -
         words.append(f"{link:g} GB/s between ranks of a node, {source} (--link)")
     known = Assumed(
         samples=None,
+        flops=None,
         bandwidth=kind.bandwidth if kind else float("inf"),
         memory=kind.memory if kind else None,
         link=link * 1e9,
@@ -146,7 +144,7 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig", flops: float) -
             f"{100 * mfu:g} % of the {kind.flops / 1e12:g} TFLOP/s stated of {arguments.device} "
             f"(--mfu; --measured SAMPLES/S says what a run reached)"
         )
-        known = replace(known, samples=kind.flops * mfu / flops)
+        known = replace(known, flops=kind.flops * mfu)
     else:
         words = ["nothing of the device, so no time: give --measured, --measure or --device"]
     return replace(known, words=tuple(words))

@@ -30,7 +30,8 @@ class Assumed:
     """What a plan takes for granted of the machine.
 
     Attributes:
-        samples: passes a second of one device; None to leave time out.
+        samples: passes a second of one device; None where they follow from `flops`.
+        flops: operations a second that one device reaches; without either, time is left out.
         bandwidth: of its memory, bytes a second.
         memory: of one device, bytes; None where unknown.
         link: between ranks of a node, bytes a second each way.
@@ -40,6 +41,7 @@ class Assumed:
     """
 
     samples: float | None
+    flops: float | None
     bandwidth: float
     memory: float | None
     link: float
@@ -47,15 +49,17 @@ class Assumed:
     per_node: int
     words: tuple[str, ...] = ()
 
-    @property
-    def speeds(self) -> Speeds | None:
-        """The part that times follow from."""
-        if self.samples is None:
-            return None
-        return Speeds(self.samples, self.bandwidth, self.link, self.network, self.per_node)
+    def speeds(self, sample: float) -> Speeds | None:
+        """Return what times follow from, for a sample of so many operations."""
+        rate = self.samples
+        if rate is None:
+            if self.flops is None:
+                return None
+            rate = self.flops / sample
+        return Speeds(rate, self.bandwidth, self.link, self.network, self.per_node)
 
 
-def work(config: RunConfig) -> dict[str, Any]:
+def work(config: RunConfig) -> dict[str, float]:
     """Say what one sample costs: `forward`, `backward` FLOPs and `stored` bytes, means of a step.
 
     Args:
@@ -76,16 +80,13 @@ def work(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def plan(
-    config: RunConfig, ranks: Sequence[int], assumed: Assumed, cost: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def plan(config: RunConfig, ranks: Sequence[int], assumed: Assumed) -> dict[str, Any]:
     """Predict a run on each number of ranks.
 
     Args:
         config: of the run.
         ranks: numbers of devices.
         assumed: of the machine.
-        cost: what `work` said, where it was asked before.
 
     Returns:
         plain values: all of `describe`, and `flops` (a sample's `forward`, `backward`, a `step`'s),
@@ -97,7 +98,7 @@ def plan(
         FMError: what `describe` raises.
     """
     found = describe(config)
-    cost = cost or work(config)
+    cost = work(config)
     sizes, kept = _model(config)
     zero = read_fragment(config.engine).get("zero_optimization", {})
     stage = int(zero.get("stage", 0))
@@ -117,7 +118,7 @@ def plan(
         "export": 4 * found["parameters"]["backbone"],
     }
     found["stage"] = stage
-    found["on"] = [_on(config, n, sizes, kept, zero, assumed, cost["sample_bytes"]) for n in ranks]
+    found["on"] = [_on(config, n, sizes, kept, zero, assumed, cost) for n in ranks]
     found["assumed"] = list(assumed.words)
     return found
 
@@ -129,7 +130,7 @@ def _on(
     kept: "Kept",
     zero: Mapping[str, Any],
     assumed: Assumed,
-    sample_bytes: float,
+    cost: Mapping[str, float],
 ) -> dict[str, Any]:
     try:
         micro, accumulate = check_batch(config, ranks)
@@ -144,7 +145,7 @@ def _on(
         if assumed.memory is not None:
             room = assumed.memory - memory(sizes, number, ranks, 0.0, zero).device
             largest[number] = kept.fits(room, again)
-    speeds = assumed.speeds
+    speeds = assumed.speeds(cost["forward"] + cost["backward"])
     time = None
     if speeds is not None:
         step = step_time(
@@ -162,7 +163,7 @@ def _on(
             "seconds": step.seconds,
             "samples_per_second": rate,
             "days": config.schedule.steps * step.seconds / 86400,
-            "data_bytes_per_second": rate * sample_bytes,
+            "data_bytes_per_second": rate * cost["sample_bytes"],
             "efficiency": step.compute / step.seconds,
         }
     return {

@@ -143,7 +143,7 @@ def test_the_warning_reaches_the_ranks(script: Path, number: signal.Signals) -> 
 def test_what_no_job_can_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     config = load_config("mae_large")
     for ranks, limit, problem in (
-        ([8, 12], "1:00:00", "not a multiple of 12 ranks"),
+        ([8, 12], "1:00:00", "12 ranks"),
         ([16, 64, 2], "soon", "no time of Slurm"),
         ([16], "1:00:00", "no whole number of nodes of 6"),
     ):
