@@ -22,6 +22,7 @@ from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
 from pretrain.ranks.signals import stop_signals
 from pretrain.ranks.watchdog import Watchdog
+from pretrain.runs import room
 from pretrain.runs.environment import environment
 from pretrain.runs.folder import RunFolder, differing_keys
 from pretrain.runs.resume import SPLIT_KEYS
@@ -74,6 +75,7 @@ def run(
         processes() as device,
         stop_signals() as asked,
         Watchdog(settings.watchdog, folder.path, asked, ending) as watch,
+        room.told(folder),
     ):
         # everything that can be wrong with the request is found before anything is written
         data = open_data(settings)
@@ -107,6 +109,12 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
         chosen = config.model_dump(mode="json", exclude_defaults=True)
         keys = differing_keys(state["identity"], identity, chosen)
         changed = [key for key in keys if key not in SPLIT_KEYS]
+        if "init_from" in changed:  # not by force either: those weights would not be read
+            began = state["identity"].get("init_from") or "fresh weights"
+            raise UsageError(
+                f"{folder.path}: the run there began from {began}, and init_from begins a new one; "
+                f"name another out=FOLDER, or leave init_from as it was to go on"
+            )
         if changed and not force:
             raise UsageError(
                 f"{folder.path}: the run there was started with other values of "

@@ -1,7 +1,6 @@
 """When checkpoints are written, and that training does not wait for it."""
 
 import errno
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import torch
 
 from fm.errors import FMError
 from pretrain.ranks import collective
+from pretrain.runs import room
 from pretrain.runs.flight import Flight, begin
 from pretrain.runs.folder import TAG, Position, RunFolder
 from pretrain.runs.retention import name_of
@@ -121,7 +121,13 @@ class Checkpoints:
 
     def _begin(self, position: Position) -> str:
         try:
-            return str(begin(self._folder, name_of(position.step)))
+            aside = begin(self._folder, name_of(position.step))
+            try:
+                room.require(self._folder)
+            except FMError:
+                aside.rmdir()
+                raise
+            return str(aside)
         except OSError as error:
             raise FMError(self._text(position, error)) from None
 
@@ -153,22 +159,15 @@ class Checkpoints:
 
     def _text(self, position: Position, error: Exception) -> str:
         words = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        try:
-            free = shutil.disk_usage(self._folder.path).free
-        except OSError:
-            free = 0
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        room = (
-            f", {free / 2**30:.1f} GiB are free" if full or not isinstance(error, OSError) else ""
-        )
-        pointer = self._folder.path / "latest"
-        stays = (
-            f"{pointer.read_text().strip()} stays valid"
-            if os.path.isfile(pointer)
-            else "there is no earlier one"
-        )
+        full = getattr(error, "errno", None) in (*room.FULL, errno.EFBIG)
+        if full or not isinstance(error, OSError):  # torch's writer only says that it failed
+            try:
+                free = shutil.disk_usage(self._folder.path).free
+            except OSError:
+                free = 0
+            words += f"; {room.figures(self._folder, free)}"
         return (
             f"{self._folder.checkpoints}: the checkpoint of step {position.step} could not be "
-            f"written ({words}{room}); {stays}: make room, for example with a lower "
-            f"checkpoint.keep, and start the run again"
+            f"written ({words}); {room.standing(self._folder)}: make room, for example with a "
+            f"lower checkpoint.keep, and start the run again"
         )

@@ -1,10 +1,9 @@
 """A run with a fault: `python -m tests.pretrain.faulty FAULT RANK STEP CONFIG [key=value ...]`.
 
-The fault happens on one rank at one step (from 1), inside the forward pass or where it says. A
-script of its own, so that real ranks under a real launcher can have it.
+The fault happens on one rank at one step (from 1), inside the forward pass. A script of its own, so
+that real ranks under a real launcher can have it.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import torch
 
 from fm.cli import main
 from fm.errors import FMError
+from pretrain.objectives.mae import MAE
 
 
 def _nan(output: Any) -> Any:
@@ -66,29 +66,9 @@ def faulty(forward: Callable[..., Any], fault: str, rank: int, steps: tuple[int,
     return wrapped
 
 
-def full_disk(save: Callable[..., Any], rank: int, nth: int) -> Any:
-    """Wrap the engine's save: the `nth` writes half of itself, then the disk is full."""
-    calls = []
-
-    def wrapped(self: Any, folder: str, tag: str) -> Any:
-        calls.append(tag)
-        save(self, folder, tag)
-        if len(calls) == nth and int(os.environ.get("RANK", "0")) == rank:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{folder}/{tag}")
-
-    return wrapped
-
-
 def run(fault: str, rank: int, step: int, words: list[str]) -> int:
     """Put the fault in and run `fm pretrain`."""
-    if fault == "full":
-        from pretrain.engine.engine import Engine
-
-        Engine.save = full_disk(Engine.save, rank, step)  # type: ignore[method-assign]
-    else:
-        from pretrain.objectives.mae import MAE
-
-        MAE.forward = faulty(MAE.forward, fault, rank, (step,))  # type: ignore[method-assign]
+    MAE.forward = faulty(MAE.forward, fault, rank, (step,))  # type: ignore[method-assign]
     return main(["pretrain", *words])
 
 

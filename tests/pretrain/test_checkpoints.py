@@ -81,8 +81,8 @@ def test_without_a_thread_it_is_there_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(28, "No space left on device"), r"No space left on device, .* GiB are free"),
-        (RuntimeError("enforce fail at 603\nand where"), r"enforce fail at 603, .* GiB are free"),
+        (OSError(28, "No space left on device"), r"No space left on device; .*B are free"),
+        (RuntimeError("enforce fail at 603\nand where"), r"enforce fail at 603; .*B are free"),
     ],
 )
 def test_an_error_is_told_at_the_next_step(tmp_path: Path, error: Exception, words: str) -> None:

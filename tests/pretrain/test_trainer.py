@@ -186,6 +186,9 @@ def test_learning_happens_and_the_run_folder_is_complete(
     )
     assert started.loss_start < result.loss_start
     assert fm.load(started.export).card.parent.startswith("tiny (")
+    # a run that is there already does not begin again from other weights, forced or not
+    with pytest.raises(UsageError, match="began from fresh weights, and init_from begins a new"):
+        run(str(path), ["schedule.steps=40", f"init_from={folder / 'export'}"], force=True)
 
 
 def test_a_damaged_sample_is_quarantined_and_the_run_goes_on(
