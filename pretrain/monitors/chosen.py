@@ -7,6 +7,7 @@ from pretrain.monitors.details import Details
 from pretrain.monitors.memory import Memory
 from pretrain.monitors.monitor import Monitor
 from pretrain.monitors.online_probe import OnlineProbe
+from pretrain.monitors.rates import Rates
 from pretrain.monitors.throughput import Throughput
 from pretrain.monitors.trace import Trace
 from pretrain.runs.folder import RunFolder
@@ -21,8 +22,8 @@ def chosen(config: RunConfig, folder: RunFolder) -> list[Watcher]:
     settings = config.monitor
     watchers: list[Watcher] = []
     if settings.profile is not None:
-        watchers.append(Trace(folder, settings.profile))  # first, so that no other is in the trace
-    watchers += [Throughput(), Memory()]
+        watchers.append(Trace(folder, settings.profile))
+    watchers += [Throughput(), Memory(), Rates()]
     if settings.detail_every:
         watchers.append(Details(folder))
     if settings.features_every:
