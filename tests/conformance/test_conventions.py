@@ -53,6 +53,29 @@ def test_t9_a_run_takes_its_last_step_at_the_least_rate(tmp_path: Path, tiny_dat
     assert rates[-1] == min(rates) == pytest.approx(1e-5)
 
 
+def test_t9_what_changes_over_a_run_in_samples_ends_with_its_last_step(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """T9. Defect: values that would be reached one step after the run has ended."""
+    schedule = {
+        "kind": "wsd",
+        "samples": 41,
+        "warmup_samples": 16,
+        "decay_samples": 9,
+        "min_lr": 1e-5,
+        "weight_decay_end": 0.4,
+    }
+    run(str(config_file(tmp_path, tiny_dataset, schedule=schedule)))
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]  # 41 samples in batches of 8
+    rates = [5e-4, 1e-3, 1e-3, 1e-3, (1e-3 + 1e-5) / 2, 1e-5]
+    assert [line["lr"] for line in lines] == pytest.approx(rates)
+    decays = [line["weight_decay"] for line in lines]
+    assert decays[0] == pytest.approx(0.05)
+    assert decays == sorted(decays)
+    assert decays[-1] == 0.4
+
+
 def test_t12_eurosat_files_keep_b8a_last() -> None:
     """T12. Defect: 13 bands read in the sensor's order, so B8A, B11, B12 are mixed up (SatMAE)."""
     assert eurosat.FILE_ORDER[7:] == ("B08", "B09", "B10", "B11", "B12", "B8A")

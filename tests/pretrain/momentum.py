@@ -142,7 +142,9 @@ def main(out: Path, stage: int) -> None:
         for gathered in (False, True):
             engine = engine_of(Contrast(gathered=gathered), out.parent, stage=stage)
             losses = [step(engine, number) for number in range(STEPS)]
-            made[str(gathered)] = {"losses": losses, "state": found(engine)}
+            first, *others = collective.gather(found(engine))
+            assert all(state == first for state in others), "the ranks hold different states"
+            made[str(gathered)] = {"losses": losses, "state": first}
         if collective.rank() == 0:
             out.write_text(json.dumps(made))
 
