@@ -134,4 +134,4 @@ def _whole(parameters: list[nn.Parameter]) -> "nullcontext[None]":
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(parameters)  # type: ignore[no-any-return]
+    return deepspeed.zero.GatheredParameters(parameters)
