@@ -83,9 +83,11 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(asdict(result)))
         else:
+            ends = [result.loss_start, result.loss_end]
+            loss = " -> ".join("not logged yet" if x is None else f"{x:.4f}" for x in ends)
             print(
-                f"{result.name}: {result.steps} steps, {result.samples} samples, loss "
-                f"{result.loss_start:.4f} -> {result.loss_end:.4f}, {result.seconds:.0f} s"
+                f"{result.name}: {result.steps} steps, {result.samples} samples, loss {loss}, "
+                f"{result.seconds:.0f} s"
             )
             print(f"export: {result.export}" if result.export else "stopped; run again to go on")
     return end_rank(0 if result.export else STOPPED_STATUS)

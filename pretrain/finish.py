@@ -23,7 +23,7 @@ class RunResult:
         steps: optimiser steps done.
         samples: samples seen.
         loss_start: mean loss of the first tenth of the logged steps (at most 10); of a mixture,
-            the mean of the parts' own.
+            the mean of the parts' own; None when it was stopped before one was logged.
         loss_end: the same of as many last ones.
         seconds: of training, all sessions together.
     """
@@ -33,8 +33,8 @@ class RunResult:
     export: str | None
     steps: int
     samples: int
-    loss_start: float
-    loss_end: float
+    loss_start: float | None
+    loss_end: float | None
     seconds: float
 
 
@@ -59,8 +59,8 @@ def finish(loop: Loop) -> RunResult:
             export=str(folder.export) if complete else None,
             steps=step,
             samples=step * config.data.batch_size,
-            loss_start=sum(start for start, _ in losses.values()) / len(losses),
-            loss_end=sum(end for _, end in losses.values()) / len(losses),
+            loss_start=_mean([start for start, _ in losses.values()]),
+            loss_end=_mean([end for _, end in losses.values()]),
             seconds=seconds,
         )
         if complete:
@@ -99,3 +99,7 @@ def finish(loop: Loop) -> RunResult:
         )
     final = result
     return collective.on_first(lambda: final)  # type: ignore[return-value]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -61,13 +61,14 @@ class Bulletin:
     Attributes:
         rank: of this process.
         world: number of ranks.
+        who: machine, namespace and process number of each rank.
     """
 
     def __init__(self, timeout: float) -> None:
         self.rank, self.world = collective.rank(), collective.world_size()
         store: Any = None
         if self.world > 1 and {"MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
-            store = dist.TCPStore(
+            store = dist.TCPStore(  # type: ignore[attr-defined]
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 is_master=False,
@@ -78,8 +79,9 @@ class Bulletin:
             self.rank, self.world = 0, 1
             store = dist.HashStore()  # type: ignore[attr-defined]
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store: Any = dist.PrefixStore(f"eofm/{restart}", store)
-        self._store.set(f"who/{self.rank}", json.dumps([socket.gethostname(), os.getpid()]))
+        prefix = f"eofm/{restart}"
+        self._store: Any = dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+        self._store.set(f"who/{self.rank}", json.dumps([*_place(), os.getpid()]))
         self.sign(Sign(0, 0, "start", 0.0))
         collective.barrier()
         found = self._store.multi_get([f"who/{rank}" for rank in range(self.world)])
@@ -96,9 +98,9 @@ class Bulletin:
 
     def gone(self) -> list[int]:
         """Return the ranks of this machine whose process has gone."""
-        here = socket.gethostname()
+        here = self.who[self.rank][:2]
         others = [rank for rank in range(self.world) if rank != self.rank]
-        return [r for r in others if self.who[r][0] == here and not _lives(self.who[r][1])]
+        return [r for r in others if self.who[r][:2] == here and not _lives(self.who[r][2])]
 
     def fail(self, failure: Failure) -> Failure:
         """Put a failure up unless there is one; return the first."""
@@ -120,6 +122,14 @@ class Bulletin:
         end = time.monotonic() + PATIENCE_TOLD
         while not self._store.check(["told"]) and time.monotonic() < end:
             time.sleep(0.05)
+
+
+def _place() -> tuple[str, str]:
+    """Return the machine's name and the namespace of its process numbers (of a container)."""
+    try:
+        return socket.gethostname(), os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return socket.gethostname(), ""
 
 
 def _lives(pid: int) -> bool:

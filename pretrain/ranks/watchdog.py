@@ -89,7 +89,8 @@ class Watchdog:
             self._end_thread()
             if self._board.world > 1:
                 self._tick += 1
-                self._board.sign(Sign(self._tick, self._count, self._phase, 0.0, left=True))
+                with contextlib.suppress(RuntimeError):  # rank 0 has left, and its store with it
+                    self._board.sign(Sign(self._tick, self._count, self._phase, 0.0, left=True))
             return
         if _of_a_collective(error) and self._board.world > 1:
             # another rank is the cause; the thread finds out which, and ends this process
@@ -131,7 +132,7 @@ class Watchdog:
             else:
                 board.wait_told()
         except (RuntimeError, OSError):
-            pass  # there is nobody left to wait for, or no room to write on
+            return  # there is nobody left to wait for, or no room to write on
 
     def _watch(self) -> None:
         while not self._stop.wait(INTERVAL):
@@ -153,7 +154,7 @@ class Watchdog:
             return found
         for rank in board.gone():
             if not board.signs([rank])[rank].left:
-                pid = board.who[rank][1]
+                pid = board.who[rank][2]
                 text = f"rank {rank} (process {pid}) died: killed, or out of memory"
                 return board.fail(Failure(rank, "failed", text, board.rank))
         ranks = list(range(board.world)) if board.rank == 0 or self._broken else [0]

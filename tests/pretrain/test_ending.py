@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pretrain.loop import Moment, Watcher
 from pretrain.runs.folder import read_lines
+from pretrain.trainer import run
 from tests.pretrain.test_trainer import config_file, losses
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -140,3 +142,22 @@ def test_a_rank_that_stands_still_is_told_with_its_stacks(
     stacks = (tmp_path / "run" / f"stalled-{ranks - 1}.txt").read_text()
     assert "in _stuck" in stacks
     assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 3
+
+
+class Signals(Watcher):
+    """Sends this process a signal after its second step."""
+
+    def after_step(self, moment: Moment) -> None:
+        if moment.step == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def test_a_run_that_is_stopped_before_a_line_was_logged(tmp_path: Path, tiny_dataset: Path) -> None:
+    path = config_file(tmp_path, tiny_dataset)
+    result = run(str(path), ["monitor.every=20"], watchers=[Signals()])
+    assert result.steps == 3
+    assert result.export is None
+    assert result.loss_start is None
+    now = state(tmp_path / "run")
+    assert (now["status"], now["reason"], now["step"]) == ("requeue", "SIGUSR1", 3)
+    assert run(str(path), ["schedule.steps=4"], force=True).steps == 4

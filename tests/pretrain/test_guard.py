@@ -231,7 +231,7 @@ def test_ranks_agree_and_the_one_with_the_fault_is_named(
     tmp_path: Path, tiny_dataset: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset, guard={"policy": "skip"})
-    words = ("schedule.steps=6", "schedule.warmup=1", "engine.micro_batch=2")
+    words = ("schedule.steps=6", "schedule.warmup=1", "engine.micro_batch=2", "watchdog.step=20")
     module = ["-m", "tests.pretrain.faulty", "nan", "1", "3", str(config), *words]
     done = subprocess.run(
         [sys.executable, *LAUNCHER, *module],
