@@ -11,7 +11,8 @@ from fm.errors import UsageError
 from fm.files import write_atomic, write_json
 from pretrain.build import build, token_grids
 from pretrain.config import RunConfig
-from pretrain.data import RunData, open_data
+from pretrain.data import RunData, check_batch, open_data
+from pretrain.engine.blocks import keep_compiled
 from pretrain.engine.fragment import read_fragment
 from pretrain.export import make_card
 from pretrain.finish import RunResult, finish
@@ -78,11 +79,12 @@ def run(
         room.told(folder),
     ):
         # everything that can be wrong with the request is found before anything is written
-        data = open_data(settings)
         own = chosen(settings, folder)
+        data = open_data(settings)
         objective = build(settings, data.layout)
         token_grids(data.layout, objective)
         read_fragment(settings.engine)
+        check_batch(settings, collective.world_size())
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
             finished = collective.on_first(lambda: _prepare(folder, settings, data, force))
@@ -90,6 +92,8 @@ def run(
                 return finished
             if collective.on_first(folder.latest) is None:  # else the checkpoint holds them
                 fit_bases(objective.backbone, data)
+            if settings.engine.compile:
+                keep_compiled(folder.path / "compiled")
             loop = Loop(settings, folder, data, objective, device, asked, watch)
             state = collective.on_first(lambda: _begin(folder, settings, data, loop))
             begun.append(True)

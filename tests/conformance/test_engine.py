@@ -126,6 +126,7 @@ def test_blocks_computed_again_give_the_same_gradients(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_compiled_equals_eager(name: str) -> None:
     case = OBJECTIVES[name]

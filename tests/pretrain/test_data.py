@@ -205,11 +205,11 @@ def test_a_batch_that_does_not_divide_is_told_with_what_would() -> None:
 
     assert check_batch(config(12, 3), 2) == (3, 2)
     assert check_batch(config(12, None), 2) == (6, 1)
-    with pytest.raises(UsageError, match="12 does not divide over 5 ranks.*: 10 or 15$"):
+    with pytest.raises(UsageError, match=r"12 does not divide over 5 ranks.*: 10 or 15$"):
         check_batch(config(12, None), 5)
     with pytest.raises(
-        UsageError, match="=5 x 2 ranks .* batch_size=24 .* is 12.*micro_batch: 4 or 6, .*: 20 or 30$"
+        UsageError, match=r"=5 x 2 ranks .* data.batch_size=24 .* is 12.*: 4 or 6, .*: 20 or 30$"
     ):
         check_batch(config(24, 5), 2)
-    with pytest.raises(UsageError, match="nearest engine.micro_batch: 4, .*batch_size: 16$"):
+    with pytest.raises(UsageError, match=r"nearest engine.micro_batch: 4, .*batch_size: 16$"):
         check_batch(config(8, 8), 2)

@@ -129,5 +129,5 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
 
 
 def test_half_precision_is_refused_in_words() -> None:
-    with pytest.raises(UsageError, match="fp16 is not offered: .* use bf16"):
+    with pytest.raises(UsageError, match=r"fp16 is not offered: .* use bf16"):
         parse(EngineConfig, {"precision": "fp16"}, "here")
