@@ -1,9 +1,10 @@
 """How much memory a run has taken at most."""
 
+import os
 import resource
 import sys
+from pathlib import Path
 
-import psutil
 import torch
 
 from pretrain.loop import Loop, Moment, Watcher
@@ -45,13 +46,17 @@ def own_peak_bytes() -> int:
 
 
 def children_bytes() -> int:
-    """Return the resident memory of all processes under this one."""
-    total = 0
-    for child in psutil.Process().children(recursive=True):
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:  # it has ended meanwhile
-            continue
+    """Return the resident memory of all processes under this one; 0 where there is no `/proc`."""
+    total, left = 0, [os.getpid()]
+    while left:
+        for listed in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+            try:
+                found = [int(word) for word in listed.read_text().split()]
+                pages = [int(Path(f"/proc/{n}/statm").read_text().split()[1]) for n in found]
+            except OSError:  # one of them has ended meanwhile
+                continue
+            total += sum(pages) * os.sysconf("SC_PAGE_SIZE")
+            left += found
     return total
 
 

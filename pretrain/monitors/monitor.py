@@ -82,7 +82,7 @@ class Monitor(Watcher):
             if self._wandb is not None:
                 self._wandb.log(values, moment.step)
         self._last = now
-        self._bar.advance(loss=f"{moment.figures['loss']:.4f}", **self._beside(moment.step))
+        self._bar.advance(1, loss=f"{moment.figures['loss']:.4f}", **self._beside(moment.step))
 
     def _beside(self, step: int) -> dict[str, str]:
         """Return what stands beside the bar, of the last logged window."""

@@ -121,7 +121,8 @@ class OnlineProbe(Watcher):
         if row is None:
             return None
         if self._file is not None:
-            row["seconds"] = round(self._cost, 3)
+            share = self._spent / max(self._loop.seconds, self._spent)
+            row |= {"seconds": round(self._cost, 3), "share": round(share, 4)}
             self._file.write(json.dumps(row) + "\n")
         return float(row["value"])
 

@@ -385,7 +385,8 @@ class MAE(Objective):
     def _parts(
         self, batch: ObjectiveBatch, inputs: Inputs, masks: TokenMasks, predicted: Parts
     ) -> LossParts:
-        counted, result = self.counted(inputs, masks), {}
+        counted = self.counted(inputs, masks)
+        result: LossParts = {}
         with full_precision(batch.weight.device):
             for name, made in predicted.items():
                 target, valid = self.targets(inputs, masks, name)

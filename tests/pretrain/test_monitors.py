@@ -16,7 +16,7 @@ from pretrain.loop import Moment, Watcher
 from pretrain.monitors.memory import children_bytes, own_peak_bytes
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
-from tests.pretrain.test_trainer import config_file, losses
+from tests.pretrain.test_trainer import config_file, launch, losses
 from tests.probes import standin
 
 OFF = ["monitor.detail_every=0", "monitor.features_every=0"]
@@ -137,6 +137,27 @@ def test_looking_does_not_change_the_curve(
     assert fake.finished == 1
     # the bar has its own line on the terminal; nothing of the harness stands between
     assert "encoding" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_ranks_under_zero_3_tell_what_one_tells(tmp_path: Path, scene: Path) -> None:
+    words = ["monitor.detail_every=2", "monitor.features_every=2", *probed(scene)]
+    run(settings(tmp_path, scene, *words))
+    one = tmp_path / "run"
+    more = [*words, "monitor.window=3", "engine.deepspeed=zero3", "engine.micro_batch=1"]
+    done = launch(tmp_path / "config.yaml", *more, f"out={tmp_path / 'two'}", ranks=2)
+    assert done.returncode == 0, done.stderr
+    for name in ("bands.jsonl", "probes.jsonl"):
+        ours, theirs = read_lines(tmp_path / "two" / name), read_lines(one / name)
+        assert len(ours) == len(theirs) == 3
+        for a, b in zip(ours, theirs, strict=True):
+            if name == "bands.jsonl":
+                assert a["bands"]["aviris_20"] == pytest.approx(b["bands"]["aviris_20"], rel=1e-5)
+            else:  # a neighbour may change its place among near ones
+                assert a["value"] == pytest.approx(b["value"], abs=0.01)
+    ours, theirs = (read_lines(f / "metrics.jsonl")[-1] for f in (tmp_path / "two", one))
+    for name in ("effective_rank", "feature_std", "loss/aviris_20"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
 
 
 def test_a_run_that_goes_on_is_the_same_in_wandb_and_in_its_files(
