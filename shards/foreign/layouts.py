@@ -7,6 +7,7 @@ documentation leave open (the offset of Sentinel-2 in TerraMesh, no-data numbers
 here too.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -172,6 +173,34 @@ def with_offsets(declared: Declaration, offsets: Mapping[str, float]) -> Declara
         pattern: tuple(
             replace(member, offset=offsets[member.name])
             if isinstance(member, ArrayMember) and member.name in offsets
+            else member
+            for member in found
+        )
+        for pattern, found in declared.members.items()
+    }
+    return replace(declared, members=members)
+
+
+def with_names(declared: Declaration, names: Mapping[str, str]) -> Declaration:
+    """Call modalities otherwise, such as `s2l2a_10` where a benchmark has those bands on 10 m.
+
+    Args:
+        declared: a layout or a declaration.
+        names: modality to what it is called instead.
+
+    Raises:
+        UsageError: a modality that is not declared, or a name that another has.
+    """
+    known = [m.name for m in declared.all() if isinstance(m, ArrayMember) and m.label is None]
+    for old, new in names.items():
+        if old not in known:
+            raise UsageError(f"--rename {old}: no such modality; {suggest(old, known)}")
+        if not re.fullmatch(r"[a-z0-9_]+", new) or new in known:
+            raise UsageError(f"--rename {old}={new}: the name is taken, or not of a-z, 0-9 and _")
+    members = {
+        pattern: tuple(
+            replace(member, name=names[member.name])
+            if isinstance(member, ArrayMember) and member.label is None and member.name in names
             else member
             for member in found
         )

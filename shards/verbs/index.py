@@ -40,6 +40,13 @@ def configure(parser: ArgumentParser) -> None:
         help="physical = stored * scale + offset, where the declaration leaves it open",
     )
     parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="MODALITY=NAME",
+        help="call a modality as others of its bands and grid are called, such as s2l2a=s2l2a_10",
+    )
+    parser.add_argument(
         "--ignore", action="append", default=[], metavar="ENDING", help="pass over such members"
     )
     parser.add_argument("--name", default="", help="of the dataset, where the declaration has none")
@@ -90,7 +97,7 @@ def _index(arguments: Namespace) -> int:
     from fm.errors import UsageError
     from shards.foreign import declare_file
     from shards.foreign.index import index_tars
-    from shards.foreign.layouts import layout, with_offsets
+    from shards.foreign.layouts import layout, with_names, with_offsets
 
     if arguments.layout:
         declared = layout(arguments.layout)
@@ -110,6 +117,8 @@ def _index(arguments: Namespace) -> int:
         if not equals:
             raise UsageError(f"--offset {option}: write MODALITY=NUMBER")
     declared = with_offsets(declared, offsets)
+    renamed = dict(option.partition("=")[::2] for option in arguments.rename)
+    declared = with_names(declared, renamed)
     declared = replace(declared, ignore=(*declared.ignore, *arguments.ignore))
     if arguments.statistics_every < 1:
         raise UsageError("--statistics-every: give a whole number from 1, or --no-statistics")

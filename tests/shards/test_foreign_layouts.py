@@ -274,3 +274,17 @@ def test_pickles_are_converted_by_the_command(
     words[2] = str(tmp_path / "safe")
     assert main([*words, *said, "--out", str(tmp_path / "out")]) == 0
     assert (shards.open(tmp_path / "out")[0].arrays["s1grd_10"] == -3).all()
+
+
+def test_modalities_may_be_called_as_benchmarks_call_them(ssl4eo: Path, tmp_path: Path) -> None:
+    tars, out = str(ssl4eo / "val"), tmp_path / "index"
+    words = ["shards", "index", tars, "--layout", "ssl4eo-s12-v1.1", "--split", "val"]
+    renamed = ["--rename", "s2l2a=s2l2a_10", "--rename", "s1grd=s1grd_10", "--out", str(out)]
+    assert main([*words, *renamed]) == 0
+    ds, before = shards.open(out), shards.open(ssl4eo / "index")
+    assert set(ds.modalities) == {"s2l2a_10", "s1grd_10", "dem", "cloud"}
+    assert ds.modalities["s2l2a_10"].bands == before.modalities["s2l2a"].bands
+    assert np.array_equal(ds[2].arrays["s2l2a_10"], before[2].arrays["s2l2a"])
+    for wrong in ("nosuch=x", "s2l2a=dem", "s2l2a=S2", "s2l2a"):
+        assert main([*words, "--rename", wrong, "--out", str(tmp_path / "no")]) == 2
+    assert not (tmp_path / "no").exists()
