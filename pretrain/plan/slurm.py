@@ -80,16 +80,16 @@ finished)
     echo "finished after step $after"
     exit 0
     ;;
-requeue)
+requeue | stalled)
     if [ "$after" = "$before" ]; then
-        echo "stopped at step $after, where it began: not queued again (srun ended with $ended)" >&2
+        echo "$status at step $after, where it began: not queued again (srun ended with $ended)" >&2
         exit 1
     fi
     if scontrol requeue "$SLURM_JOB_ID"; then
-        echo "stopped at step $after: queued again"
+        echo "$status at step $after: queued again"
         exit 0
     fi
-    echo "stopped at step $after, and the queue does not take it back: submit this file again" >&2
+    echo "$status at step $after, and the queue does not take it back: submit this file again" >&2
     exit 75
     ;;
 *)

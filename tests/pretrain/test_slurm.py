@@ -21,6 +21,7 @@ say() { echo "{\\"status\\": \\"$1\\", \\"step\\": $2}" > "runs/a b/state.json";
 case "$CASE" in
 finished) say finished 20 ;;
 requeue) say requeue 15; exit 75 ;;
+stalled) say stalled 12; exit 1 ;;
 failed) say running 15; exit 1 ;;
 nothing) exit 1 ;;
 signal) trap 'say requeue 15; exit 75' USR1; say running 10; echo ready >> calls
@@ -104,8 +105,11 @@ def test_the_first_node_is_the_master_and_words_keep_their_quotes(script: Path) 
 
 def test_a_run_that_stopped_goes_back_into_the_queue(script: Path) -> None:
     status, said, calls = ended(script, "requeue")
-    assert (status, said) == (0, "stopped at step 15: queued again\n")
+    assert (status, said) == (0, "requeue at step 15: queued again\n")
     assert "scontrol requeue 20003" in calls
+    _, said, _ = ended(script, "stalled")
+    assert said == "stalled at step 12: queued again\n"
+    assert ended(script, "requeue")[0] == 0
     # the same step again: it would go round for ever
     status, said, _ = ended(script, "requeue")
     assert status == 1
@@ -137,7 +141,7 @@ def test_the_warning_reaches_the_ranks(script: Path, number: signal.Signals) -> 
         time.sleep(0.02)
     job.send_signal(number)
     said, _ = job.communicate(timeout=30)
-    assert (job.returncode, said) == (0, "stopped at step 15: queued again\n")
+    assert (job.returncode, said) == (0, "requeue at step 15: queued again\n")
 
 
 def test_what_no_job_can_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
