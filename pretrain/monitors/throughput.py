@@ -45,17 +45,29 @@ class Throughput(Watcher):
         self._peak = None if own is None else _over_ranks(own, loop.device)
         self._flops: dict[str, float] = {}
         if self._peak is not None:
-            counted = flops_by_part(config, layout)
-            self._flops = {part: found.total for part, found in counted.items()}
-            if collective.rank() == 0:
-                each = sum(self._peak) / len(self._peak) / 1e12
-                names = {part: f" of {part}" if part else "" for part in self._flops}
-                told = ", ".join(f"{f / 1e9:.3g}{names[p]}" for p, f in self._flops.items())
-                note(f"MFU: {told} GFLOP a sample counted, {each:.4g} TFLOP/s a device can do")
+            self._count(loop)
         # seconds, seconds waited and part of each of the last steps
         self._steps: deque[tuple[float, float, str]] = deque(maxlen=config.monitor.window)
         self._started = self._last = self._clock()
         self._waited = 0.0
+
+    def _count(self, loop: Loop) -> None:
+        """Count what a sample costs; without it there is no utilisation, and the run goes on."""
+        assert self._peak is not None
+        try:
+            counted = flops_by_part(loop.config, loop.data.layout)
+        except (RuntimeError, NotImplementedError) as error:  # asks for values, or for other ranks
+            self._peak = None
+            if collective.rank() == 0:
+                first = str(error).partition("\n")[0]
+                note(f"no MFU: the objective cannot be counted without its data ({first})")
+            return
+        self._flops = {part: found.total for part, found in counted.items()}
+        if collective.rank() == 0:
+            each = sum(self._peak) / len(self._peak) / 1e12
+            names = {part: f" of {part}" if part else "" for part in self._flops}
+            told = ", ".join(f"{f / 1e9:.3g}{names[p]}" for p, f in self._flops.items())
+            note(f"MFU: {told} GFLOP a sample counted, {each:.4g} TFLOP/s a device can do")
 
     def after_step(self, moment: Moment) -> None:
         """Note the step; add the rates where it is logged."""

@@ -1,5 +1,6 @@
 """Rates over a window, on a clock of the test's own."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -22,13 +23,23 @@ class Clock:
         return self.now
 
 
+def counted(*_: object) -> dict[str, Flops]:
+    return {"": Flops(2e9, 4e9)}
+
+
+def uncountable(*_: object) -> dict[str, Flops]:
+    raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+
 def watched(
-    monkeypatch: pytest.MonkeyPatch, waits: list[float], **monitor: object
+    monkeypatch: pytest.MonkeyPatch,
+    waits: list[float],
+    count: Callable[..., dict[str, Flops]] = counted,
+    **monitor: object,
 ) -> list[dict[str, float]]:
     """Take a step of `SECONDS` beside each wait; return what was told of each."""
-    flops = {"": Flops(2e9, 4e9)}
     monkeypatch.setattr(throughput, "token_grids", lambda *_: {"": {"a": (4, 4), "b": (2, 2)}})
-    monkeypatch.setattr(throughput, "flops_by_part", lambda *_: flops)
+    monkeypatch.setattr(throughput, "flops_by_part", count)
     config = SimpleNamespace(
         data=SimpleNamespace(batch_size=8),
         monitor=MonitorConfig(**{"window": 10, **monitor}),
@@ -74,6 +85,14 @@ def test_utilisation_is_counted_work_over_what_the_device_could_do(
     *_, last = watched(monkeypatch, [0.0] * 5, peak_tflops=0.5)
     # 8 samples of 6 GFLOP in half a second
     assert last["mfu"] == pytest.approx(8 * 6e9 / SECONDS / 0.5e12)
+
+
+def test_an_objective_that_cannot_be_counted_has_none_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *_, last = watched(monkeypatch, [0.0] * 5, uncountable, peak_tflops=0.5)
+    assert "mfu" not in last
+    assert "no MFU: the objective cannot be counted" in capsys.readouterr().err
 
 
 def test_steps_between_lines_tell_nothing_but_count(monkeypatch: pytest.MonkeyPatch) -> None:
