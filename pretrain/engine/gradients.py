@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+CLIP_EPSILON = 1e-6
+"""What torch adds to the norm before it divides by it."""
+
 
 class Gradients:
     """The reduced gradients of one step, wherever DeepSpeed keeps them.
@@ -33,7 +36,8 @@ class Gradients:
         optimizer = self._engine.optimizer
         if self._stage == 0:
             gradients = [p.grad for p in self._engine.parameters() if p.grad is not None]
-            return torch.nn.utils.get_total_norm(gradients, foreach=True)
+            self._groups = torch.nn.utils.get_total_norm(gradients, foreach=True)
+            return self._groups
         if self._stage < 3:
             optimizer._wait_for_offload_copies()
             self._groups = optimizer.scaled_global_norm()
@@ -46,11 +50,19 @@ class Gradients:
     def take(self) -> None:
         """Let DeepSpeed take its step; call after `norm`."""
         if self._stage == 0:
-            self._engine.step()
+            with _replaced(self._engine, clip_fp32_gradients=self._clip):
+                self._engine.step()
             return
         name = "scaled_global_norm" if self._stage < 3 else "_get_norm_groups"
         with _replaced(self._engine.optimizer, **{name: lambda: self._groups}):
             self._engine.step()
+
+    def _clip(self) -> None:
+        """Clip by the norm that is known; DeepSpeed would take another pass for its own."""
+        most = self._engine.gradient_clipping()
+        if float(self._groups) > most - CLIP_EPSILON:  # else the factor is 1
+            parameters = [p for p in self._engine.parameters() if p.grad is not None]
+            torch.nn.utils.clip_grads_with_norm_(parameters, most, self._groups, foreach=True)
 
     def drop(self) -> None:
         """Clear the gradients; weights and moments stay as they are."""
