@@ -9,6 +9,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,8 @@ def png(image: np.ndarray, words: str, *, class_: str = "") -> Markup:
     stream = io.BytesIO()
     eight = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     # no version of a program in it: the same run gives the same bytes
-    imsave(stream, np.ascontiguousarray(eight), format="png", metadata={"Software": None})
+    nameless: dict[str, Any] = {"Software": None}
+    imsave(stream, np.ascontiguousarray(eight), format="png", metadata=nameless)
     uri = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
     return el(
         "img", src=uri, alt=words, width=eight.shape[1], height=eight.shape[0],

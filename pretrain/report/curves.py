@@ -50,7 +50,8 @@ def loss(record: Record) -> Markup | None:
 def bands(record: Record) -> list[Markup]:
     """Draw the losses of bands: by wavelength, the grids of one sensor in one chart."""
     sensors: dict[str, list[str]] = {}
-    for name in sorted({name for name, _ in record.figures if name.startswith(f"{BAND}/")}):
+    # in the order of the log, which is that of the channels
+    for name in dict.fromkeys(name for name, _ in record.figures if name.startswith(f"{BAND}/")):
         modality = name.split("/")[1]
         sensors.setdefault(modality.rpartition("_")[0] or modality, []).append(name)
     charts = []
@@ -61,8 +62,11 @@ def bands(record: Record) -> list[Markup]:
         held = Kind(f"Loss of {sensor}", section="learning")
         if len(optical) > 1:
             charts.append(by_band(record, optical, held))
-        if others or len(optical) == 1:
-            charts.append(_drawn(record, BAND, others or optical, held))
+        alone = optical if len(optical) == 1 else []
+        if len(others) > FEW:
+            charts.append(by_band(record, others, held))
+        elif others or alone:
+            charts.append(_drawn(record, BAND, [*others, *alone], held))
     return [draw(chart) for chart in charts]
 
 
@@ -76,7 +80,7 @@ def by_band(record: Record, members: Sequence[str], held: Kind) -> Chart:
         last.append(end * held.factor)
     known = [_wavelength(*name.split("/")[-2:]) for name in members]
     if None in known:
-        x, across = np.arange(1.0, len(members) + 1), "band, in the order of the names"
+        x, across = np.arange(1.0, len(members) + 1), "channel, from 1"
     else:
         x, across = np.array(known, np.float64), "wavelength (nm)"
     places, now, before = broken(x, np.array(last), np.array(first))

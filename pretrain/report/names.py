@@ -58,7 +58,8 @@ def kind(name: str) -> Kind:
     found = next((k for pattern, k in _KINDS if re.fullmatch(pattern, name)), Kind(""))
     if found.title:
         return found
-    words = re.sub(r"_(bytes|gib|gb)$", "", name).replace("_", " ").replace("/", ": ")
+    first, slash, rest = re.sub(r"_(bytes|gib|gb)$", "", name).partition("/")
+    words = first.replace("_", " ") + (f": {rest}" if slash else "")
     return Kind(words[:1].upper() + words[1:], found.unit, found.factor, found.section)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fm.page.html import Markup, el, join
-from pretrain.report.names import short
+from pretrain.report.names import SAMPLES, short
 from pretrain.report.onway import probes
 from pretrain.report.read import Record, Series, at
 from pretrain.report.thin import ends
@@ -71,10 +71,11 @@ def tiles(record: Record) -> Markup:
         best = held[np.nanargmax(held[:, 1])]
         made.append((name, short(held[-1, 1]), f"highest {short(best[1])} at {int(best[0]):,}"))
     size, seconds = at(record.config, "data.batch_size"), record.whole("seconds")
-    if isinstance(size, int) and seconds is not None:
-        typical = float(np.median(seconds.values))
-        if typical > 0:
-            made.append(("samples a second", short(size / typical), "median of logged steps"))
+    if (rate := record.whole(SAMPLES)) is not None:
+        made.append(("samples a second", short(float(rate.values[-1])), "last logged steps"))
+    elif isinstance(size, int) and seconds is not None and np.median(seconds.values) > 0:
+        typical = size / float(np.median(seconds.values))
+        made.append(("samples a second", short(typical), "median of logged steps"))
     if (mfu := record.whole("mfu")) is not None:
         made.append(("model FLOPs utilisation", _percent(mfu.values[-1]), "last logged step"))
     if (wait := record.whole("data_wait")) is not None:

@@ -67,7 +67,7 @@ def section(panels: Sequence[Stored], budget: int) -> list[Markup]:
 
 
 def _order(panels: Sequence[Stored]) -> list[str]:
-    """Modalities that show most first, then by grid."""
+    """List the modalities, the finest grid first."""
     first: dict[str, Stored] = {}
     for panel in panels:
         first.setdefault(panel.modality, panel)
@@ -83,7 +83,7 @@ def _shown(panels: Sequence[Stored]) -> _Shown:
 
 def _hidden(panel: Stored) -> np.ndarray:
     """Pixels of which something was hidden, `[H, W]`."""
-    return ~panel.shown.all(axis=0)
+    return np.asarray(~panel.shown.all(axis=0))
 
 
 def _error(panel: Stored) -> np.ndarray:

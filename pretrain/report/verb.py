@@ -9,7 +9,8 @@ NAME = "report.html"
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="run folder: the out= of fm pretrain")
+    # not `run`: that is the name of what a verb runs
+    parser.add_argument("folder", metavar="RUN", help="run folder: the out= of fm pretrain")
     parser.add_argument("--out", help=f"file to write; {NAME} in the run folder by default")
     parser.add_argument(
         "--samples",
@@ -27,10 +28,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if not 0 <= arguments.samples <= 16:
         raise UsageError(f"--samples {arguments.samples}: give 0 to 16")
-    out = Path(arguments.run) / NAME if arguments.out is None else Path(arguments.out)
+    out = Path(arguments.folder) / NAME if arguments.out is None else Path(arguments.out)
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; name a file")
-    page = render(read(Path(arguments.run)), samples=arguments.samples)
+    page = render(read(Path(arguments.folder)), samples=arguments.samples)
     write_atomic(out, page)
     print(f"{out}: {len(page.encode()) / 2**20:.1f} MB")
     return 0

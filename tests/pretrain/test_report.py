@@ -5,10 +5,12 @@ import re
 import shutil
 from argparse import ArgumentParser
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from fm import cli
 from fm.errors import FMError, UsageError
 from pretrain.report.read import read
 from pretrain.report.verb import command
@@ -161,6 +163,18 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, tiny_dataset, finished)
         report(str(finished), "--out", str(tmp_path))
     with pytest.raises(UsageError, match="give 0 to 16"):
         report(str(finished), "--samples", "99")
+
+
+def test_the_command_line(finished, tmp_path, monkeypatch, capsys):
+    found = {"report": EntryPoint("report", "pretrain.report.verb:command", cli.GROUP)}
+    monkeypatch.setattr(cli, "_verbs", lambda: found)
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(finished), "--out", str(out), "--samples", "0"]) == 0
+    assert out.is_file()
+    capsys.readouterr()
+    assert cli.main(["report", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fm report: {tmp_path}: not a run folder")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_figures_have_units_and_families():
     assert (kind("mfu").unit, kind("mfu").factor) == ("%", 100)
     assert kind("cuda_peak_gib").unit == "GiB"
     assert kind("loss/s2l1c_10").section == "learning"
+    assert kind("loss/s2l1c_10").title == "Loss: s2l1c_10"
     assert kind("never_heard_of").title == "Never heard of"
     assert kind("never_heard_of").section == "other"
     assert families(["lr", "loss/a", "loss/b", "x/y/z"]) == {
