@@ -12,7 +12,7 @@ import torch
 
 from fm.doctor.finding import Finding
 
-LIMIT = 60.0
+LIMIT = 120.0
 """Seconds after which ranks that have not answered hang; importing torch takes most of it."""
 SECONDS = 3.0
 """That the sums are repeated for."""
