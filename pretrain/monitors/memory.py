@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pretrain.loop import Loop, Moment, Watcher
-from pretrain.ranks import collective
+from pretrain.monitors.each_rank import each_rank
 
 GIB = 2.0**30
 
@@ -34,9 +34,9 @@ class Memory(Watcher):
         peaks = [own_peak_bytes() + self._children]
         if self._device.type == "cuda":
             peaks.append(torch.cuda.max_memory_allocated(self._device))
-        largest = _largest([peak / GIB for peak in peaks], self._device)
+        ranks = each_rank([peak / GIB for peak in peaks], self._device)
         names = ("memory_peak_gib", "cuda_peak_gib")
-        moment.events |= {n: round(x, 4) for n, x in zip(names, largest, strict=False)}
+        moment.events |= {n: round(max(x), 4) for n, x in zip(names, ranks, strict=False)}
 
 
 def own_peak_bytes() -> int:
@@ -58,10 +58,3 @@ def children_bytes() -> int:
             total += sum(pages) * os.sysconf("SC_PAGE_SIZE")
             left += found
     return total
-
-
-def _largest(values: list[float], device: torch.device) -> list[float]:
-    """Return the largest of each number over the ranks."""
-    found = torch.zeros((collective.world_size(), len(values)), dtype=torch.float64, device=device)
-    found[collective.rank()] = torch.tensor(values, dtype=torch.float64, device=device)
-    return [float(x) for x in collective.all_reduce_sum(found).amax(dim=0).tolist()]

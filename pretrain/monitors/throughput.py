@@ -10,6 +10,7 @@ import torch
 from fm.console import note
 from pretrain.build import token_grids
 from pretrain.loop import Loop, Moment, Watcher
+from pretrain.monitors.each_rank import each_rank
 from pretrain.monitors.peak import peak_flops
 from pretrain.plan.flops import flops_by_part
 from pretrain.ranks import collective
@@ -42,7 +43,8 @@ class Throughput(Watcher):
         }
         dtype = torch.float32 if config.engine.precision == "fp32" else torch.bfloat16
         own = peak_flops(loop.device, config.monitor.peak_tflops, dtype)
-        self._peak = None if own is None else _over_ranks(own, loop.device)
+        peaks = each_rank([own or 0.0], loop.device)[0]
+        self._peak = peaks if all(peaks) else None
         self._flops: dict[str, float] = {}
         if self._peak is not None:
             self._count(loop)
@@ -79,8 +81,9 @@ class Throughput(Watcher):
             return
         seconds = [step[0] for step in self._steps]
         elapsed = max(sum(seconds), 1e-9)
-        shares = _over_ranks(sum(step[1] for step in self._steps) / elapsed, self._device)
-        whole = _over_ranks(self._waited / max(now - self._started, 1e-9), self._device)
+        of_window = sum(step[1] for step in self._steps) / elapsed
+        of_session = self._waited / max(now - self._started, 1e-9)
+        shares, whole = each_rank([of_window, of_session], self._device)
         figures = {
             "samples_per_s": self._size * len(seconds) / elapsed,
             "tokens_per_s": self._size * sum(self._tokens[s[2]] for s in self._steps) / elapsed,
@@ -92,10 +95,3 @@ class Throughput(Watcher):
             work = self._size * sum(self._flops[step[2]] for step in self._steps)
             figures["mfu"] = work / elapsed / sum(self._peak)
         moment.events |= {name: float(f"{value:.6g}") for name, value in figures.items()}
-
-
-def _over_ranks(value: float, device: torch.device) -> list[float]:
-    """Return a number of every rank, in their order."""
-    found = torch.zeros(collective.world_size(), dtype=torch.float64, device=device)
-    found[collective.rank()] = value
-    return [float(x) for x in collective.all_reduce_sum(found).tolist()]

@@ -116,6 +116,8 @@ class ChannelEmbed(nn.ModuleDict):
 
     def _some(self, pieces: list[Patches], channels: Tensor) -> Tensor:
         """Embed chosen channels that lie in several parts, as many of each as a sample chose."""
+        if channels.is_meta:
+            return self._share(pieces, channels.shape[1])
         result: Tensor | None = None
         start = 0
         for piece in pieces:
@@ -129,3 +131,13 @@ class ChannelEmbed(nn.ModuleDict):
             start += count
         assert result is not None, "an axis has at least one part"
         return result
+
+    def _share(self, pieces: list[Patches], chosen: int) -> Tensor:
+        """Embed as many channels of each part as are chosen on average; which is not known."""
+        counts = [piece.values.shape[2] for piece in pieces]
+        ends = [round(chosen * sum(counts[: i + 1]) / sum(counts)) for i in range(len(counts))]
+        made = [
+            self[piece.part.weights](piece.values.transpose(1, 2)[:, : end - start])
+            for piece, start, end in zip(pieces, [0, *ends], ends, strict=False)
+        ]
+        return torch.cat(made, dim=1)
