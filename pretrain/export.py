@@ -15,6 +15,7 @@ from pretrain.config import RunConfig
 from pretrain.data import RunData
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.engine import Engine
+from pretrain.monitors.in_bands import in_bands
 from pretrain.monitors.pictures import save_panels
 from pretrain.objective import Panel
 from pretrain.ranks import collective
@@ -118,7 +119,8 @@ def draw_pictures(
         # the run has ended; a picture may miss a sample
         batch = data.first(name, count, seed=config.seed, device=device, max_bad=1.0)
         rng = CounterRng(config.seed, batch.epochs, batch.positions)
-        samples += engine.panels(MicroBatch.of(batch, rng))
+        found = engine.panels(MicroBatch.of(batch, rng))
+        samples += [in_bands(panels, engine.objective.backbone) for panels in found]
         keys += batch.keys
     if collective.rank() == 0:
         save_panels(folder.pictures, samples, keys)

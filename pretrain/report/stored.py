@@ -79,6 +79,8 @@ def save(
             known = list(bands[modality])
             own = list(panel.bands) or known
             names = [band.name for band in known]
+            if not {band.name for band in own} <= set(names) or len(own) != len(panel.image):
+                continue  # of no band that could be named: its picture has to do
             places = [names.index(band.name) for band in own]
             number = len(about)
             for name, values in (("image", panel.image), ("predicted", panel.predicted)):
