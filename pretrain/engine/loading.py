@@ -17,7 +17,8 @@ def own_hyperparameters(optimizer: Any) -> Iterator[None]:
     """Keep the parameter groups' settings those of this run's config while a state is loaded.
 
     Under ZeRO 3 a universal checkpoint gives all groups the settings of the first, so that what
-    must not be decayed would be.
+    must not be decayed would be. It also gives all states one count of steps, which every group
+    would then raise; here each gets its own.
 
     Args:
         optimizer: with `param_groups`; counts of steps in them are loaded.
@@ -29,6 +30,9 @@ def own_hyperparameters(optimizer: Any) -> Iterator[None]:
     yield
     for group, values in zip(optimizer.param_groups, before, strict=True):
         group.update(values)
+    for state in getattr(optimizer, "optimizer", optimizer).state.values():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].clone()
 
 
 def load_untrained(module: nn.Module, folder: Path, stage: int) -> None:

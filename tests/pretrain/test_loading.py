@@ -17,7 +17,7 @@ def test_groups_keep_their_own_settings() -> None:
         {"params": [1], "weight_decay": 0.05, "lr": 1e-3},
         {"params": [2], "weight_decay": 0.0, "lr": 1e-3},
     ]
-    optimizer = SimpleNamespace(param_groups=groups)
+    optimizer = SimpleNamespace(param_groups=groups, state={})
     with own_hyperparameters(optimizer):
         for group in groups:
             group.update(params=[], weight_decay=0.05, step=7)
@@ -35,6 +35,18 @@ class Small(nn.Module):
         self.frozen = nn.Parameter(torch.full((5,), value), requires_grad=False)
         self.register_buffer("kept", torch.full((3,), value))
         self.register_buffer("made", torch.full((3,), value), persistent=False)
+
+
+def test_each_state_counts_its_own_steps() -> None:
+    """Under ZeRO 3 a universal checkpoint gives all states one tensor, raised once for each."""
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = torch.optim.AdamW([{"params": [w]} for w in weights], fused=True)
+    with own_hyperparameters(optimizer):
+        shared = torch.tensor(5.0)
+        for weight in weights:
+            optimizer.state[weight]["step"] = shared
+    optimizer.state[weights[0]]["step"] += 1
+    assert optimizer.state[weights[1]]["step"] == 5
 
 
 def test_buffers_and_frozen_parameters_are_loaded(tmp_path) -> None:

@@ -16,6 +16,7 @@ from fm.errors import UsageError
 from pretrain.engine.engine import Engine
 from pretrain.engine.teachers import Teachers
 from pretrain.ranks.processes import processes
+from pretrain.runs.universal import convert
 from pretrain.schedule import Clock
 from pretrain.settings.ramp import Ramp
 from tests.pretrain.momentum import STEPS, Contrast, engine_of, found, step
@@ -105,6 +106,21 @@ def test_teachers_and_queues_go_on_bit_for_bit(stage: int, tmp_path: Path) -> No
     assert found(other) == kept
     assert [step(other, number) for number in (2, 3)] == losses
     assert found(other) == found(engine)
+
+
+@pytest.mark.parametrize(("then", "now"), [(1, 2), (3, 3)])
+def test_checkpoints_for_other_ranks_hold_teachers_and_queues(
+    then: int, now: int, tmp_path: Path
+) -> None:
+    engine = engine_of(Contrast(), tmp_path, stage=then)
+    for number in range(2):
+        step(engine, number)
+    engine.save(str(tmp_path), "here")
+    convert(tmp_path / "here", tmp_path / "universal" / "here")
+    other = engine_of(Contrast(), tmp_path, stage=now)
+    other.load(str(tmp_path / "universal"), "here", universal=True)
+    assert found(other) == found(engine)
+    assert [step(other, n) for n in (2, 3)] == [step(engine, n) for n in (2, 3)]
 
 
 def test_passes_of_a_step_see_the_same_queue_and_fill_it_in_order(tmp_path: Path) -> None:
