@@ -69,10 +69,8 @@ class Watchdog:
 
     def phase(self, name: str) -> None:
         """Begin a phase; every rank begins the same ones in the same order."""
-        self._phase, self._since = (
-            name if self._armed or name == FINISH else START,
-            time.monotonic(),
-        )
+        limited = self._armed or name == FINISH
+        self._phase, self._since = name if limited else START, time.monotonic()
         self._count += 1
 
     def arm(self) -> None:
@@ -131,7 +129,7 @@ class Watchdog:
                 time.sleep(2 * INTERVAL)  # the store may go with this process
             else:
                 board.wait_told()
-        except (RuntimeError, OSError):
+        except (RuntimeError, OSError, FMError):
             return  # there is nobody left to wait for, or no room to write on
 
     def _watch(self) -> None:
@@ -208,19 +206,25 @@ class Watchdog:
 
     def _end(self, failure: Failure) -> None:
         """End this process, which may be in a collective for ever."""
-        if failure.status == "stalled":
+        try:
+            if failure.teller == self._board.rank:
+                note(f"fm pretrain: {failure.text}")
+            if failure.status == "stalled":
+                self._write_stacks()
+            self._close(failure)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(1)
+
+    def _write_stacks(self) -> None:
+        with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             with open(self._folder / f"stalled-{self._board.rank}.txt", "w") as stream:
                 seconds = time.monotonic() - self._since
                 stream.write(f"rank {self._board.rank}: {self._phase} for {seconds:.0f} s\n")
                 stream.flush()
                 faulthandler.dump_traceback(file=stream)
-        if failure.teller == self._board.rank:
-            note(f"fm pretrain: {failure.text}")
-        self._close(failure)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
 
 
 def _of_a_collective(error: BaseException) -> bool:
