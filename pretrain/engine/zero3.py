@@ -7,6 +7,7 @@ hooks. So the weights are cut into units: each block is gathered as one when it 
 that lies in none is held from the beginning of a pass to its end.
 """
 
+import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 
@@ -30,6 +31,10 @@ def own_units(root: nn.Module, blocks: Iterable[nn.Module]) -> None:
     """
     from deepspeed.runtime.zero import register_external_parameter
 
+    # it warns of modules that take or return no tensors, which is what the units are for
+    logging.getLogger("DeepSpeed").addFilter(
+        lambda record: "has unknown inputs or outputs type" not in record.getMessage()
+    )
     found = list(blocks)
     units = [(block, list(block.parameters())) for block in found]
     for unit, parameters in [*units, (root, outside(root, found))]:

@@ -72,6 +72,9 @@ def test_zero_3_learns_what_zero_0_does(name: str, zero3: str, device: torch.dev
     ]
     for panel, want_panel in zip(drawn[0], wanted[0], strict=True):
         assert panel.predicted == pytest.approx(want_panel.predicted, abs=1e-2)
+    assert steps(case, cut, range(3, 5)) == [
+        pytest.approx(want, rel=1e-6) for want in steps(case, plain, range(3, 5))
+    ]
     ours, theirs = (engine.state_of(engine.objective) for engine in (cut, plain))
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
