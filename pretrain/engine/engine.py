@@ -1,5 +1,6 @@
 """One optimiser step under DeepSpeed, whatever the objective, the ranks and the micro-batches."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from pretrain.engine.blocks import compile_blocks, recompute
 from pretrain.engine.forward import Forward
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
-from pretrain.engine.loading import load_untrained, own_hyperparameters
+from pretrain.engine.loading import load_untrained, own_hyperparameters, own_steps
 from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.engine.teachers import Teachers
@@ -106,6 +107,8 @@ class Engine:
         self._queues = [part for part in objective.modules() if isinstance(part, Queue)]
         client = build_optimizer(module, objective.backbone, optimizer, self.zero_stage)
         self._rates = Rates(client.param_groups)
+        # DeepSpeed calls collectives by names that torch is about to retire
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
         with quiet_stderr():
             self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=client, config=settings, dist_init_required=False
@@ -235,6 +238,7 @@ class Engine:
         if path is None:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
         if universal:
+            own_steps(getattr(self.engine.optimizer, "optimizer", self.engine.optimizer))
             load_untrained(self.engine.module, Path(folder, tag), self.zero_stage)
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
