@@ -44,7 +44,7 @@ class Forward(nn.Module):
             out = self.objective(batch, batch.rng)
         loss = out.loss_sum.float()
         if self.touched and torch.is_grad_enabled():
-            loss = _Touch.apply(loss, *self.touched)  # type: ignore[no-untyped-call]
+            loss = _Touch.apply(loss, *self.touched)
         return loss, out.weight.float(), out.metrics
 
 
