@@ -14,7 +14,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if isinstance(path, str | bytes) and (writes or any(c in str(mode or "") for c in "wax+")):
             opened.add(os.fsdecode(path))
-    elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+    elif event in ("os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
         opened.add(os.fsdecode(arguments[0]))
 
 
