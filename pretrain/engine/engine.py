@@ -17,7 +17,7 @@ from pretrain.engine.blocks import compile_blocks, recompute
 from pretrain.engine.forward import Forward
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.gradients import Gradients
-from pretrain.engine.loading import load_untrained, own_hyperparameters, own_steps
+from pretrain.engine.loading import load_untrained, own_hyperparameters
 from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.engine.teachers import Teachers
@@ -238,7 +238,6 @@ class Engine:
         if path is None:
             raise FMError(f"{folder}/{tag}: not a checkpoint of this engine")
         if universal:
-            own_steps(getattr(self.engine.optimizer, "optimizer", self.engine.optimizer))
             load_untrained(self.engine.module, Path(folder, tag), self.zero_stage)
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:

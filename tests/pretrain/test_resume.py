@@ -17,7 +17,7 @@ from fm.errors import UsageError
 from pretrain.engine.engine import Engine
 from pretrain.ranks.processes import processes
 from pretrain.runs.folder import Position, RunFolder
-from pretrain.runs.resume import load_latest, must_convert
+from pretrain.runs.resume import _load_converted, load_latest, must_convert
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from tests.pretrain.batches import mae, s2_batch
@@ -114,6 +114,23 @@ def test_zero_1_goes_on_as_zero_2_with_equal_moments(tmp_path: Path, device: tor
     assert steps(other, range(2, 4)) == want
     # the checkpoint is as it was, and the converted one has gone
     assert [p.name for p in folder.checkpoints.iterdir()] == ["step-00000002"]
+
+
+def test_zero_3_converted_goes_on_bit_for_bit(tmp_path: Path, device: torch.device) -> None:
+    """Defect: DeepSpeed gives all groups the first one's decay, and one count of steps."""
+    engine = engine_of(3, device)
+    steps(engine, range(2))
+    folder = RunFolder(tmp_path)
+    write_checkpoint(folder, engine, step=2)
+    before, want = moments(engine), steps(engine, range(2, 5))
+    other = engine_of(3, device, seed=5)
+    found = folder.latest()
+    assert found is not None
+    _load_converted(folder, found[0], other)  # as on another number of ranks
+    after = moments(other)
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+    assert steps(other, range(2, 5)) == want
 
 
 @pytest.mark.parametrize("stage", [0, 1])
