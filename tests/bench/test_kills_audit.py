@@ -64,6 +64,10 @@ def test_going_on_behind_the_last_step_taken_skips():
     assert held([*lived(1, 1, 3), *lived(2, 5, 6)]).skipped == BATCH
 
 
+def test_steps_that_were_lost_and_not_taken_again_are_skipped():
+    assert held([*lived(1, 1, 6), begun(2, 4)]).skipped == 2 * BATCH
+
+
 def test_a_stream_that_stands_still_repeats():
     killed = copy.deepcopy(KILLED)
     shifted = next(r for r in killed if r["life"] == 4 and r.get("step") == 5)
