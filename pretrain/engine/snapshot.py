@@ -93,7 +93,7 @@ class _Copier:
             held = self._buffers.buffer(
                 self._name, len(self._storages), source.nbytes(), pinned=on_device
             )
-            seen = torch.empty(0, dtype=torch.uint8, device=source.device).set_(source)  # type: ignore[call-overload]
+            seen = torch.empty(0, dtype=torch.uint8, device=source.device).set_(source)
             held.copy_(seen, non_blocking=on_device)
             self.devices = self.devices or on_device
             self._storages[source._cdata] = held
