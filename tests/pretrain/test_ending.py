@@ -89,6 +89,15 @@ def test_the_error_of_one_rank_is_one_line(tmp_path: Path, tiny_dataset: Path) -
 
 
 @pytest.mark.slow
+def test_an_error_that_all_ranks_have_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
+    child = start("nan", 1, 2, config_file(tmp_path, tiny_dataset), *ENDLESS)
+    _, error = child.communicate(timeout=200)
+    assert child.returncode == 1
+    (line,) = own_lines(error)
+    assert line.startswith("fm pretrain: step 2: loss is nan")
+
+
+@pytest.mark.slow
 def test_a_bug_on_one_rank_is_one_traceback(tmp_path: Path, tiny_dataset: Path) -> None:
     child = start("crash", 1, 3, config_file(tmp_path, tiny_dataset), *ENDLESS)
     _, error = child.communicate(timeout=100)
