@@ -84,7 +84,7 @@ class Runner:
             "data": {"path": str(self.dataset), "batch_size": batch},
             "model": {"name": "vit_nano", "token_m": 60, "options": {"depth": 1, "width": 64}},
             "objective": {"kind": "mae", "decoder": {"width": 32, "depth": 1, "heads": 2}},
-            "optimizer": {"lr": 1e-3, "clip": 0.5},
+            "optimizer": {"lr": 1e-3, "clip": 0.25},
             "engine": {
                 "precision": cell.precision,
                 "deepspeed": str(settings),

@@ -10,6 +10,8 @@ FAST = (Cell(1, 0), Cell(2, 1), Cell(1, 2, "bf16"), Cell(2, 3))
 """One cell a stage; the others are slow."""
 
 STAGES = (0, 1, 2, 3)
+pytestmark = pytest.mark.timeout(900)  # many processes on what may be a busy machine
+
 KILLED = [
     Cell(ranks, stage, precision)
     for ranks in (1, 2)
@@ -48,7 +50,7 @@ def test_two_ranks_under_every_stage_are_one_rank_of_stage_0(stage: int, runner:
     assert [row[0] for row in two] == pytest.approx([row[0] for row in one], rel=1e-6)
     # before clipping, so the same number under every stage
     assert [row[1] for row in two] == pytest.approx([row[1] for row in one], rel=1e-4)
-    assert min(row[1] for row in one) > 0.5, "nothing is clipped"
+    assert min(row[1] for row in one) > 0.25, "a step was not clipped"
 
 
 @pytest.mark.slow
