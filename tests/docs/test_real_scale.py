@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fm.cli import main
+from pretrain.data import check_batch
 from pretrain.plan.accelerators import ACCELERATORS
 from pretrain.trainer import load_config
 from tests.shards.foreign_tars import write_ssl4eo
@@ -61,6 +62,20 @@ def test_there_are_plans() -> None:
     assert len(planned()) > 8
 
 
+@pytest.mark.parametrize("words", planned(), ids=lambda words: " ".join(words)[:60])
+def test_every_config_of_the_pages_divides(words: tuple[str, ...]) -> None:
+    keys = [w for w in words if "=" in w and not w.startswith(("data.path=", "data.split="))]
+    config = load_config(words[0], keys)
+    assert config.schedule.warmup < config.schedule.steps
+    numbers, times = "1", 1
+    for option, by in (("--gpus", 1), ("--nodes", 8)):
+        if option in words:
+            numbers, times = words[words.index(option) + 1], by
+    for number in numbers.split(","):
+        check_batch(config, int(number) * times)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", planned(), ids=lambda words: " ".join(words)[:60])
 def test_every_config_of_the_pages_can_be_planned(
     words: tuple[str, ...], plan, tmp_path: Path, monkeypatch, capsys
