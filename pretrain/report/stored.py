@@ -98,7 +98,7 @@ def save(
     text = json.dumps({"version": 1, "panels": about}).encode()
     arrays["about"] = np.frombuffer(text, np.uint8)
     stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
     write_atomic(folder / NAME, stream.getvalue())
 
 
