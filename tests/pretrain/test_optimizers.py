@@ -39,14 +39,14 @@ def test_other_optimisers_learn_and_go_on_bit_for_bit(
     kind: str, device: torch.device, tmp_path: Path
 ) -> None:
     engine = engine_of(mae(), device, kind=kind)
-    losses = [step(engine, 0) for _ in range(3)]
-    assert losses[2] < losses[0]
+    losses = [step(engine, 0) for _ in range(2)]
+    assert losses[1] < losses[0]
     engine.save(str(tmp_path), "here")
-    want = [step(engine, n) for n in range(2)]
+    want = step(engine, 1)
     state = copy.deepcopy(engine.objective.state_dict())
     other = engine_of(mae(), device, kind=kind)
     other.load(str(tmp_path), "here")
-    assert [step(other, n) for n in range(2)] == want
+    assert step(other, 1) == want
     assert all(torch.equal(v, state[k]) for k, v in other.objective.state_dict().items())
 
 
