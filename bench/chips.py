@@ -1,4 +1,4 @@
-"""A small made-up Sentinel-2 dataset for benches of runs: smooth fields and noise, native grids."""
+"""Small made-up datasets for benches of runs: Sentinel-2 on native grids, a hyperspectral scene."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,5 +43,48 @@ def write_chips(out: Path, count: int, side: int, seed: int = 0) -> Path:
         provenance={"source": "bench/chips.py", "seed": seed},
         licence="CC0-1.0",
         samples_per_shard=64,
+    )
+    return out
+
+
+def write_scene(out: Path, side: int, block: int, seed: int = 0) -> Path:
+    """Write a scene of `side` pixels in blocks, as the benchmark `indian-pines` reads it.
+
+    Fields of 4 x 4 pixels are of one of four crops with spectra of their own; splits go round by
+    block.
+    """
+    rng = np.random.default_rng(seed)
+    aviris = sensor("aviris-indian-pines")
+    crops = np.array([0, 2, 3, 4, 11])
+    fields = crops[rng.integers(0, len(crops), (side // 4, side // 4))]
+    label = fields.repeat(4, 0).repeat(4, 1).astype(np.uint8)
+    spectra = rng.uniform(1000, 4000, (17, len(aviris.bands)))
+    pixels = np.moveaxis(spectra[label] + rng.normal(0, 400, (side, side, 1)), -1, 0)
+    stored = np.clip(pixels, 1, 65535).astype(np.uint16)
+
+    def samples() -> Iterator[shards.Sample]:
+        places = [(r, c) for r in range(0, side, block) for c in range(0, side, block)]
+        for number, (row, column) in enumerate(places):
+            box = (slice(row, row + block), slice(column, column + block))
+            yield shards.Sample(
+                key=f"r{row:03d}c{column:03d}",
+                arrays={
+                    "aviris_20": np.ascontiguousarray(stored[:, *box]),
+                    "label": np.ascontiguousarray(label[box]),
+                },
+                split=("train", "val", "test")[(number + row // block) % 3],
+                window=(row, column, block, block),
+            )
+
+    names = tuple(band.name for band in aviris.bands)
+    classes = ("unlabelled", *(f"crop-{k}" for k in range(1, 17)))
+    shards.write_dataset(
+        out,
+        samples(),
+        name="scene",
+        modalities={"aviris_20": shards.Declared(aviris.name, names, 1.0, 0.0)},
+        labels={"crop": shards.LabelInfo("crop", "mask", classes, 0, "label")},
+        provenance={"source": "bench/chips.py", "seed": seed},
+        licence="CC0-1.0",
     )
     return out

@@ -19,6 +19,8 @@ from pretrain.ranks.processes import prepare_environment, quiet_stderr
 NEEDED = (
     "deepspeed.ops",
     "pretrain.trainer",
+    "probes.judging.evaluation",
+    "probes.judging.rehearsal",
     "shards.building.writer",
     "timm.models.vision_transformer",
     "torch.distributed.launcher.api",

@@ -1,11 +1,12 @@
 """Fifty kills of one run: does it always go on, and is it the run that was never killed?
 
 A tiny masked autoencoder trains on one process, and again on two ranks. One run of each is never
-killed; the other is killed at random moments (seeded): while it starts, in its steps, while a
-checkpoint is written, between SIGTERM and its end, after its last step; with two ranks one of
-them, torchrun's agent, or all at once. Then it is started again, until it has ended. Every step of
-every life is written down by a watcher, with its samples and its loss, so that the two runs can be
-compared sample by sample and bit by bit. Where a kill fell is read from the folder afterwards.
+killed. The other is killed at random moments (seeded): while it starts, in its steps, while a
+checkpoint is written, in an online probe, between SIGTERM and its end, after its last step. With
+two ranks one of them is killed, torchrun's agent, or all at once. Then it is started again, until
+it has ended. Every step of every life is written down by a watcher, with its samples and its loss,
+so that the two runs can be compared sample by sample and bit by bit. Where a kill fell is read from
+the folder afterwards.
 
 Lives are forked from this process, which has imported everything; one of ten starts in a new
 interpreter, under torchrun when there are two ranks.
@@ -20,7 +21,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from bench.chips import write_chips
+from bench.chips import write_scene
 from bench.forks import done, preload
 from bench.kills_audit import audit, read
 from bench.kills_drive import ENDED, drive, plan, whole
@@ -29,9 +30,11 @@ from bench.runner import Bench, Fact
 from fm.console import progress
 from pretrain.runs.folder import METRICS, read_lines
 
-SEED, CHIPS, SIDE, BATCH, EVERY = 6, 40, 24, 8, 4
-KILLS, STEPS = 50, 240
-QUICK_KILLS, QUICK_STEPS = 5, 32
+SEED, SIDE, BLOCK, BATCH, EVERY = 6, 36, 12, 8, 4
+PROBED = 12
+"""Steps between online probes."""
+KILLS, STEPS = 50, 320
+QUICK_KILLS, QUICK_STEPS = 4, 40
 FIGURES = ("step", "samples", "loss", "lr", "grad_norm", "weight")
 """Of a logged step: what must be the same, bit for bit."""
 
@@ -41,7 +44,7 @@ def _config(work: Path, name: str, steps: int) -> Path:
         "name": name,
         "out": str(work / name),
         "seed": 1,
-        "data": {"path": str(work / "chips"), "batch_size": BATCH},
+        "data": {"path": str(work / "scene"), "batch_size": BATCH, "crop": BLOCK},
         "model": {"name": "vit_nano", "token_m": 60, "options": {"depth": 1}},
         "objective": {"kind": "mae", "decoder": {"width": 32, "depth": 1, "heads": 2}},
         "optimizer": {"lr": 1e-3, "clip": 1.0},
@@ -49,6 +52,12 @@ def _config(work: Path, name: str, steps: int) -> Path:
         "schedule": {"steps": steps, "warmup": 3},
         "checkpoint": {"every": EVERY},
         "monitor": {"pictures": 0, "tensorboard": False},
+        "probe": {
+            "benchmark": "indian-pines",
+            "data": str(work / "scene"),
+            "every_samples": PROBED * BATCH,
+            "max_share": 0.99,
+        },
     }
     path = work / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -81,7 +90,7 @@ def _variant(work: Path, ranks: int, *, quick: bool) -> list[Fact]:
     times = whole(straight)
     kills = plan(count, every=EVERY, ranks=ranks, seed=SEED + ranks, cold=not quick)
     with progress(f"bench kills, {title}", count) as bar:
-        outcome = drive(killed, kills, times, steps=steps, moved=bar.advance)
+        outcome = drive(killed, kills, times, steps=steps, probed=PROBED, moved=bar.advance)
     found = audit(read(killed.diaries), read(straight.diaries), steps=steps, batch=BATCH)
     ours, theirs = _curve(killed.folder), _curve(straight.folder)
     differing = sum(a != b for a, b in zip(ours, theirs, strict=False))
@@ -119,7 +128,7 @@ def _variant(work: Path, ranks: int, *, quick: bool) -> list[Fact]:
 def _facts(quick: bool) -> Sequence[Fact]:
     preload()
     work = Path(tempfile.mkdtemp(prefix="bench-kills-"))
-    done(lambda: write_chips(work / "chips", CHIPS, SIDE), work / "chips.log")
+    done(lambda: write_scene(work / "scene", SIDE, BLOCK), work / "scene.log")
     facts = [fact for ranks in (1, 2) for fact in _variant(work, ranks, quick=quick)]
     if all(fact.row()["holds"] in (None, True) for fact in facts):
         shutil.rmtree(work)  # else it stays to be looked at

@@ -14,7 +14,8 @@ from operator import itemgetter
 
 from bench.kills_life import STARTED, Life, Run
 from fm.errors import FMError
-from pretrain.runs.folder import CHECKPOINTS, STATE
+from pretrain.monitors.online_probe import PROBES
+from pretrain.runs.folder import CHECKPOINTS, LATEST, METRICS, STATE, read_lines
 
 POLL = 0.0005
 """Seconds between looks at the run folder."""
@@ -23,14 +24,17 @@ PATIENCE = 120.0
 LEAVE = 60.0
 """Seconds that the other processes have to end after one was killed."""
 
-START, STEP, CHECKPOINT, STOP, TERM, END = "start", "step", "checkpoint", "stop", "term", "end"
-"""Aims: while a life begins, in a step, in a checkpoint's writing, between SIGTERM and its end,
-SIGTERM alone, and between the last step and the end of the run."""
-MIDDLE = (CHECKPOINT, STOP, STEP, TERM, CHECKPOINT, START, STEP, CHECKPOINT, STOP, STEP)
+START, STEP, CHECKPOINT, PROBE = "start", "step", "checkpoint", "probe"
+STOP, TERM, END = "stop", "term", "end"
+"""Aims: while a life begins, in a step, in a checkpoint's writing, in an online probe, between
+SIGTERM and its end, SIGTERM alone, and between the last step and the end of the run."""
+MIDDLE = (CHECKPOINT, PROBE, STOP, TERM, STEP, CHECKPOINT, START, PROBE, STEP, CHECKPOINT, STOP)
 """Aims before the run's end, in turns."""
 ENDED = "the run had ended"
 AT_END = 6
 """One kill of so many is at the run's end."""
+SPARE = 2
+"""Kills more at the run's end, for those that come too late."""
 COLD = 10
 """One life of so many starts in a new interpreter."""
 
@@ -55,13 +59,15 @@ class Kill:
 
 
 def plan(count: int, *, every: int, ranks: int, seed: int, cold: bool) -> list[Kill]:
-    """Draw the kills of a run that writes a checkpoint `every` so many steps."""
+    """Draw the kills, and some to spare, of a run with a checkpoint `every` so many steps."""
     draw = random.Random(seed)
     everyone = tuple(f"rank {n}" for n in range(ranks)) + (("agent",) if ranks > 1 else ())
     single = [(name,) for name in everyone]
     kills = []
     last = -(-count // AT_END)
-    for number in range(count):
+    # the earliest first: one that comes too late finds the run ended, and no more can come
+    late = sorted(draw.random() for _ in range(last + SPARE))
+    for number in range(count + SPARE):
         aim = MIDDLE[number % len(MIDDLE)] if number < count - last else END
         # a scheduler asks the launcher to stop; a crash takes one process, a power cut all
         asked = (everyone[-1],) if aim in (TERM, STOP) else draw.choice([*single, everyone])
@@ -69,7 +75,7 @@ def plan(count: int, *, every: int, ranks: int, seed: int, cold: bool) -> list[K
             Kill(
                 aim,
                 draw.randint(1, 2 * every),
-                draw.random(),
+                late[number - count + last] if aim == END else draw.random(),
                 asked,
                 cold and number % COLD == COLD - 1,
             )
@@ -85,13 +91,17 @@ class Times:
         start: from its birth to its first step.
         step: between two steps.
         checkpoint: a checkpoint's writing.
+        probe: an online probe.
         end: from the last step to the end of the process.
+        finish: the part of it behind the last checkpoint.
     """
 
     start: float
     step: float
     checkpoint: float
+    probe: float
     end: float
+    finish: float
 
 
 @dataclass
@@ -135,13 +145,19 @@ class View:
         for line in new.splitlines():
             row = json.loads(line)
             if row["life"] == self._life:
-                self.begun = self.begun or STARTED in row
+                if STARTED in row:
+                    self.begun, self.step = True, row[STARTED]
                 if "step" in row:
                     self.step, self.taken = row["step"], self.taken + 1
 
     def writing(self) -> bool:
         """Say whether this life is writing a checkpoint, or died while it did."""
         return any(found not in self._older for found in self._partial())
+
+    def stands(self, step: int) -> bool:
+        """Say whether the checkpoint of a step is there."""
+        latest = self._run.folder / LATEST
+        return latest.exists() and latest.read_text().strip() == f"step-{step:08d}"
 
     def _partial(self) -> Iterator[tuple[str, int]]:
         with (
@@ -171,21 +187,31 @@ def whole(run: Run) -> Times:
         if now - begun > 5 * PATIENCE:
             life.end()
         time.sleep(POLL)
+    ended = time.monotonic()
     if life.status:
         raise FMError(f"bench kills: the run without a kill failed; see {life.log}")
     spans = [
         [now for now, _ in span] for written, span in groupby(writes, itemgetter(1)) if written
     ]
+    probes = [row["seconds"] for row in read_lines(run.folder / PROBES)]
     return Times(
+        probe=sum(probes) / len(probes),
         start=steps[0] - begun,
         step=(steps[-1] - steps[0]) / (len(steps) - 1),
         checkpoint=sum(span[-1] - span[0] for span in spans) / max(len(spans), 1),
-        end=time.monotonic() - steps[-1],
+        end=ended - steps[-1],
+        finish=ended - spans[-1][-1],
     )
 
 
 def drive(
-    run: Run, kills: list[Kill], times: Times, *, steps: int, moved: Callable[[], None]
+    run: Run,
+    kills: list[Kill],
+    times: Times,
+    *,
+    steps: int,
+    probed: int,
+    moved: Callable[[], None],
 ) -> Outcome:
     """Kill a run again and again, then let it end.
 
@@ -194,6 +220,7 @@ def drive(
         kills: in turn.
         times: of the phases.
         steps: of the run.
+        probed: steps between online probes.
         moved: called after each kill.
 
     Raises:
@@ -205,10 +232,12 @@ def drive(
         number += 1
         life = Life(run, number, cold=kill.cold)
         try:
-            _one(life, View(run, number), kill, times, steps, outcome)
+            _one(life, View(run, number), kill, times, (steps, probed), outcome)
         finally:
             life.end()
             _wait(life.gone, LEAVE)
+        if outcome.landed[ENDED]:
+            break
         if len(outcome.failures) > 3:
             raise FMError(f"bench kills: it does not go on: {outcome.failures[-1]}")
         moved()
@@ -222,9 +251,11 @@ def drive(
     return outcome
 
 
-def _one(life: Life, view: View, kill: Kill, times: Times, steps: int, outcome: Outcome) -> None:
+def _one(
+    life: Life, view: View, kill: Kill, times: Times, run: tuple[int, int], outcome: Outcome
+) -> None:
     asked = kill.aim in (TERM, STOP)
-    _await(life, view, kill, times, steps)
+    _await(life, view, kill, times, *run)
     if not life.alive():
         if life.status:
             outcome.failures.append(f"life {life.number} ended with {life.status}; see {life.log}")
@@ -243,42 +274,65 @@ def _one(life: Life, view: View, kill: Kill, times: Times, steps: int, outcome: 
     view.look()
     if kill.aim == TERM and view.begun and _state(life.run) == "running":
         outcome.unasked += 1
-    outcome.landed[_landed(view, kill, steps)] += 1
+    outcome.landed[_landed(life.run, view, kill, *run)] += 1
 
 
 def _state(run: Run) -> str:
     return json.loads((run.folder / STATE).read_text())["status"]
 
 
-def _await(life: Life, view: View, kill: Kill, times: Times, steps: int) -> None:
+def _await(life: Life, view: View, kill: Kill, times: Times, steps: int, probed: int) -> None:
     """Wait for the moment of a kill, or for the end of the life."""
     given_up = time.monotonic() + PATIENCE
     if kill.aim == START and not kill.cold:
         time.sleep(kill.share * times.start)
         return
-    wanted = steps if kill.aim == END else kill.steps
     wrote = False
     while life.alive() and time.monotonic() < given_up:
         view.look()
         last = view.step == steps
-        reached = last if kill.aim == END else view.taken >= wanted or last
+        if kill.aim == END:
+            reached = last and _ends(view, kill, steps)
+        else:
+            reached = view.taken >= kill.steps or last
         if reached and kill.aim == CHECKPOINT and not last and not wrote:
             wrote = view.writing()
             reached = wrote
+        if reached and kill.aim == PROBE:
+            reached = view.step % probed == 0
         if reached:
             break
         time.sleep(POLL)
-    span = {END: times.end, CHECKPOINT: times.checkpoint}.get(kill.aim, 2 * times.step)
-    time.sleep(kill.share * span)
+    if kill.aim == END:
+        # well before the end, which does not come after the same time in every life
+        time.sleep(0.3 * (3 * kill.share % 1) * (times.end if 3 * kill.share < 1 else times.finish))
+        return
+    spans = {CHECKPOINT: times.checkpoint, PROBE: times.probe}
+    time.sleep(kill.share * spans.get(kill.aim, 2 * times.step))
 
 
-def _landed(view: View, kill: Kill, steps: int) -> str:
+def _ends(view: View, kill: Kill, steps: int) -> bool:
+    """Say whether the end is as far as a kill wants it.
+
+    A third of the kills comes after the last step, a third when its checkpoint is being written, a
+    third when that stands.
+    """
+    if 3 * kill.share < 1 or view.stands(steps):
+        return True
+    return 3 * kill.share < 2 and view.writing()
+
+
+def _landed(run: Run, view: View, kill: Kill, steps: int, probed: int) -> str:
     if kill.aim == TERM:
         return "SIGTERM, then left alone"
     if view.writing():
         return "in a checkpoint's writing"
-    if not view.taken:
+    if not view.taken and view.step < steps:
         return "before its life's first step"
+    # a step is logged when the watchers before have looked at it
+    logged = max((row["step"] for row in read_lines(run.folder / METRICS)), default=0)
+    if view.step % probed == 0 and logged < view.step:
+        return "in an online probe"
     return "after the last step" if view.step == steps else "between checkpoints"
 
 

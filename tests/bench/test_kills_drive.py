@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from bench.kills_drive import AT_END, END, MIDDLE, STOP, TERM, View, plan
+from bench.kills_drive import AT_END, END, MIDDLE, SPARE, STOP, TERM, View, plan
 from bench.kills_life import Run
 
 
@@ -16,7 +16,10 @@ def test_a_seed_gives_the_same_kills_and_every_aim_comes():
     assert kills() != kills(seed=4)
     aims = Counter(kill.aim for kill in kills())
     assert set(aims) == {*MIDDLE, END}
-    assert aims[END] == -(-50 // AT_END)
+    assert len(kills()) == 50 + SPARE
+    assert aims[END] == -(-50 // AT_END) + SPARE
+    late = [kill.share for kill in kills() if kill.aim == END]
+    assert late == sorted(late)
     assert [kill.aim for kill in kills()][-aims[END] :] == [END] * aims[END]
     assert all(1 <= kill.steps <= 8 and 0 <= kill.share < 1 for kill in kills())
     assert sum(kill.cold for kill in kills()) == 5
@@ -51,3 +54,6 @@ def test_a_view_reads_its_own_life_and_new_checkpoints(tmp_path):
     assert (view.step, view.taken) == (10, 2)
     (old.parent / ".step-00000012.partial").mkdir()
     assert view.writing()
+    assert not view.stands(12)
+    (run.folder / "latest").write_text("step-00000012\n")
+    assert view.stands(12)
