@@ -44,4 +44,10 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
             f"optimiser, and deepspeed settings {config.deepspeed} are of stage 0; set "
             f"engine.deepspeed=zero1"
         )
+    if stage == 3 and config.compile:
+        raise UsageError(
+            f"engine.compile: deepspeed settings {config.deepspeed} are of stage 3, whose hooks "
+            f"cut the blocks into pieces too small to compile; set engine.compile=false, or "
+            f"engine.deepspeed=zero2"
+        )
     return fragment

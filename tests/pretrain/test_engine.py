@@ -121,6 +121,8 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
         stream.write("zero_optimization: {stage: 0}\n")
     with pytest.raises(UsageError, match="float32 copy of the weights"):
         read_fragment(EngineConfig(deepspeed=path, precision="pure-bf16"))
+    with pytest.raises(UsageError, match=r"engine.compile: .* are of stage 3"):
+        read_fragment(EngineConfig(deepspeed="zero3", compile=True))
     for wrong in ("zero_optimization: 2", "zero_optimization: {stage: two}"):
         with open(path, "w") as stream:
             stream.write(wrong)
