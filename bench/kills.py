@@ -89,7 +89,7 @@ def _variant(work: Path, ranks: int, *, quick: bool) -> list[Fact]:
     killed = _run(work, f"killed-{ranks}", steps, ranks)
     times = whole(straight)
     kills = plan(count, every=EVERY, ranks=ranks, seed=SEED + ranks, cold=not quick)
-    with progress(f"bench kills, {title}", count) as bar:
+    with progress(f"bench kills, {title}", len(kills)) as bar:
         outcome = drive(killed, kills, times, steps=steps, probed=PROBED, moved=bar.advance)
     found = audit(read(killed.diaries), read(straight.diaries), steps=steps, batch=BATCH)
     ours, theirs = _curve(killed.folder), _curve(straight.folder)
