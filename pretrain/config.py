@@ -16,8 +16,8 @@ from pretrain.settings.guard import GuardConfig
 from pretrain.settings.model import AugmentConfig, ModelConfig
 from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
-from pretrain.settings.schedule import ScheduleConfig
 from pretrain.settings.probe import ProbeConfig
+from pretrain.settings.schedule import ScheduleConfig
 from pretrain.settings.watchdog import WatchdogConfig
 
 
@@ -48,8 +48,8 @@ class RunConfig(Config):
     watchdog: WatchdogConfig = WatchdogConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
-
     probe: ProbeConfig | None = None
+
     @model_validator(mode="after")
     def _by_the_batch(self) -> Self:
         """Fill in the steps and the rate that are stated in samples or for another batch."""

@@ -75,7 +75,7 @@ def test_what_it_cannot_know_is_one_line(tmp_path: Path, tiny_dataset: Path) -> 
         (said[:1], r"data\.crop must say"),
         (["data.modalities=[nosuch_10]", said[1]], "no modality 'nosuch_10'"),
         ([*said, "model.token_m=50", "model.name=vit_nan"], "did you mean 'vit_nano'"),
-        ([*said, "engine.micro_batch=3"], "does not divide"),
+        ([*said, "engine.micro_batch=3"], "nearest engine.micro_batch: 2 or 4"),
         ([*said, "data.bands={s2l1c_10: [B99]}"], "no band 'B99'"),
         (["data.modalities=[s2l1c_10, s2l1c_20]", "data.crop=13"], "not whole pixels of s2l1c_20"),
     ):

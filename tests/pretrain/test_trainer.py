@@ -76,8 +76,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     return tmp_path / "run"
 
 
-def interrupt(config: Path, folder: Path, number: int, *overrides: str) -> int:
-    """Start a run, send it a signal once it has logged a few steps, return its status."""
+def interrupt(
+    config: Path, folder: Path, number: int, *overrides: str, after: str | None = None
+) -> int:
+    """Start a run, send it a signal once it has logged a few steps, return its status.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        number: of the signal.
+        overrides: of the config.
+        after: a file of the folder that must be there too.
+    """
     child = subprocess.Popen(
         words(config, *overrides),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -87,7 +97,8 @@ def interrupt(config: Path, folder: Path, number: int, *overrides: str) -> int:
     metrics = folder / "metrics.jsonl"
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and child.poll() is None:
-        if metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6:
+        there = after is None or (folder / after).exists()
+        if there and metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6:
             break
         time.sleep(0.002)
     child.send_signal(number)
@@ -98,7 +109,7 @@ def test_kill_and_start_again_is_the_same_curve_bit_for_bit(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    status = interrupt(config, tmp_path / "run", signal.SIGKILL)
+    status = interrupt(config, tmp_path / "run", signal.SIGKILL, after="latest")
     assert status == -signal.SIGKILL
     before = losses(tmp_path / "run")
     assert 6 <= len(before) < 30
@@ -282,7 +293,7 @@ def test_bad_input_is_one_line(tmp_path: Path, tiny_dataset: Path) -> None:
         (["data.split=[/no/split.json,train]"], "/no/split.json"),
         (["data.batchsize=3"], "did you mean 'batch_size'"),
         (["objective.decoder.widht=3"], "did you mean 'width'"),
-        (["engine.micro_batch=3"], "does not divide"),
+        (["engine.micro_batch=3"], "nearest engine.micro_batch: 2 or 4"),
         (["schedule.warmup=30"], "does not end before"),
         (["model.token_m=50"], "not whole pixels"),
         ([f"out={tmp_path / 'other'}"], "not empty and holds no run"),
