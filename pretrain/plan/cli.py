@@ -42,12 +42,15 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from fm.errors import UsageError
     from pretrain.plan.plan import plan
     from pretrain.plan.words import text
     from pretrain.trainer import load_config
 
     config = load_config(arguments.config, arguments.overrides)
     ranks = _ranks(arguments)
+    if arguments.slurm is not None and arguments.slurm.is_file():
+        raise UsageError(f"--slurm {arguments.slurm} is a file; name a folder")
     found = plan(config, ranks, _assumed(arguments, config))
     if arguments.slurm is not None:
         from pretrain.plan.slurm import write_scripts
@@ -99,6 +102,10 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
     kind = None if arguments.device is None else accelerator(arguments.device)
     if arguments.mfu is not None and kind is None:
         raise UsageError("--mfu is a share of a device's FLOPs; give --device")
+    for option in ("link", "network", "measured"):
+        given = getattr(arguments, option)
+        if given is not None and not 0 < given < float("inf"):
+            raise UsageError(f"--{option} must be a number above 0")
     words = []
     link, network = arguments.link, arguments.network
     if network is None:
@@ -127,9 +134,9 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
         words.append(f"measured here: {rate:.4g} samples/s, AdamW {speed / 1e9:.3g} GB/s")
         known = replace(known, samples=rate, bandwidth=speed)
     elif arguments.measured is not None:
-        if not arguments.measured > 0:
-            raise UsageError("--measured must be above 0")
         words.append(f"{arguments.measured:g} samples/s of one device, as given")
+        if kind is None:
+            words.append("an optimiser that takes no time (--device says how fast memory is)")
         known = replace(known, samples=arguments.measured)
     elif kind is not None:
         if config.engine.precision == "fp32":

@@ -175,6 +175,8 @@ def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
     said = capsys.readouterr().out
     assert "4 ranks:" in said
     assert "no time" in said
+    assert fm(monkeypatch, "mae_s2_tiny", "--measured", "9") == 0
+    assert "assumed: an optimiser that takes no time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,10 @@ def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
         (["--mfu", "0.5"], "give --device"),
         (["--gpus", "8,x"], "no list of numbers"),
         (["--gpus", "8", "--nodes", "1"], "give one"),
-        (["--measured", "0"], "above 0"),
+        (["--measured", "0"], "--measured must be a number above 0"),
+        (["--measured", "9", "--link", "0", "--gpus", "2"], "--link must be a number above 0"),
+        (["--measured", "9", "--network", "nan"], "--network must be a number above 0"),
+        (["--slurm", __file__], "is a file; name a folder"),
         (["--device", "h100", "--mfu", "2", "engine.precision=bf16"], "at most 1"),
     ],
 )
