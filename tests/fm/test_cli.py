@@ -29,12 +29,25 @@ def use(monkeypatch: pytest.MonkeyPatch, run) -> None:
 def test_overview_lists_every_verb_with_help(capsys) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for verb in ("shards", "pretrain", "probe", "embed", "leaderboard", "models", "doctor", "demo"):
+    for verb in (
+        "shards",
+        "pretrain",
+        "probe",
+        "embed",
+        "leaderboard",
+        "models",
+        "plan",
+        "report",
+        "doctor",
+        "demo",
+    ):
         assert f"\n  {verb} " in text
     assert main([]) == 2
 
 
-@pytest.mark.parametrize("verb", ["shards", "pretrain", "probe", "leaderboard", "demo", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["shards", "pretrain", "probe", "leaderboard", "demo", "doctor", "plan", "report"]
+)
 def test_help_shows_an_example(verb: str, capsys) -> None:
     assert main([verb, "--help"]) == 0
     assert "example:\n  fm " in capsys.readouterr().out
