@@ -89,7 +89,7 @@ def write_tensors(path: Path, weights: Weights) -> None:
                 raise FMError(f"{path}: {name} is not as it was announced ({expected})")
             flat = value.detach().contiguous().flatten()
             if flat.numel():
-                stream.write(memoryview(flat.view(torch.uint8).numpy()))
+                stream.write(flat.view(torch.uint8).numpy().data)
             del value, flat
         stream.flush()
         os.fsync(stream.fileno())
