@@ -92,7 +92,8 @@ class Engine:
             "gradient_clipping": optimizer.clip,
             "bf16": {"enabled": config.precision == "pure-bf16"},
         }
-        if config.precision != "fp32" and not native_bfloat16(device):
+        emulated = config.precision != "fp32" and not native_bfloat16(device)
+        if emulated and collective.rank() == 0:
             note(
                 f"engine.precision={config.precision} is emulated on this processor and many times "
                 "slower than engine.precision=fp32"

@@ -104,7 +104,7 @@ class Runner:
         for child in children:
             child.start()
         for child in children:
-            child.join(timeout=200)
+            child.join(timeout=400)
             child.kill()
             child.join()
         found = [child.exitcode or 0 for child in children]
