@@ -72,7 +72,8 @@ class Panel:
 
     Attributes:
         modality: which one.
-        image: `[C, H, W]` normalised input; the images of a series one below the other.
+        image: `[C, H, W]` normalised input, NaN where no value is known; the images of a series
+            one below the other.
         shown: `[H, W]` bool, True where the encoder saw the pixel.
         predicted: `[C, H, W]` the input with masked tokens replaced by the prediction.
         bands: of the channels; empty where they are all of the model's, in its order.

@@ -13,7 +13,7 @@ def _displayed(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarr
     count = len(image)
     chosen = [count - 1, count // 2, 0] if count > 4 else [2, 1, 0] if count >= 3 else [0, 0, 0]
     bottom, span = low[chosen], np.maximum(high[chosen] - low[chosen], 1e-6)
-    stretched = (image[chosen] - bottom[:, None, None]) / span[:, None, None]
+    stretched = np.nan_to_num((image[chosen] - bottom[:, None, None]) / span[:, None, None])
     return np.clip(np.moveaxis(stretched, 0, -1), 0, 1)
 
 
@@ -39,7 +39,13 @@ def save_panels(
             len(panels), 4, figsize=(9.6, 2.5 * len(panels)), squeeze=False, layout="constrained"
         )
         for row, panel in zip(axes, panels, strict=True):
-            low, high = np.percentile(panel.image, [2, 98], axis=(1, 2))
+            known = np.isfinite(panel.image)
+            low, high = np.array(
+                [
+                    np.percentile(b[k], [2, 98]) if k.any() else [0, 1]
+                    for b, k in zip(panel.image, known, strict=True)
+                ]
+            ).T
             seen = np.where(panel.shown, panel.image, low[:, None, None])
             for axis, image, title in zip(
                 row,
@@ -50,9 +56,12 @@ def save_panels(
                 axis.imshow(_displayed(image, low, high), interpolation="nearest")
                 axis.set_title(title, fontsize=8)
                 axis.set_axis_off()
-            hidden = ~panel.shown
+            hidden = known & ~panel.shown
             for image, title in ((panel.image, "true"), (panel.predicted, "predicted")):
-                row[3].plot(image[:, hidden].mean(axis=1), label=title, linewidth=1)
+                means = [
+                    b[h].mean() if h.any() else np.nan for b, h in zip(image, hidden, strict=True)
+                ]
+                row[3].plot(means, label=title, linewidth=1)
             row[3].set_title(f"{panel.modality}: mean of hidden pixels by band", fontsize=7)
             row[3].tick_params(labelsize=6)
             row[3].legend(fontsize=6)

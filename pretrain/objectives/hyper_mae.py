@@ -302,14 +302,17 @@ class HyperMAE(Objective):
             mean, spread = moments(piece.values, piece.valid, self.config.target)
             own = hidden[:, start : start + len(piece.part.bands)].transpose(1, 2)
             start += len(piece.part.bands)
-            filled = torch.where(own[..., None, None], made.float() * spread + mean, piece.values)
+            truth = piece.values
+            if piece.valid is not None:
+                truth = truth.masked_fill(~piece.valid, float("nan"))
+            filled = torch.where(own[..., None, None], made.float() * spread + mean, truth)
             shown = (~masks.hidden_positions)[:, :, None, None, None].expand_as(made)
             images = [
                 rearrange(x.float(), "b (r s) c p q -> b c (r p) (s q)", r=grid[0]).cpu().numpy()
-                for x in (piece.values, shown, filled)
+                for x in (truth, shown, filled)
             ]
             for i, panels in enumerate(samples):
-                truth, mask, image = (x[i] for x in images)
+                given, mask, image = (x[i] for x in images)
                 part = piece.part
-                panels.append(Panel(part.modality, truth, mask[0] > 0, image, part.bands))
+                panels.append(Panel(part.modality, given, mask[0] > 0, image, part.bands))
         return samples

@@ -423,9 +423,10 @@ class MAE(Objective):
                 if member.modality not in inputs.pixels:
                     continue
                 truth = torch.nan_to_num(self._cut(name, member, inputs, None))
+                known = self._cut_valid(name, member, inputs, None)
                 mean, deviation = moments(
                     truth,
-                    self._cut_valid(name, member, inputs, None),
+                    known,
                     self.config.target,
                     unbiased=self.config.legacy_unbiased_variance,
                 )
@@ -435,6 +436,8 @@ class MAE(Objective):
                 made = predicted[name][member.modality].float()
                 where = masks.predict[name]
                 made = made * take(deviation, where) + take(mean, where)
+                if known is not None:
+                    truth = truth.masked_fill(~known, float("nan"))
                 filled, shown = truth.clone(), torch.zeros_like(truth[:, :, :1])
                 row, place = counted[name].nonzero(as_tuple=True)
                 filled[row, where[row, place]] = made[row, place]

@@ -76,22 +76,23 @@ def _order(panels: Sequence[Stored]) -> list[str]:
 
 def _shown(panels: Sequence[Stored]) -> _Shown:
     made = look(panels[0].modality, panels[0].bands, [p.image for p in panels])
-    errors = np.concatenate([_error(p)[_hidden(p)] for p in panels])
-    worst = float(np.percentile(errors, 98)) if len(errors) else 1.0
+    errors = np.concatenate([_error(p).ravel() for p in panels])
+    known = errors[np.isfinite(errors)]
+    worst = float(np.percentile(known, 98)) if len(known) else 1.0
     return _Shown(made, max(worst, 1e-6))
 
 
 def _hidden(panel: Stored) -> np.ndarray:
-    """Pixels of which something was hidden, `[H, W]`."""
-    return np.asarray(~panel.shown.all(axis=0))
+    """Values that were hidden and are known, `[C, H, W]`: what predictions are compared with."""
+    return np.asarray(~panel.shown & np.isfinite(panel.image))
 
 
 def _error(panel: Stored) -> np.ndarray:
-    """Root mean square over hidden bands in units of the model, `[H, W]`; NaN where all seen."""
-    hidden = ~panel.shown
-    square = np.square((panel.predicted - panel.image) / panel.scale[:, None, None]) * hidden
+    """Root mean square over hidden bands in units of the model, `[H, W]`; NaN where none is."""
+    hidden = _hidden(panel)
+    away = np.where(hidden, panel.predicted - panel.image, 0.0) / panel.scale[:, None, None]
     count = hidden.sum(axis=0)
-    return np.where(count > 0, np.sqrt(square.sum(axis=0) / np.maximum(count, 1)), np.nan)
+    return np.where(count > 0, np.sqrt(np.square(away).sum(axis=0) / np.maximum(count, 1)), np.nan)
 
 
 def _sample(key: str, panels: Sequence[Stored], shown: dict[str, _Shown]) -> Markup:
@@ -150,8 +151,9 @@ def _spectra(panels: Sequence[Stored]) -> list[Chart]:
 def _mean_spectrum(family: str, unit: str, panels: Sequence[Stored]) -> Chart:
     x, columns = [], []
     for panel in panels:
+        known = _hidden(panel)
         for channel, band in enumerate(panel.bands):
-            hidden = ~panel.shown[channel]
+            hidden = known[channel]
             true, made = panel.image[channel][hidden], panel.predicted[channel][hidden]
             if len(true):
                 x.append(float(band.wavelength_nm or 0))
@@ -183,7 +185,7 @@ def _span(places: np.ndarray) -> tuple[float, float]:
 
 def _pixels(panel: Stored) -> list[tuple[int, int]]:
     """Choose a dark, a middle and a bright pixel of those hidden in all bands."""
-    rows, columns = np.nonzero((~panel.shown).all(axis=0))
+    rows, columns = np.nonzero(_hidden(panel).all(axis=0))
     if len(rows) < 3:
         return []
     order = np.argsort(panel.image[:, rows, columns].mean(axis=0), kind="stable")
@@ -218,8 +220,9 @@ def _table(panels: Sequence[Stored], shown: dict[str, _Shown]) -> Markup:
     rows = []
     for modality in shown:
         own = [p for p in panels if p.modality == modality]
+        known = [_hidden(p) for p in own]
         for channel, band in enumerate(own[0].bands):
-            hidden = [~p.shown[channel] for p in own]
+            hidden = [k[channel] for k in known]
             true = np.concatenate([p.image[channel][h] for p, h in zip(own, hidden, strict=True)])
             made = np.concatenate(
                 [p.predicted[channel][h] for p, h in zip(own, hidden, strict=True)]

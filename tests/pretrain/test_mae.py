@@ -133,6 +133,19 @@ def test_panels_show_visible_pixels_unchanged() -> None:
         assert not np.allclose(panel.image[:, ~panel.shown], panel.predicted[:, ~panel.shown])
 
 
+def test_panels_leave_out_what_is_not_known() -> None:
+    objective = mae().eval()
+    batch = s2_batch(2)
+    known = torch.ones(2, 48, 48, dtype=torch.bool)
+    known[:, 5:20, 7] = False
+    batch = replace(batch, valid={"s2l1c_10": known})
+    for sample, want in zip(objective.panels(batch, batch.rng), known.numpy(), strict=True):
+        first = sample[0]
+        assert (np.isfinite(first.image) == want).all()
+        assert np.isfinite(first.predicted[:, ~first.shown]).all()
+        assert all(np.isfinite(other.image).all() for other in sample[1:])
+
+
 def test_adapter_reads_only_kept_pixels() -> None:
     """A hyperspectral model's adapter sees K tokens, not the image (counted in the first layer)."""
     model = create_model(

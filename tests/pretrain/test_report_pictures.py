@@ -1,8 +1,11 @@
 """Reconstructions as numbers and as colours: physical, by wavelength, errors of what was hidden."""
 
+import warnings
+
 import numpy as np
 import pytest
 
+from pretrain.monitors.pictures import save_panels
 from pretrain.report import stored
 from pretrain.report.colours import SIDE, colours, heat, look
 from pretrain.report.pca import components
@@ -56,6 +59,22 @@ def test_errors_are_of_hidden_values_alone_in_units_of_the_model(panels):
     error = _error(panels[0])
     assert np.isnan(error[:, :12]).all()
     assert np.allclose(error[:, 12:], 1.0, atol=2e-3)
+
+
+def test_values_that_nobody_knows_are_compared_with_nothing(tmp_path):
+    held = panel("s2l1c_20", 12, 0)
+    held.image[0, :, 9:] = held.image[:, 0] = np.nan
+    own = {name: tuple(bands) for name, bands in modalities().items()}
+    stored.save(tmp_path, [[held]], ["k"], bands=own, normalisation=normalisation())
+    loaded = stored.load(tmp_path)
+    error = _error(loaded[0])
+    assert np.isnan(error[0]).all()
+    assert np.isnan(error[:, :6]).all()
+    assert np.allclose(error[1:, 6:], 1.0, atol=2e-3)
+    assert ">nan" not in "".join(section(loaded, 10**6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert save_panels(tmp_path, [[held]], ["k"])
 
 
 def test_true_colour_shows_red_in_red(tmp_path):
