@@ -12,6 +12,7 @@ _WORDS = {
     "finished": "finished",
     "stopped": "stopped",
     "requeue": "stopped, to be started again",
+    "stalled": "stopped because it stood still",
     "running": "running",
 }
 _SLOW = 0.1
@@ -106,7 +107,10 @@ def worth_a_look(record: Record) -> list[str]:
             "command goes on from the last checkpoint."
         )
     elif told != "finished":
-        found.append("The run was stopped before its end; the same command goes on.")
+        reason = record.state.get("reason")
+        what = "failed" if told == "failed" else "was stopped before its end"
+        why = f": {reason}" if reason else ""
+        found.append(f"The run {what}{why}. The same command goes on from the last checkpoint.")
     if skipped := len(record.events.get("skipped", [])):
         found.append(f"Steps that were not taken: {skipped} (see the timeline).")
     if record.quarantined:

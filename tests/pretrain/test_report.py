@@ -118,6 +118,17 @@ def test_a_run_that_goes_on_or_was_stopped(tmp_path, tiny_dataset):
         assert "The run stored none" in text
 
 
+@pytest.mark.parametrize("status", ["requeue", "stalled", "failed"])
+def test_why_a_run_ended_early_is_told_as_text(status, tmp_path, tiny_dataset):
+    folder = write_run(tmp_path / "run", tiny_dataset, status=status, done=40)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "reason": "no <b>loss</b>"}))
+    assert report(str(folder)) == 0
+    text = (folder / "report.html").read_text()
+    assert "no &lt;b&gt;loss&lt;/b&gt;" in text
+    assert ("The run failed" if status == "failed" else "was stopped before its end") in text
+
+
 def test_a_run_before_its_first_line(tmp_path, tiny_dataset):
     folder = write_run(tmp_path / "run", tiny_dataset, status="running", done=1)
     for name in ("metrics", "probes", "bands", "skipped", "sessions"):
