@@ -5,6 +5,7 @@ All read the same samples through the same loader and turn them the same way. Ou
 watcher. The others are what one would write by hand.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from pretrain.engine.fragment import read_fragment
 from pretrain.engine.groups import parameter_groups
 from pretrain.loop import Loop, Moment, Watcher
 from pretrain.objective import Objective
+from pretrain.ranks.allocator import OWN
 from pretrain.ranks.processes import processes, quiet_stderr
 from pretrain.settings.optimizer import OptimizerConfig
 
@@ -150,6 +152,12 @@ def bare(ask: Ask, settings: RunConfig) -> None:
         return advance
 
     _by_hand(ask, settings, prepare)
+
+
+def bare_as_it_comes(ask: Ask, settings: RunConfig) -> None:
+    """Be the same, with glibc's own way of giving freed memory back."""
+    os.environ[OWN[0]] = "131072"  # as if the user had chosen, so that `processes` leaves it
+    bare(ask, settings)
 
 
 class _Mean(torch.nn.Module):

@@ -12,6 +12,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
+from pretrain.ranks.allocator import keep_freed_memory
 from pretrain.ranks.signals import end_with_launcher
 
 COLLECTIVE = timedelta(hours=12)
@@ -55,6 +56,8 @@ def processes() -> Iterator[torch.device]:
     place = device()
     if place.type == "cuda":
         torch.cuda.set_device(place)
+    else:
+        keep_freed_memory()
     joined = not dist.is_initialized()
     if joined:
         backend = "nccl" if place.type == "cuda" else "gloo"
