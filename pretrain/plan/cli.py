@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     ranks = _ranks(arguments)
     if arguments.slurm is not None and arguments.slurm.is_file():
         raise UsageError(f"--slurm {arguments.slurm} is a file; name a folder")
-    found = plan(config, ranks, _assumed(arguments, config))
+    found = plan(config, ranks, _assumed(arguments, config, max(ranks)))
     if arguments.slurm is not None:
         from pretrain.plan.slurm import write_scripts
 
@@ -93,7 +93,7 @@ def _ranks(arguments: argparse.Namespace) -> tuple[int, ...]:
     return tuple(n * arguments.per_node for n in numbers) if arguments.nodes else numbers
 
 
-def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
+def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> "Assumed":
     """Take the machine from the words, and say in words what was not measured."""
     from fm.errors import UsageError
     from pretrain.plan.accelerators import accelerator
@@ -130,8 +130,12 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
 
         prepare_environment()
         place = device()
-        rate, speed = passes_a_second(config, place), optimizer_bandwidth(place)
-        words.append(f"measured here: {rate:.4g} samples/s, AdamW {speed / 1e9:.3g} GB/s")
+        # the whole batch of a run of many devices does not fit on the one at hand
+        micro = config.engine.micro_batch or max(config.data.batch_size // ranks, 1)
+        rate, speed = passes_a_second(config, place, micro), optimizer_bandwidth(place)
+        words.append(
+            f"measured here: {rate:.4g} samples/s, {micro} at once; AdamW {speed / 1e9:.3g} GB/s"
+        )
         known = replace(known, samples=rate, bandwidth=speed)
     elif arguments.measured is not None:
         words.append(f"{arguments.measured:g} samples/s of one device, as given")
@@ -151,6 +155,8 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
             f"{100 * mfu:g} % of the {kind.flops / 1e12:g} TFLOP/s stated of {arguments.device} "
             f"(--mfu; --measured SAMPLES/S says what a run reached)"
         )
+        if config.engine.activation_checkpointing:
+            words.append("no time for blocks that are computed again, a third more; lower --mfu")
         known = replace(known, flops=kind.flops * mfu)
     else:
         words = ["nothing of the device, so no time: give --measured, --measure or --device"]
@@ -160,9 +166,9 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig") -> "Assumed":
 command = Command(
     help="what a run needs and takes: memory, disk, network, days; Slurm scripts",
     example=(
-        "fm plan mae_large --gpus 8,64,512 --device h100 --mfu 0.35\n"
+        "fm plan mae_large engine.micro_batch=8 --gpus 8,64,512 --device h100 --mfu 0.35\n"
         "fm plan mae_large engine.micro_batch=64 --gpus 8,64 --measured 900 --network 25\n"
-        "fm plan mae_large data.path=shards/s2 out=runs/large --gpus 1,8,64 --slurm jobs"
+        "fm plan mae_large data.path=shards/s2 engine.micro_batch=64 out=runs/large --slurm jobs"
     ),
     configure=_configure,
     run=_run,

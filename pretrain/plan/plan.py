@@ -1,17 +1,18 @@
 """What a run needs on a number of ranks: memory, disk, network and time."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from fm.errors import UsageError
 from pretrain.build import build
 from pretrain.config import RunConfig
-from pretrain.data import RunData, check_batch, declared, is_here, open_data
+from pretrain.data import RunData, Shape, check_batch, declared, is_here, open_data
 from pretrain.engine.fragment import read_fragment
 from pretrain.plan.activations import Activations, activations
 from pretrain.plan.cost import Speeds, step_time
@@ -70,7 +71,7 @@ def work(config: RunConfig) -> dict[str, float]:
     counted = flops_by_part(config, layout)
     shares = _shares(config)
     bytes_of = {
-        part: sum(math.prod(shape) * _element(data, part, name) for name, shape in shapes.items())
+        part: _declared(shapes) if data is None else _stored(data, part, shapes)
         for part, shapes in layout.shapes.items()
     }
     return {
@@ -242,7 +243,12 @@ def _shares(config: RunConfig) -> dict[str, float]:
     return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
-def _element(data: RunData | None, part: str, modality: str) -> int:
-    if data is None:
-        return ELEMENT_BYTES
-    return np.dtype(data.parts[part].modalities[modality].dtype).itemsize
+def _declared(shapes: Mapping[str, Shape]) -> float:
+    return float(sum(math.prod(shape) for shape in shapes.values()) * ELEMENT_BYTES)
+
+
+def _stored(data: RunData, part: str, modalities: Iterable[str]) -> float:
+    """Return the bytes of a sample's members, whole and compressed: a crop is cut after reading."""
+    columns = [f"{name}.bytes" for name in modalities]
+    table = pq.read_table(data.parts[part].parquet, columns=columns)
+    return float(sum(pc.sum(table.column(name)).as_py() or 0 for name in columns) / len(table))

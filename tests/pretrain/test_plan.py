@@ -4,9 +4,11 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import shards
 from fm.cli import main as fm_main
 from pretrain.build import build
 from pretrain.data import declared
@@ -16,7 +18,7 @@ from pretrain.plan.activations import activations
 from pretrain.plan.cost import Speeds, bytes_sent, checkpoint_interval, step_time
 from pretrain.plan.flops import meta_batch
 from pretrain.plan.memory import Sizes, memory
-from pretrain.plan.plan import Assumed, plan
+from pretrain.plan.plan import Assumed, plan, work
 from pretrain.plan.throughput import _batch, optimizer_bandwidth, passes_a_second
 from pretrain.plan.words import text
 from pretrain.trainer import load_config, run
@@ -143,8 +145,16 @@ def test_a_plan_of_what_is_there(tmp_path: Path, tiny_dataset: Path) -> None:
     assert "3 ranks" in three["refused"]
     assert "engine.micro_batch=2" in eight["refused"]
     assert two["time"]["compute"] == 8 / 2 / 100
-    # 4 bands of 24 x 24, 6 of 12 x 12, 3 of 4 x 4 pixels, two bytes each
-    assert found["sample_bytes"] == 2 * (4 * 576 + 6 * 144 + 3 * 16)
+    # as the tars hold them, and not as the run cuts them
+    index = shards.open(str(tiny_dataset)).index
+    stored = sum(
+        np.mean(index.column(f"{name}.bytes").to_numpy())
+        for name in ("s2l1c_10", "s2l1c_20", "s2l1c_60")
+    )
+    assert found["sample_bytes"] == pytest.approx(stored)
+    # 4 bands of 96 x 96, 6 of 48 x 48, 3 of 16 x 16 pixels; two bytes each where no data says it
+    declared_alone = work(load_config("mae_s2_tiny", []))
+    assert declared_alone["sample_bytes"] == 2 * (4 * 9216 + 6 * 2304 + 3 * 256)
     said = text(found)
     assert "3 ranks: data.batch_size=8 " in said
     assert said.endswith("assumed: a line")
@@ -177,6 +187,8 @@ def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "no time" in said
     assert fm(monkeypatch, "mae_s2_tiny", "--measured", "9") == 0
     assert "assumed: an optimiser that takes no time" in capsys.readouterr().out
+    assert fm(monkeypatch, "mae_s2_tiny", "--measure", "--gpus", "1,16") == 0
+    assert "samples/s, 2 at once; AdamW" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
