@@ -22,6 +22,7 @@ from pretrain.data import RunData, open_data
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
 from pretrain.engine.groups import parameter_groups
+from pretrain.engine.zero3 import own_units
 from pretrain.loop import Loop, Moment, Watcher
 from pretrain.objective import Objective
 from pretrain.ranks.allocator import OWN
@@ -194,6 +195,9 @@ def deepspeed(ask: Ask, settings: RunConfig) -> None:
                 config=told,
                 dist_init_required=False,
             )
+
+        if settings.engine.deepspeed == "zero3":  # by itself it loses weights used outside modules
+            own_units(module, objective.block_modules())
 
         def advance(batch: MicroBatch) -> float:
             loss = engine(batch)
