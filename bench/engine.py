@@ -196,7 +196,7 @@ BENCH = Bench(
         Target("our loop, ZeRO 0 / Lightning Fabric", OURS.format(0), "Lightning Fabric"),
     ),
     unit="ms",
-    rounds=40,
+    rounds=12,
     quick_rounds=3,
     warmup=5,
     versions=("torch", "deepspeed", "timm", "pytorch-lightning", "numpy"),
