@@ -21,7 +21,8 @@ from pretrain.engine.loading import load_untrained, own_hyperparameters
 from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.engine.teachers import Teachers
-from pretrain.engine.zero3 import outside, own_units, whole_state
+from pretrain.engine.weights import weights_of
+from pretrain.engine.zero3 import outside, own_units
 from pretrain.objective import Objective
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
@@ -243,7 +244,8 @@ class Engine:
 
     def state_of(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a module's weights on the CPU; call on every rank."""
-        return whole_state(module)
+        weights = weights_of(module)
+        return dict(weights.values(list(weights.layout)))
 
     def panels(self, batch: MicroBatch) -> Any:
         """Return the objective's pictures of a batch; call on every rank."""

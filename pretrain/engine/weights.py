@@ -12,10 +12,10 @@ from pretrain.ranks import collective
 
 
 def weights_of(module: nn.Module) -> Weights:
-    """Return a module's state to be written; every rank must take all of its values, in one order.
+    """Return a module's state on the CPU; every rank must take all of its values, in one order.
 
-    Under ZeRO 3 a parameter is gathered when it is its turn, and let go after it; the first rank
-    alone has its values, the others get empty tensors.
+    Under ZeRO 3 a parameter is gathered when it is its turn, and let go after it. Weights that are
+    trained in bfloat16 come from the optimiser's float32 copy.
     """
     own: dict[str, Any] = dict(module.state_dict(keep_vars=True))
 
@@ -23,7 +23,15 @@ def weights_of(module: nn.Module) -> Weights:
         for name in names:
             yield name, _whole(own[name])
 
-    return Weights({name: (value.dtype, _shape(value)) for name, value in own.items()}, values)
+    return Weights({name: (_dtype(value), _shape(value)) for name, value in own.items()}, values)
+
+
+def _rounded(value: Any) -> bool:
+    return value.dtype == torch.bfloat16 and value.requires_grad
+
+
+def _dtype(value: Any) -> torch.dtype:
+    return torch.float32 if _rounded(value) else value.dtype  # type: ignore[no-any-return]
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -31,16 +39,17 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _whole(value: Any) -> Tensor:
+    if _rounded(value):
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        return safe_get_full_fp32_param(value).detach().to("cpu", copy=True)  # type: ignore[no-any-return]
+    context: Any = nullcontext()
     if hasattr(value, "ds_id"):
         from deepspeed.runtime.zero import GatheredParameters
 
-        context: Any = GatheredParameters([value])
-    else:
-        context = nullcontext()
+        context = GatheredParameters([value])
     with context:
-        if collective.rank() == 0:
-            return value.detach().to("cpu", copy=True)
-    return torch.empty(0)
+        return value.detach().to("cpu", copy=True)  # type: ignore[no-any-return]
 
 
 def written_by_first(weights: Weights, write: Callable[[Weights], None]) -> None:

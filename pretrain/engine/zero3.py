@@ -9,10 +9,8 @@ that lies in none is held from the beginning of a pass to its end.
 
 import logging
 from collections.abc import Iterable
-from contextlib import nullcontext
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def outside(root: nn.Module, blocks: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -42,22 +40,3 @@ def own_units(root: nn.Module, blocks: Iterable[nn.Module]) -> None:
         for parameter in parameters:
             if id(parameter) not in own:
                 register_external_parameter(unit, parameter)
-
-
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's state on the CPU, one parameter gathered at a time; call on every rank.
-
-    Weights that are trained in bfloat16 come from the optimiser's float32 copy.
-    """
-    from deepspeed.runtime.zero import GatheredParameters
-    from deepspeed.utils import safe_get_full_fp32_param
-
-    state = {}
-    for name, value in module.state_dict(keep_vars=True).items():
-        if value.dtype == torch.bfloat16 and value.requires_grad:
-            state[name] = safe_get_full_fp32_param(value).detach().to("cpu", copy=True)
-            continue
-        partitioned = hasattr(value, "ds_id")
-        with GatheredParameters([value]) if partitioned else nullcontext():
-            state[name] = value.detach().to("cpu", copy=True)
-    return state
