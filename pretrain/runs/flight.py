@@ -54,7 +54,7 @@ class Flight:
     ) -> None:
         self.aside, self.position = aside, position
         self.error: Exception | None = None
-        self.landed = False
+        self._done = False
         self._folder, self._write, self._rank = folder, write, rank
         self._keep, self._milestones = keep, milestones
         self._cancelled, self._wrote = threading.Event(), threading.Event()
@@ -63,8 +63,8 @@ class Flight:
 
     @property
     def over(self) -> bool:
-        """This rank has nothing to do any more."""
-        return not self._thread.is_alive()
+        """This rank has done all of its part."""
+        return self._done
 
     def wait_written(self) -> None:
         """Wait until this rank's files are written, or cannot be."""
@@ -85,7 +85,7 @@ class Flight:
             self._wrote.set()
             if self._rank == 0 and self._all_wrote():
                 self._land()
-            self.landed = True
+            self._done = True
         except Exception as error:  # of the disk, or of torch's writer; told at the next step
             self.error = error
         finally:
@@ -107,10 +107,17 @@ class Flight:
         fsync_tree(self.aside)
         target = checkpoints / name
         if target.exists():  # the same step again, after a forced resume
-            shutil.rmtree(target)
+            _remove(target)
         os.replace(self.aside, target)
         fsync_folder(checkpoints)
         write_atomic(self._folder.path / LATEST, name + "\n")
         there = [found.name for found in checkpoints.glob(f"{PREFIX}*")]
         for old in surplus(there, name, self._keep, self._milestones):
-            shutil.rmtree(checkpoints / old)
+            _remove(checkpoints / old)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; a kill on the way leaves nothing that looks like one."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}-old.partial")
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pretrain.runs.flight import Flight, begin
 from pretrain.runs.folder import Position, RunFolder
 from pretrain.runs.retention import name_of
@@ -38,8 +40,8 @@ def test_latest_moves_when_all_ranks_wrote(tmp_path: Path) -> None:
     goes.set()
     first.join(20)
     second.join(20)
-    assert first.landed
-    assert second.landed
+    assert first.over
+    assert second.over
     found = folder.latest()
     assert found is not None
     path, position = found
@@ -61,7 +63,7 @@ def test_a_rank_that_cannot_write_leaves_the_one_before(tmp_path: Path) -> None:
     first, second = fly(folder, aside, 0, file_of(aside, 0)), fly(folder, aside, 1, full)
     second.join(20)
     assert isinstance(second.error, OSError)
-    assert not second.landed
+    assert not second.over  # `due` would take it for one that arrived
     first.wait_written()
     assert not first.over  # it waits for the other until it is told
     first.cancel()
@@ -69,6 +71,34 @@ def test_a_rank_that_cannot_write_leaves_the_one_before(tmp_path: Path) -> None:
     found = folder.latest()
     assert found is not None
     assert found[1].step == 2
+
+
+def test_a_kill_while_an_old_one_is_removed_leaves_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (2, 4):
+        aside = begin(folder, name_of(step))
+        for rank in (1, 0):
+            fly(folder, aside, rank, file_of(aside, rank), step=step).join(20)
+    aside = begin(folder, name_of(6))
+    seen: list[list[str]] = []
+
+    def killed(path: Path) -> None:
+        seen.append(sorted(p.name for p in folder.checkpoints.glob("step-*")))
+        raise OSError("killed here")
+
+    monkeypatch.setattr("pretrain.runs.flight.shutil.rmtree", killed)
+    for rank in (1, 0):
+        fly(folder, aside, rank, file_of(aside, rank), step=6).join(20)
+    assert seen == [[name_of(4), name_of(6)]]
+    monkeypatch.undo()
+    begin(folder, name_of(8))
+    assert sorted(p.name for p in folder.checkpoints.iterdir()) == [
+        f".{name_of(8)}.partial",
+        name_of(4),
+        name_of(6),
+    ]
 
 
 def test_what_did_not_end_is_removed(tmp_path: Path) -> None:
