@@ -32,8 +32,8 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
             f"deepspeed settings {config.deepspeed}: {', '.join(taken)} follow from the run's "
             f"config; remove them there"
         )
-    zero = fragment.get("zero_optimization", {})
-    stage = zero.get("stage", 0) if isinstance(zero, dict) else None
+    zero = fragment.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (0, 1, 2, 3):
         raise UsageError(
             f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1, 2 or 3"

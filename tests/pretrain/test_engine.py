@@ -123,7 +123,8 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
         read_fragment(EngineConfig(deepspeed=path, precision="pure-bf16"))
     with pytest.raises(UsageError, match=r"engine.compile: .* are of stage 3"):
         read_fragment(EngineConfig(deepspeed="zero3", compile=True))
-    for wrong in ("zero_optimization: 2", "zero_optimization: {stage: two}"):
+    mistyped = "zero_optimisation: {stage: 3}"  # DeepSpeed would take it for stage 0
+    for wrong in ("zero_optimization: 2", "zero_optimization: {stage: two}", mistyped):
         with open(path, "w") as stream:
             stream.write(wrong)
         with pytest.raises(UsageError, match="stage must be 0, 1, 2 or 3"):
