@@ -11,7 +11,8 @@ from pretrain.config import RunConfig
 from pretrain.loop import Loop, Moment, Watcher
 from pretrain.monitors.wandb_log import WandbLog
 from pretrain.ranks import collective
-from pretrain.runs.folder import RunFolder
+from pretrain.runs.folder import METRICS, RunFolder
+from pretrain.runs.lines import open_lines
 
 
 class Monitor(Watcher):
@@ -42,7 +43,9 @@ class Monitor(Watcher):
             return
         steps = self._config.schedule.steps
         self._bar = self._stack.enter_context(progress(self._config.name, steps, done=loop.step))
-        self._metrics = self._stack.enter_context(self._folder.open_metrics(loop.step))
+        self._metrics = self._stack.enter_context(
+            open_lines(self._folder.path / METRICS, loop.step)
+        )
         if self._config.monitor.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 

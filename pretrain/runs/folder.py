@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fm.errors import FMError
-from fm.files import read_json, write_atomic, write_json
+from fm.files import read_json, write_json
 
 STATE, METRICS, LATEST, CHECKPOINTS = "state.json", "metrics.jsonl", "latest", "checkpoints"
 TAG = "deepspeed"
@@ -107,13 +107,6 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl`, without a torn last one."""
         return read_lines(self.path / METRICS)
-
-    def open_metrics(self, step: int) -> IO[str]:
-        """Open `metrics.jsonl` to go on after `step`; later lines are dropped."""
-        path = self.path / METRICS
-        kept = [row for row in read_lines(path) if row["step"] <= step] if path.exists() else []
-        write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
-        return open(path, "a", encoding="utf-8", buffering=1)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
