@@ -65,9 +65,9 @@ def test_bands_that_a_step_draws_are_averaged() -> None:
     layout = declared(config.data)
     whole = config.objective.model_copy(update={"channel_sampling": None})
     drawn = flops_by_part(config, layout)[""].total
-    assert 0 < drawn < flops_by_part(config.model_copy(update={"objective": whole}), layout)[
-        ""
-    ].total
+    assert (
+        0 < drawn < flops_by_part(config.model_copy(update={"objective": whole}), layout)[""].total
+    )
 
 
 def test_no_time_or_values_are_needed() -> None:

@@ -201,9 +201,7 @@ def test_two_ranks_go_on_under_the_other_stage_bit_for_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "now"), [(1, 2), (2, 1), (3, 3)])
-def test_moments_on_other_ranks_are_the_gathered_ones(
-    stage: int, now: int, tmp_path: Path
-) -> None:
+def test_moments_on_other_ranks_are_the_gathered_ones(stage: int, now: int, tmp_path: Path) -> None:
     for ranks, words in ((2, ("write", stage)), (1, ("read", now)), (3, ("read", now))):
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         done = subprocess.run(
