@@ -31,7 +31,7 @@ def _rounded(value: Any) -> bool:
 
 
 def _dtype(value: Any) -> torch.dtype:
-    return torch.float32 if _rounded(value) else value.dtype  # type: ignore[no-any-return]
+    return torch.float32 if _rounded(value) else value.dtype
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -42,14 +42,14 @@ def _whole(value: Any) -> Tensor:
     if _rounded(value):
         from deepspeed.utils import safe_get_full_fp32_param
 
-        return safe_get_full_fp32_param(value).detach().to("cpu", copy=True)  # type: ignore[no-any-return]
+        return safe_get_full_fp32_param(value).detach().to("cpu", copy=True)
     context: Any = nullcontext()
     if hasattr(value, "ds_id"):
         from deepspeed.runtime.zero import GatheredParameters
 
         context = GatheredParameters([value])
     with context:
-        return value.detach().to("cpu", copy=True)  # type: ignore[no-any-return]
+        return value.detach().to("cpu", copy=True)
 
 
 def written_by_first(weights: Weights, write: Callable[[Weights], None]) -> None:
