@@ -118,7 +118,7 @@ def test_what_a_pass_keeps_is_what_autograd_keeps(recipe: str, precision: str) -
     real = sum(x.untyped_storage().nbytes() for key, x in held.items() if key not in apart)
     # the CPU's kernels keep a few small tensors of their own
     assert said.whole == pytest.approx(real, rel=0.02)
-    assert said.checkpointed < said.whole / 2
+    assert said.checkpointed < 0.6 * said.whole
 
 
 @pytest.mark.parametrize("stage", [0, 1])
