@@ -18,8 +18,8 @@ Sizes of the lists are those that torchgeo-bench 0.4.0 states. For `flair2` it s
 The authors score several labels by F1; here it is average precision, as everywhere.
 
 Left out: CaFFe (8-bit radar of six satellites, which no sensor here describes), PASTIS and Dynamic
-EarthNet (series), CloudSEN12, Fields of the World, Kuro Siwo and SpaceNet 2 (types and units of
-their files could not be established), regressions of maps and detections of objects.
+EarthNet (series), CloudSEN12, Fields of the World, Kuro Siwo and SpaceNet 2 (not looked into), and
+regressions of maps and detections of objects.
 """
 
 from collections.abc import Callable, Mapping
@@ -106,10 +106,13 @@ COVER = (
     *("plowed land", "other"),
 )
 REAL = (
-    "fixtures only (bands, types and sizes as seen in the {} real samples of {}.tortilla in the "
-    "tests of the authors' repository, ef78db1)"
+    "samples (the {} of {}.tortilla in the tests of the authors' repository, ef78db1, which "
+    "tacoreader 2.4.21 reads alike)"
 )
-MADE = "fixtures only (layout from the code that wrote the files, geobenchv2 0.9)"
+MADE = (
+    "fixtures only: files that tacoreader 2.4.21 reads alike, in a test that is skipped where that "
+    "package is not installed"
+)
 
 
 def brighter(first: str, second: str, measure: Callable[..., Any] = np.mean) -> Check:

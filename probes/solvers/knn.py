@@ -31,6 +31,10 @@ CELLS = 1 << 25
 """Similarities held at once: a piece of float32 ones is 128 MiB."""
 PAIRS = 1 << 24
 """Numbers of pairs measured again at once."""
+STRIP = 1024
+"""Rows made ready at once, so that they stay in the processor's cache."""
+SHORTEST = 1e-12
+"""Shorter features are not brought to length 1."""
 
 
 @dataclass(frozen=True)
@@ -155,23 +159,16 @@ def neighbours(
     Raises:
         FMError: no training sample, or features that are not finite.
     """
-    if not len(train) or not np.isfinite(train).all() or not np.isfinite(test).all():
-        raise FMError("knn: the features are empty or hold NaN; check the model")
-    # copies, changed in place: fresh memory costs more than the arithmetic
-    x, q = (torch.from_numpy(np.array(a, np.float64)).to(device) for a in (train, test))
-    if center or metric == "euclidean":  # small numbers lose fewer digits
-        mean = x.mean(0)
-        x -= mean
-        q -= mean
-    if metric == "cosine":
-        for a in (x, q):
-            a /= torch.linalg.vector_norm(a, dim=1, keepdim=True).clamp_min(1e-12)
-    search = _Search(x, q, metric, dtype)
+    if not len(train):
+        raise FMError("knn: there are no features; check the training split")
+    mean = train.mean(0, dtype=np.float64) if center or metric == "euclidean" else None
+    x, q = (_Rows(a, mean, metric, device) for a in (train, test))
+    search = _Search(x, q, dtype)
     most = min(k, len(x))
     edges = sorted({min(b, most) for b in (*boundaries, k)})
     rows = chunk or max(16, CELLS // len(x))
-    index = torch.empty(len(q), most, dtype=torch.long, device=x.device)
-    similar = torch.empty(len(q), most, dtype=torch.float64, device=x.device)
+    index = torch.empty(len(q), most, dtype=torch.long, device=device)
+    similar = torch.empty(len(q), most, dtype=torch.float64, device=device)
     for start in range(0, len(q), rows):
         part = slice(start, min(start + rows, len(q)))
         index[part], similar[part] = search.nearest(part, most, edges)
@@ -201,24 +198,88 @@ def _largest(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return value, where.gather(1, place)
 
 
-class _Search:
-    """Training samples x [N, D] and samples q [M, D] in float64, and their copies in `dtype`."""
+class _Rows:
+    """Samples [N, D] as they are measured, in float64: less the mean, and of length 1 for cosines.
 
-    def __init__(self, x: Tensor, q: Tensor, metric: Metric, dtype: torch.dtype) -> None:
-        self.x, self.q, self.metric = x, q, metric
-        self.low_x, self.low_q = x.to(dtype), q.to(dtype)
+    Only their copies in the product's type are kept, and made some rows at a time: fresh memory
+    costs more than the arithmetic. The few rows that are measured again are made again.
+
+    Args:
+        source: [N, D] of any type.
+        mean: [D] to subtract, or None; small numbers lose fewer digits.
+        metric: see `scores`.
+        device: where they are made.
+    """
+
+    def __init__(
+        self,
+        source: np.ndarray,
+        mean: np.ndarray | None,
+        metric: Metric,
+        device: str | torch.device,
+    ) -> None:
+        self.source = torch.from_numpy(np.ascontiguousarray(source))
+        self.mean = None if mean is None else torch.from_numpy(mean).to(device)
+        self.metric, self.device = metric, device
+        self.lengths = torch.empty(len(source), dtype=torch.float64, device=device)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def low(self, dtype: torch.dtype) -> Tensor:
+        """Measure all lengths, which `exact` and `reach` need, and return the copies in a type.
+
+        Raises:
+            FMError: features are not finite.
+        """
+        count, width = self.source.shape
+        made = torch.empty(count, width, dtype=dtype, device=self.device)
+        for start in range(0, count, STRIP):
+            rows = self._centred(self.source[start : start + STRIP])
+            lengths = torch.linalg.vector_norm(rows, dim=1)
+            if not lengths.isfinite().all():
+                raise FMError("knn: the features hold NaN or infinity; check the model")
+            self.lengths[start : start + STRIP] = lengths
+            if self.metric == "cosine":
+                rows /= lengths.clamp_min(SHORTEST)[:, None]
+            made[start : start + STRIP] = rows
+        return made
+
+    def exact(self, which: Tensor) -> Tensor:
+        """Return some rows [R, D] in float64."""
+        rows = self._centred(self.source[which.to(self.source.device)])
+        if self.metric == "cosine":
+            rows /= self.lengths[which].clamp_min(SHORTEST)[:, None]
+        return rows
+
+    def reach(self) -> Tensor:
+        """Return the lengths [N] of the rows as they are measured."""
+        return torch.ones_like(self.lengths) if self.metric == "cosine" else self.lengths
+
+    def _centred(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.device, torch.float64)
+        return rows.clone() if self.mean is None else rows - self.mean
+
+
+class _Search:
+    """Training samples x [N, D] and samples q [M, D], and their copies in `dtype`."""
+
+    def __init__(self, x: _Rows, q: _Rows, dtype: torch.dtype) -> None:
+        self.x, self.q = x, q
+        self.low_x, self.low_q = (rows.low(dtype) for rows in (x, q))
+        euclidean = x.metric == "euclidean"
         self.table = self.low_q.new_empty(0, 0)
-        lengths = torch.linalg.vector_norm(x, dim=1)
-        self.half = (0.5 * lengths**2).to(dtype) if metric == "euclidean" else None
+        lengths = x.reach()
+        self.half = (0.5 * lengths**2).to(dtype) if euclidean else None
         # What the product can be wrong by (Higham, Accuracy and Stability of Numerical Algorithms,
         # 2nd ed., section 3.1: D roundings, and those of the copies), for each row of q.
         unit = torch.finfo(dtype).eps / 2
         longest = lengths.max()
         self.known: dict[bytes, tuple[Tensor, Tensor]] = {}
-        reach = torch.linalg.vector_norm(q, dim=1) * longest
-        if metric == "euclidean":
+        reach = q.reach() * longest
+        if euclidean:
             reach = reach + longest**2
-        self.error = (x.shape[1] + 4) * unit * reach
+        self.error = (x.source.shape[1] + 4) * unit * reach
 
     def nearest(self, part: slice, k: int, edges: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Find the k nearest of some rows; see `neighbours`."""
@@ -232,7 +293,7 @@ class _Search:
         raw, index = _largest(table, spare)
         value = raw.double()
         if self.half is not None:
-            value = 2 * value - (self.q[part] ** 2).sum(1, keepdim=True)
+            value = 2 * value - (self.q.lengths[part] ** 2)[:, None]
         slack = (4 if self.half is not None else 2) * self.error[part]
         lost = self._settle(part, index, value, slack, edges, whole=spare == table.shape[1])
         for row in lost:
@@ -286,11 +347,11 @@ class _Search:
         which = index[places]
         pairs = asked.nonzero()
         measured = torch.empty(len(pairs), dtype=torch.float64, device=value.device)
-        step = max(1, PAIRS // self.x.shape[1])
+        step = max(1, PAIRS // self.x.source.shape[1])
         for start in range(0, len(pairs), step):
             row, column = pairs[start : start + step].T
-            q = self.q[part.start + places[row]]
-            measured[start : start + step] = self._measure(q, self.x[which[row, column]])
+            q = self.q.exact(part.start + places[row])
+            measured[start : start + step] = self._measure(q, self.x.exact(which[row, column]))
         better = value[places]
         better[asked] = measured
         # by place in the training set first, then stably by value: equal ones keep that order
@@ -305,18 +366,18 @@ class _Search:
         So many that lie so close are copies as a rule, such as pictures of nothing but cloud, and
         so are those that they are close to: each is measured once.
         """
-        step = max(1, PAIRS // self.x.shape[1])
-        q = self.q[row]
-        name = q.cpu().numpy().tobytes()
+        step = max(1, PAIRS // self.x.source.shape[1])
+        name = self.q.source[row].numpy().tobytes()
         if name in self.known:
             order, best = self.known[name]
             index[: len(order)], value[: len(best)] = order, best
             return
+        q = self.q.exact(torch.tensor([row], device=may.device))
         which = may.nonzero().flatten()
         several, place = self._copies[which].unique(return_inverse=True)
         full = torch.cat(
             [
-                self._measure(q, self.x[several[at : at + step]])
+                self._measure(q, self.x.exact(several[at : at + step]))
                 for at in range(0, len(several), step)
             ]
         )[place]
@@ -328,20 +389,24 @@ class _Search:
     @cached_property
     def _copies(self) -> Tensor:
         """For each training sample one that is the same, bit by bit, and stands for all of them."""
-        words = self.x.cpu().numpy().view(np.uint64)
+        source = self.x.source
         odd = (
-            np.random.default_rng(0).integers(1 << 62, size=words.shape[1], dtype=np.uint64) * 2 + 1
+            np.random.default_rng(0).integers(1 << 62, size=source.shape[1], dtype=np.uint64) * 2
+            + 1
         )
         sums = np.concatenate(
-            [(words[at : at + 4096] * odd).sum(1) for at in range(0, len(words), 4096)]
+            [
+                (part.to(torch.float64).numpy().view(np.uint64) * odd).sum(1)
+                for part in source.split(STRIP)
+            ]
         )
         _, first, place = np.unique(sums, return_index=True, return_inverse=True)
-        stands = torch.from_numpy(first[place]).to(self.x.device)
-        other = (stands != torch.arange(len(stands), device=stands.device)).nonzero().flatten()
-        for part in other.split(4096):  # two samples may have the same sum
-            wrong = (self.x[part] != self.x[stands[part]]).any(1)
+        stands = torch.from_numpy(first[place])
+        other = (stands != torch.arange(len(stands))).nonzero().flatten()
+        for part in other.split(STRIP):  # two samples may have the same sum
+            wrong = (source[part] != source[stands[part]]).any(1)
             stands[part[wrong]] = part[wrong]
-        return stands
+        return stands.to(self.low_x.device)
 
     def _measure(self, q: Tensor, x: Tensor) -> Tensor:
         """Cosines, or minus squared distances, of pairs of rows: each alone, whatever its place."""
