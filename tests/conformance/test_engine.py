@@ -139,7 +139,8 @@ def test_compiled_equals_eager(name: str) -> None:
     (loss, want), (got_loss, got) = (gradients(o, batch) for o in (eager, compiled))
     assert got_loss == pytest.approx(loss, rel=1e-5)
     for key, value in want.items():
-        assert torch.allclose(got[key], value, rtol=1e-3, atol=1e-5), key
+        # float32 sums in another order differ by 6e-6 of the norm for hyper_mae, these by 9e-6
+        assert (got[key] - value).norm() < 5e-5 * value.norm() + 1e-5, key
     more = case.batch(eager, 6)  # another size than the one it was compiled for
     assert compiled(more, more.rng).loss_sum.item() == pytest.approx(
         eager(more, more.rng).loss_sum.item(), rel=1e-5
