@@ -34,7 +34,7 @@ ENDED = "the run had ended"
 AT_END = 6
 """One kill of so many is at the run's end."""
 SPARE = 2
-"""Kills more at the run's end, for those that come too late."""
+"""Kills more before the run's end, and as many at it, for those that come too late."""
 COLD = 10
 """One life of so many starts in a new interpreter."""
 
@@ -67,15 +67,16 @@ def plan(count: int, *, every: int, ranks: int, seed: int, cold: bool) -> list[K
     last = -(-count // AT_END)
     # the earliest first: one that comes too late finds the run ended, and no more can come
     late = sorted(draw.random() for _ in range(last + SPARE))
-    for number in range(count + SPARE):
-        aim = MIDDLE[number % len(MIDDLE)] if number < count - last else END
+    middle = count - last + SPARE
+    for number in range(middle + len(late)):
+        aim = MIDDLE[number % len(MIDDLE)] if number < middle else END
         # a scheduler asks the launcher to stop; a crash takes one process, a power cut all
         asked = (everyone[-1],) if aim in (TERM, STOP) else draw.choice([*single, everyone])
         kills.append(
             Kill(
                 aim,
                 draw.randint(1, 2 * every),
-                late[number - count + last] if aim == END else draw.random(),
+                late[number - middle] if aim == END else draw.random(),
                 asked,
                 cold and number % COLD == COLD - 1,
             )
