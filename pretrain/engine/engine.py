@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.hardware import native_bfloat16
+from pretrain.after_step import AfterStep
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.blocks import compile_blocks, recompute
 from pretrain.engine.forward import Forward
@@ -24,7 +25,6 @@ from pretrain.engine.teachers import Teachers
 from pretrain.engine.weights import weights_of
 from pretrain.engine.zero3 import outside, own_units
 from pretrain.objective import Objective
-from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.ranks.processes import quiet_stderr
 from pretrain.settings.engine import EngineConfig
@@ -106,7 +106,7 @@ class Engine:
         if config.activation_checkpointing:
             recompute(objective.block_modules())
         self._teachers = Teachers(objective.momentum_pairs())
-        self._queues = [part for part in objective.modules() if isinstance(part, Queue)]
+        self._memories = [part for part in objective.modules() if isinstance(part, AfterStep)]
         client = build_optimizer(module, objective.backbone, optimizer, self.zero_stage)
         self._rates = Rates(client.param_groups)
         # DeepSpeed calls collectives by names that torch is about to retire
@@ -157,8 +157,8 @@ class Engine:
         self._rates.set(self.engine.optimizer.param_groups, learning_rate, weight_decay)
         # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
         factor = collective.world_size() * self.accumulate / total
-        for queue in self._queues:
-            queue.drop()  # of pictures, and of steps that were not taken
+        for memory in self._memories:
+            memory.drop()  # of pictures, and of steps that were not taken
         sums: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         for batch in batches:
@@ -187,8 +187,8 @@ class Engine:
         if result.taken:
             gradients.take()
             self._teachers.update(batches[0].clock)
-            for queue in self._queues:
-                queue.take(collective.gather_rows)
+            for memory in self._memories:
+                memory.take(collective.gather_rows)
         else:
             gradients.drop()
         return result, stops > 0

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from pretrain.after_step import AfterStep
 
 
-class Queue(nn.Module):
+class Queue(AfterStep):
     """The newest `size` rows, first in first out, in the order of the global batch.
 
     What is added during a step is taken in after it, from all ranks and micro-batches: all passes

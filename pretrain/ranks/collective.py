@@ -54,6 +54,28 @@ def gather_rows(x: Tensor) -> Tensor:
     return torch.cat(all_gather(x))
 
 
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes.
+
+    The gradient is the sum over all processes too, as in `gather_rows`.
+    """
+    if world_size() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce
+
+    summed: Tensor = all_reduce(x)
+    return summed
+
+
+def largest_over_ranks(x: Tensor) -> Tensor:
+    """Return the largest of each number over all processes, without gradient."""
+    if world_size() == 1:
+        return x
+    found = x.detach().clone()
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return found
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
