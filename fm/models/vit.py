@@ -398,14 +398,33 @@ class VisionTransformer(Backbone):
         """Return the transformer blocks."""
         return list(self.blocks)
 
+    def pooled_of(self, inputs: Inputs, keep: Mapping[str, Tensor]) -> Tensor:
+        """Return the pooled features of some tokens only, the others dropped before any work.
+
+        Args:
+            inputs: the batch.
+            keep: group to `[B, K]` tokens to keep.
+
+        Returns:
+            `[B, D]`, as if the image had no other tokens.
+        """
+        tokens, mask = self.embed(inputs, keep)
+        out, _ = self.trunk(self.prefix(inputs), tokens, mask)
+        return self._pooled(out, mask)
+
+    def _pooled(self, out: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool what the trunk gives: `[B, D]` float32."""
+        front = self.prefix_count
+        pooled = pool(out[:, front:], mask) if self.pooling == "mean" else out[:, 0].float()
+        return self.norm(pooled) if self.pre_pool_norm else pooled
+
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         tokens, mask = self.embed(inputs)
         out, outputs = self.trunk(self.prefix(inputs), tokens, mask, hidden)
         front = self.prefix_count
-        pooled = pool(out[:, front:], mask) if self.pooling == "mean" else out[:, 0].float()
         return Features(
             tokens=out[:, front:],
-            pooled=self.norm(pooled) if self.pre_pool_norm else pooled,
+            pooled=self._pooled(out, mask),
             grid=self.grids(inputs.pixels),
             hidden=tuple(x[:, front:] for x in outputs),
             mask=mask,

@@ -18,16 +18,19 @@ class Queue(AfterStep):
     Args:
         size: rows held.
         width: of a row.
+        start: `[size, width]` rows that it holds from the first step on, such as random
+            directions (MoCo); None begins with an empty queue.
     """
 
     rows: Tensor
     filled: Tensor
     place: Tensor
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, start: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("rows", torch.zeros(size, width))
-        self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
+        rows = torch.zeros(size, width) if start is None else start.clone()
+        self.register_buffer("rows", rows)
+        self.register_buffer("filled", torch.full((size,), start is not None))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
