@@ -13,6 +13,8 @@ from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor_of_modality
 from pretrain import pixels
 from pretrain.config import RunConfig
+from pretrain.labels import ReadLabels
+from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.settings.data import DataConfig, Samples
 
@@ -57,6 +59,7 @@ class RunData:
     Attributes:
         layout: what its samples are.
         stream: what is streamed: the dataset, or the mixture of the parts.
+        labels: those that the loader reads; none until `read_labels`.
     """
 
     def __init__(self, config: DataConfig, parts: Mapping[str, shards.Dataset]) -> None:
@@ -71,6 +74,7 @@ class RunData:
             weights = self.stream.realised
         self.weights = weights
         self.layout = self._layout()
+        self.labels = ReadLabels((), parts)
 
     @property
     def manifest_hash(self) -> str | dict[str, str]:
@@ -79,10 +83,19 @@ class RunData:
             return str(self.stream.manifest_hash)
         return {name: ds.manifest_hash for name, ds in self.parts.items()}
 
+    def read_labels(self, objective: Objective) -> None:
+        """Have the loader read the labels that an objective asks for, and tell it their classes.
+
+        Raises:
+            UsageError: a part has not such a label, or not as the objective needs it.
+        """
+        self.labels = ReadLabels(objective.label_names, self.parts)
+        objective.take_classes(self.labels.classes)
+
     def loader(self, **options: Any) -> "Generator[Any, None, None]":
         """Stream batches; options are those of `shards.Dataset.loader` that no part has."""
         made = self._choices[""] if self.config.parts is None else {"each": self._choices}
-        return self.stream.loader(labels=(), **made, **options)
+        return self.stream.loader(labels=self.labels.names, **made, **options)
 
     def reading(self, modality: str) -> list[tuple[shards.Dataset, float]]:
         """Return the datasets that a modality is read from, and their shares of the steps."""

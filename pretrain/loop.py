@@ -191,7 +191,7 @@ class Loop:
         size = config.data.batch_size
         clock = Clock(self.step * size, (schedule.steps - 1) * size)
         decay = config.weight_decay(clock)
-        work = _augmented(config, batch, self.step, clock)
+        work = _augmented(config, batch, self.step, clock, self.data.labels.vectors(batch))
         self.watch.phase("step")
         at = Candidate(self.step + 1, batch.part, batch.keys, self.micro)
         result, stopped = self.engine.step(
@@ -236,9 +236,11 @@ class Loop:
         )
 
 
-def _augmented(config: RunConfig, batch: Any, step: int, clock: Clock) -> MicroBatch:
+def _augmented(
+    config: RunConfig, batch: Any, step: int, clock: Clock, labels: dict[str, torch.Tensor]
+) -> MicroBatch:
     """Return the batch after augmentation, with its randomness."""
     rng = CounterRng(config.seed, batch.epochs, batch.positions)
     if config.augment.dihedral:
         batch.pixels = dihedral(batch.pixels, rng)
-    return MicroBatch.of(batch, rng, step, clock)
+    return MicroBatch.of(batch, rng, step, clock, labels)

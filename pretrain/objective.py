@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from fm.sensors import Band
@@ -38,6 +39,9 @@ class ObjectiveBatch(Protocol):
     """`[B]` seconds since 1970 UTC, NaN where unknown."""
     times: Tensor | None
     """`[B, T]` likewise of the images of series; None where samples are single images."""
+    labels: dict[str, Tensor]
+    """Of `Objective.label_names`: `[B, classes]` float32, or `[B, T, classes]` of each image of
+    series: one-hot, multi-hot or fractions; NaN in rows without label, never zeros."""
     step: int
     """Optimiser steps before this one: the same for all micro-batches and ranks of a step."""
     clock: Clock
@@ -92,6 +96,10 @@ class Objective(nn.Module, ABC):
     backbone: Backbone
     whole_batch: bool = False
     """Compares all samples of a batch with each other, so that it cannot be cut into passes."""
+    label_names: tuple[str, ...] = ()
+    """Labels of the dataset that it reads, by name; from its config."""
+    label_sizes: Mapping[str, int] = {}
+    """Number of classes of a label, where the objective is built for one number."""
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:
@@ -100,6 +108,19 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compute the loss of a batch."""
+
+    def take_classes(self, classes: Mapping[str, tuple[str, ...]]) -> None:
+        """Take the names of the classes of `label_names`, once, before the run.
+
+        Raises:
+            UsageError: a label has another number of classes than the objective is built for.
+        """
+        for name, size in self.label_sizes.items():
+            if name in classes and len(classes[name]) != size:
+                raise UsageError(
+                    f"objective: label {name} has {len(classes[name])} classes in the data, "
+                    f"the objective is built for {size}"
+                )
 
     def inputs(self, batch: ObjectiveBatch) -> Inputs:
         """Return a batch as the backbone takes it."""

@@ -82,6 +82,7 @@ def run(
         own = chosen(settings, folder)
         data = open_data(settings)
         objective = build(settings, data.layout)
+        data.read_labels(objective)
         token_grids(data.layout, objective)
         read_fragment(settings.engine)
         check_batch(settings, collective.world_size())

@@ -23,12 +23,18 @@ class MicroBatch:
     times: Tensor | None = None
     step: int = 0
     clock: Clock = field(default_factory=Clock)
+    labels: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, batch: Any, rng: CounterRng, step: int = 0, clock: Clock | None = None
+        cls,
+        batch: Any,
+        rng: CounterRng,
+        step: int = 0,
+        clock: Clock | None = None,
+        labels: dict[str, Tensor] | None = None,
     ) -> "MicroBatch":
-        """Take what an objective needs from a loader's batch."""
+        """Take what an objective needs from a loader's batch, and its labels as vectors."""
         told = [m for m, x in batch.pixels.items() if x.is_floating_point() or batch.nodata.get(m)]
         return cls(
             pixels=batch.pixels,
@@ -41,6 +47,7 @@ class MicroBatch:
             times=batch.times,
             step=step,
             clock=clock or Clock(),
+            labels=labels or {},
         )
 
     def select(self, rows: slice) -> "MicroBatch":
@@ -56,6 +63,7 @@ class MicroBatch:
             times=None if self.times is None else self.times[rows],
             step=self.step,
             clock=self.clock,
+            labels={name: x[rows] for name, x in self.labels.items()},
         )
 
     def split(self, size: int) -> "list[MicroBatch]":

@@ -11,6 +11,7 @@ from pretrain.config import RunConfig
 from pretrain.data import check_batch, declared, is_here, open_data
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.fragment import read_fragment
+from pretrain.labels import made_up
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 
@@ -50,6 +51,8 @@ def describe(config: RunConfig) -> dict[str, Any]:
     read_fragment(config.engine)
     with torch.device("meta"):
         objective = build(config.model_copy(update={"init_from": None}), layout)
+    if data is not None:
+        data.read_labels(objective)
     weights = {name: getattr(p, "weight", 1.0) for name, p in config.data.datasets.items()}
     seen = config.schedule.steps * config.data.batch_size
     parts = {}
@@ -90,7 +93,8 @@ def _predicted(objective: Objective, shapes: Any, scaling: Any) -> float:
     pixels = images(shapes)
     one = torch.zeros(1, dtype=torch.int64)
     used = {name: scaling[name] for name in pixels}
-    batch = MicroBatch(pixels, torch.ones(1), used, CounterRng(0, one, one))
+    labels = made_up(objective, 1, "cpu")
+    batch = MicroBatch(pixels, torch.ones(1), used, CounterRng(0, one, one), labels=labels)
     return float(objective.weight(batch))
 
 

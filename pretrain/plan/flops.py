@@ -8,7 +8,7 @@ work of the model and is not counted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,6 +19,7 @@ from pretrain.build import build, images
 from pretrain.config import RunConfig
 from pretrain.data import Layout, Shape
 from pretrain.engine.batches import MicroBatch
+from pretrain.labels import made_up
 from pretrain.objective import Objective
 
 SAMPLES = 2
@@ -83,10 +84,14 @@ def _mean(
     shapes: Mapping[str, Shape],
     scaling: Mapping[str, tuple[float, float]],
 ) -> Flops:
-    found = [flops_of(objective, meta_batch(shapes, scaling, step)) for step in range(FEW)]
+    labels = made_up(objective, SAMPLES, "meta")
+
+    def one(step: int) -> Flops:
+        return flops_of(objective, replace(meta_batch(shapes, scaling, step), labels=labels))
+
+    found = [one(step) for step in range(FEW)]
     if len(set(found)) > 1:
-        more = range(FEW, MANY)
-        found += [flops_of(objective, meta_batch(shapes, scaling, step)) for step in more]
+        found += [one(step) for step in range(FEW, MANY)]
     return Flops(
         sum(one.forward for one in found) / len(found),
         sum(one.backward for one in found) / len(found),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ from pretrain.build import build
 from pretrain.config import RunConfig
 from pretrain.data import RunData, Shape, check_batch, declared, is_here, open_data
 from pretrain.engine.fragment import read_fragment
+from pretrain.labels import made_up
 from pretrain.plan.activations import Activations, activations
 from pretrain.plan.cost import Speeds, step_time
 from pretrain.plan.dryrun import describe
@@ -223,7 +224,10 @@ def _model(config: RunConfig) -> tuple[Sizes, Kept]:
         parts = [
             activations(
                 objective,
-                meta_batch(shapes, layout.scaling, 0, count),
+                replace(
+                    meta_batch(shapes, layout.scaling, 0, count),
+                    labels=made_up(objective, count, "meta"),
+                ),
                 config.engine.precision,
             )
             for shapes in layout.shapes.values()

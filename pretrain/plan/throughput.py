@@ -1,6 +1,7 @@
 """What the device at hand does: passes a second of the run's own model, and its memory's speed."""
 
 import time
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -13,6 +14,7 @@ from pretrain.data import Layout, declared, is_here, open_data
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.forward import Forward
 from pretrain.fit import fit_bases
+from pretrain.labels import made_up
 from pretrain.objective import Objective
 from pretrain.plan.cost import ADAMW_BYTES
 
@@ -42,7 +44,12 @@ def passes_a_second(config: RunConfig, device: torch.device, micro: int | None =
     count = micro or config.engine.micro_batch or config.data.batch_size
     weights = {name: getattr(p, "weight", 1.0) for name, p in config.data.datasets.items()}
     seconds = {
-        part: _one(module, objective, _batch(layout, part, count, device)) / count
+        part: _one(
+            module,
+            objective,
+            replace(_batch(layout, part, count, device), labels=made_up(objective, count, device)),
+        )
+        / count
         for part in layout.shapes
     }
     total = sum(weights[part] * seconds[part] for part in seconds)
