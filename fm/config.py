@@ -125,7 +125,8 @@ def parse(kind: type[C], values: Mapping[str, Any], where: str) -> C:
         key = ".".join(path)
         if first["type"] == "extra_forbidden":
             parent, prefix = _at(kind, path[:-1]), ".".join(path[:-1])
-            valid = list(parent.model_fields) if parent else []
+            fields = parent.model_fields if parent else {}
+            valid = [field.alias or name for name, field in fields.items()]
             inside = f" in {prefix}" if prefix else ""
             text = f"unknown key {path[-1]!r}{inside}; {suggest(path[-1], valid)}"
         elif first["type"] == "missing":

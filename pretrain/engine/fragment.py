@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fm.config import find_recipe, read_yaml
+from fm.config import find_recipe, parse, read_yaml
 from fm.errors import UsageError
+from pretrain.ranks.processes import prepare_environment, quiet_stderr
 from pretrain.settings.engine import EngineConfig
 
 OWN_KEYS = (
@@ -24,7 +25,8 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
     """Read the DeepSpeed settings a config names.
 
     Raises:
-        UsageError: there are none of that name, or they hold what follows from the config.
+        UsageError: there are none of that name, they hold what follows from the config, or what
+            DeepSpeed does not know.
     """
     fragment = read_yaml(find_recipe("deepspeed", config.deepspeed))
     if taken := sorted(set(fragment) & set(OWN_KEYS)):
@@ -38,6 +40,10 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
         raise UsageError(
             f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1, 2 or 3"
         )
+    prepare_environment()
+    with quiet_stderr():
+        from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    parse(DeepSpeedZeroConfig, zero, f"deepspeed settings {config.deepspeed}, zero_optimization")
     if stage == 0 and config.precision == "pure-bf16":
         raise UsageError(
             f"engine.precision=pure-bf16: the float32 copy of the weights lies with ZeRO's "

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,6 +130,31 @@ def test_settings_that_cannot_hold_are_refused(tmp_path: object) -> None:
             stream.write(wrong)
         with pytest.raises(UsageError, match="stage must be 0, 1, 2 or 3"):
             read_fragment(EngineConfig(deepspeed=path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("overlap_com: true", "unknown key 'overlap_com'; did you mean 'overlap_comm'"),
+        (
+            "stage3_param_persistence_treshold: 5",
+            "unknown key 'stage3_param_persistence_treshold'; "
+            "did you mean 'stage3_param_persistence_threshold'",
+        ),
+        (
+            "offload_optimizer: {devise: cpu}",
+            "unknown key 'devise' in offload_optimizer; did you mean 'device'",
+        ),
+        ("reduce_bucket_size: many", "reduce_bucket_size='many': "),
+    ],
+)
+def test_what_deepspeed_does_not_know_is_one_line(wrong: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "ds.yaml"
+    path.write_text(f"zero_optimization: {{stage: 1, {wrong}}}\n")
+    with pytest.raises(UsageError) as found:
+        read_fragment(EngineConfig(deepspeed=str(path)))
+    assert f"deepspeed settings {path}, zero_optimization: {told}" in str(found.value)
+    assert "\n" not in str(found.value)
 
 
 def test_half_precision_is_refused_in_words() -> None:
