@@ -24,8 +24,8 @@ from fm.errors import FMError
 from fm.rng import CounterRng
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.engine import Engine
+from pretrain.monitors.peak import stated_flops
 from pretrain.objectives.mae import MAE
-from pretrain.plan.accelerators import ACCELERATORS
 from pretrain.plan.flops import flops_of
 from pretrain.ranks.processes import processes
 from pretrain.settings.engine import EngineConfig
@@ -66,15 +66,6 @@ def pixels(case: Case, size: int) -> Tensor:
 def _pixels(bands: int, side: int, size: int) -> Tensor:
     one = stored(images((1, bands, side, side)))
     return one.expand(size, -1, -1, -1).contiguous().to(device())
-
-
-def peak() -> float | None:
-    """Return the device's dense bfloat16 operations a second, by its name; None if unknown."""
-    if device().type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device()).lower()
-    known = [key for key in ACCELERATORS if key.partition("-")[0] in name.replace("-", " ").split()]
-    return ACCELERATORS[known[-1]].flops if known else None
 
 
 def timed(step: Callable[[], object], steps: int) -> float:
@@ -223,7 +214,7 @@ def _counted(case: Case, kind: str, predict: float) -> float:
 
 def _facts(cases: Sequence[Case]) -> list[Fact]:
     """Return operations and their share of the peak; both sides do the work of the same model."""
-    found, most = [], peak()
+    found, most = [], stated_flops(device())
     for case in cases:
         work = _flops[f"{case.title}: {OURS}"]
         found.append(Fact(f"{case.title}: operations a sample", work / 1e9, "GFLOP"))

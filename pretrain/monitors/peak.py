@@ -5,18 +5,8 @@ from typing import Literal
 
 import torch
 
-# names as torch gives them; dense bfloat16 products without sparsity, 1e12 operations a second,
-# from the vendors' data sheets
-_KNOWN = {
-    "NVIDIA A100-SXM4-40GB": 312.0,
-    "NVIDIA A100-SXM4-80GB": 312.0,
-    "NVIDIA A100-PCIE-40GB": 312.0,
-    "NVIDIA A100 80GB PCIe": 312.0,
-    "NVIDIA L40S": 362.0,
-    "NVIDIA H100 80GB HBM3": 989.0,
-    "NVIDIA H100 PCIe": 756.0,
-    "NVIDIA H200": 989.0,
-}
+from pretrain.accelerators import called
+
 SIDE = {"cuda": 8192, "cpu": 1024}
 """Rows of the square matrices that are timed."""
 SECONDS = 0.3
@@ -37,10 +27,15 @@ def peak_flops(
         return measured_flops(device, dtype)
     if asked is not None:
         return asked * 1e12
+    return stated_flops(device)
+
+
+def stated_flops(device: torch.device) -> float | None:
+    """Return the vendor's dense bfloat16 figure of a device; None where it is not known."""
     if device.type != "cuda":
         return None
-    known = _KNOWN.get(torch.cuda.get_device_name(device))
-    return None if known is None else known * 1e12
+    kind = called(torch.cuda.get_device_name(device))
+    return None if kind is None else kind.flops
 
 
 def measured_flops(device: torch.device, dtype: torch.dtype, side: int | None = None) -> float:

@@ -96,7 +96,7 @@ def _ranks(arguments: argparse.Namespace) -> tuple[int, ...]:
 def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> "Assumed":
     """Take the machine from the words, and say in words what was not measured."""
     from fm.errors import UsageError
-    from pretrain.plan.accelerators import accelerator
+    from pretrain.accelerators import accelerator
     from pretrain.plan.plan import Assumed
 
     kind = None if arguments.device is None else accelerator(arguments.device)

@@ -1,8 +1,8 @@
 """`monitor`."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fm.config import Config
 from pretrain.settings.kinds import Positive
@@ -35,10 +35,22 @@ class MonitorConfig(Config):
     features_every: int = Field(100, ge=0)
     profile: tuple[Positive, Positive] | None = None
 
+    @field_validator("peak_tflops", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "measure":
+            try:
+                return float(value)
+            except ValueError:
+                raise ValueError(
+                    "give a number (1e12 operations a second), measure or null"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         if self.profile is not None and self.profile[0] > self.profile[1]:
             raise ValueError(f"profile={list(self.profile)}: give [FIRST, LAST] steps, rising")
-        if isinstance(self.peak_tflops, float) and self.peak_tflops <= 0:
-            raise ValueError(f"peak_tflops={self.peak_tflops:g} must be above 0")
+        if isinstance(self.peak_tflops, float) and not 0 < self.peak_tflops < float("inf"):
+            raise ValueError(f"peak_tflops={self.peak_tflops:g} must be a number above 0")
         return self

@@ -8,7 +8,6 @@ import torch
 from bench import gpu_sides
 from bench.gpu_cases import objective, plain, sentinel2, spectral
 from bench.mae_steps import DEVIATION, MEAN, batch_of, images, stored
-from pretrain.plan.accelerators import ACCELERATORS
 from tests.bench.test_mae_baselines import copied
 
 WHOLE, GROUPED = (replace(case.tiny(), decoder=(64, 1, 4)) for case in sentinel2("vit_nano", "t"))
@@ -73,22 +72,3 @@ def test_operations_of_a_case_are_those_of_its_products() -> None:
     rest += blocks(512, 8, tokens + 1) + (tokens - kept) * 512 * inside
     by_hand = 2 * (2 * embed + 3 * rest)
     assert gpu_sides._counted(case, "joint", 1.0) == pytest.approx(by_hand, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA GeForce RTX 4090", None),
-    ],
-)
-def test_the_peak_is_of_the_device_by_its_name(name, key, monkeypatch) -> None:
-    monkeypatch.setattr(gpu_sides, "device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: name)
-    assert gpu_sides.peak() == (None if key is None else ACCELERATORS[key].flops)
-
-
-def test_the_peak_of_a_processor_is_not_known() -> None:
-    assert gpu_sides.peak() is None

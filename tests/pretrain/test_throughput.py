@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fm.config import parse
+from fm.errors import UsageError
+from pretrain.accelerators import ACCELERATORS
 from pretrain.loop import Moment
 from pretrain.monitors import throughput
 from pretrain.monitors.peak import measured_flops, peak_flops
@@ -107,3 +110,43 @@ def test_a_peak_is_stated_known_or_measured_but_never_guessed() -> None:
     assert peak_flops(cpu, 1.5, torch.float32) == 1.5e12
     measured = measured_flops(cpu, torch.float32, side=64)
     assert 1e7 < measured < 1e14
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_the_stated_peak_is_of_the_device_by_its_whole_name(name, key, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: name)
+    known = None if key is None else ACCELERATORS[key].flops
+    assert peak_flops(torch.device("cuda"), None, torch.bfloat16) == known
+
+
+def test_no_two_kinds_are_called_alike() -> None:
+    names = [name for kind in ACCELERATORS.values() for name in kind.called]
+    assert len(names) == len(set(names)) >= len(ACCELERATORS)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            "mesure",
+            "peak_tflops='mesure': give a number (1e12 operations a second), measure or null",
+        ),
+        (0, "peak_tflops=0 must be a number above 0"),
+        ("nan", "peak_tflops=nan must be a number above 0"),
+    ],
+)
+def test_a_mistyped_peak_is_told_what_may_stand_there(value: object, told: str) -> None:
+    with pytest.raises(UsageError) as found:
+        parse(MonitorConfig, {"peak_tflops": value}, "here")
+    assert str(found.value) == f"here: {told}"
+    assert parse(MonitorConfig, {"peak_tflops": "9.9e2"}, "here").peak_tflops == 990.0
