@@ -1,4 +1,4 @@
-"""Redundancy reduction: Barlow Twins (arXiv 2103.03230), and DeCUR of two modalities (2309.05300)."""
+"""Redundancy reduction: Barlow Twins (arXiv 2103.03230); of two modalities: DeCUR (2309.05300)."""
 
 from collections.abc import Callable
 
