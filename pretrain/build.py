@@ -78,7 +78,7 @@ def token_grids(layout: Layout, objective: Objective) -> dict[str, dict[str, tup
     """
     for part, shapes in layout.shapes.items():
         series = [name for name, shape in shapes.items() if len(shape) == 4]
-        if series and not objective.backbone.series:
+        if series and not objective.takes_series:
             where = f"data.parts.{part}" if part else "data"
             raise UsageError(
                 f"{where}: the samples of {series[0]} are series of {shapes[series[0]][0]} images, "

@@ -46,7 +46,7 @@ def finish(loop: Loop) -> RunResult:
     """
     config, folder, data, engine = loop.config, loop.folder, loop.data, loop.engine
     state, step, seconds, complete = loop.state, loop.step, loop.seconds, loop.complete
-    backbone = engine.objective.backbone
+    backbone = engine.objective.model
     loop.watch.phase(FINISH)
     # of all ranks: a signal that came to one stops them all
     came = {name for names in collective.gather(loop.asked) for name in names}

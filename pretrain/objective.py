@@ -6,7 +6,7 @@ An objective knows nothing of DeepSpeed, ranks or files; the engine knows nothin
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -133,6 +133,11 @@ class Objective(nn.Module, ABC):
             times=batch.times,
         )
 
+    @property
+    def takes_series(self) -> bool:
+        """Samples may be series of images; those whose backbone takes them, by default."""
+        return self.backbone.series
+
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group for pixels as stored; errors as the backbone's."""
         return self.backbone.grids(pixels)
@@ -169,3 +174,13 @@ class Objective(nn.Module, ABC):
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
         return {"backbone": self.backbone}
+
+    @property
+    def model(self) -> Backbone:
+        """The backbone that a run leaves behind and that is probed on the way."""
+        return cast(Backbone, self.exported()["backbone"])
+
+    @property
+    def model_place(self) -> str:
+        """Where in the objective that backbone is."""
+        return next(name for name, part in self.named_modules() if part is self.model)

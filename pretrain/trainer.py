@@ -144,7 +144,10 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, loop: Loop) -> d
     }
     write_atomic(folder.path / "config.yaml", dump_yaml(config))
     training = {"precision": config.engine.precision, "config_hash": config.hash()}
-    card = make_card(config, data, loop.engine.objective.backbone, training)
+    objective = loop.engine.objective
+    if objective.model is not objective.backbone:
+        training["module"] = objective.model_place
+    card = make_card(config, data, objective.model, training)
     write_json(folder.path / CARD, card.to_dict())  # for exports of its checkpoints
     env = environment()
     write_json(folder.path / "env.json", env)

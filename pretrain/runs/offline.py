@@ -15,10 +15,6 @@ from fm.tensors import Weights
 from pretrain.engine.files import ModelFiles
 from pretrain.runs.folder import TAG, Position, RunFolder
 
-PREFIX = "objective.backbone."
-"""Of the backbone's weights in DeepSpeed's files."""
-
-
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
     """Write the backbone of a checkpoint as a model to take away.
 
@@ -42,7 +38,8 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
             f"one, or let it end, which writes {run / 'export'}"
         )
     card = Card.from_dict(read_json(run / CARD, "model card"), str(run / CARD))
-    weights = ModelFiles(folder / TAG, position.zero_stage).weights(PREFIX)
+    place = f"objective.{card.training.get('module', 'backbone')}."  # in DeepSpeed's files
+    weights = ModelFiles(folder / TAG, position.zero_stage).weights(place)
     with torch.device("meta"):
         model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
     _compare(weights, {n: tuple(v.shape) for n, v in model.state_dict().items()}, folder)
