@@ -103,7 +103,7 @@ class OnlineProbe(Watcher):
         """Score the weights of a step; the value, or None where the harness refused them."""
         begun = time.perf_counter()
         # every rank has a part of the weights under ZeRO 3
-        weights = self._loop.engine.state_of(self._loop.engine.objective.backbone)
+        weights = self._loop.engine.state_of(self._loop.engine.objective.model)
         first = self._cost is None
 
         def scored() -> dict[str, Any] | None:
