@@ -1,7 +1,8 @@
 """Weights of others: recognised by their keys, converted key by key, reported.
 
-Read in this order: `reading` (files, safely), `recognise` (family and shapes), `convert` (rules and
-the strict check), `families` (one file each), `report`; `inventory` holds the released layouts.
+Read in this order: `reading` (files, safely), `networks` (one of several), `recognise` (family and
+shapes), `convert` (rules and the strict check), `families` (one file each), `report`; `inventory`
+holds the released layouts, `catalogue` what is known of released files.
 """
 
 import os
@@ -67,6 +68,7 @@ def load(
     layer: str | None = None,
     wavelength_range_nm: Sequence[float] | None = None,
     perception_m: float | None = None,
+    position_resize: str | None = None,
     licence: str = "unknown",
     part: str | None = None,
     max_bytes: int = MAX_BYTES,
@@ -95,8 +97,10 @@ def load(
         wavelength_range_nm: smallest and largest wavelength of the data that LESS ViT's rotations
             were trained on.
         perception_m: radius of LESS ViT's perception field in metres, 0 for none.
+        position_resize: how a learned position table is fitted to other grids, `timm` or
+            `dinov2` (`fm.models.positions.resized_positions`); timm's way when None.
         licence: SPDX name for the card.
-        part: entry of the file that holds the weights, where there are several.
+        part: entry of the file that holds the weights, or network, where there are several.
         max_bytes: see `reading.read`.
         max_tensors: see `reading.read`.
 
@@ -125,6 +129,7 @@ def load(
         layer=layer,
         wavelength_range_nm=wavelength_range_nm,
         perception_m=perception_m,
+        position_resize=position_resize,
     )
     model, report = convert(
         reading, found.family, PLANS[found.family](reading, found, choice), choice

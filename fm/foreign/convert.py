@@ -34,6 +34,7 @@ class Choice:
     layer: str | None = None
     wavelength_range_nm: Sequence[float] | None = None
     perception_m: float | None = None
+    position_resize: str | None = None
 
     def need(self, name: str, where: str, hint: str) -> Any:
         """Return an argument that the file cannot say.
@@ -155,22 +156,36 @@ def convert(reading: Reading, family: str, plan: Plan, choice: Choice) -> tuple[
         family=family,
         where=reading.where,
         sha256=reading.sha256,
-        entries=tuple(entries),
+        entries=(*entries, *_left_out(reading)),
         fresh={key: why for key, (_, why) in plan.fresh.items()},
         aliases=reading.aliases,
         prefix=reading.prefix,
         beside=reading.beside,
-        notes=(*plan.notes, *_assumed(plan, choice)),
+        notes=(*reading.notes, *plan.notes, *_assumed(plan, choice)),
     )
     return model.eval(), report
 
 
+def _left_out(reading: Reading) -> list[Entry]:
+    """Report the keys that were left out when one network of several was taken."""
+    return [Entry(k, None, "dropped", why, shape) for k, (why, shape) in reading.left.items()]
+
+
 def _assumed(plan: Plan, choice: Choice) -> tuple[str, ...]:
-    """Say that the pooling was assumed where neither the file nor the caller named it."""
+    """Say what was assumed where neither the file nor the caller named it."""
     options = plan.options
-    if choice.pooling is not None or "pooling" not in options or options.get("pre_pool_norm"):
-        return ()
-    return (f"pooling: {options['pooling']} assumed, as none was given; the file cannot say",)
+    notes = []
+    if choice.pooling is None and "pooling" in options and not options.get("pre_pool_norm"):
+        notes.append(
+            f"pooling: {options['pooling']} assumed, as none was given; the file cannot say"
+        )
+    if choice.position_resize is None and options.get("layer_scale") and "grid" in options:
+        grid = options["grid"]
+        notes.append(
+            f"position_resize: timm assumed, as none was given; matters for other grids than "
+            f"{grid}x{grid} tokens, which DINOv2's own code makes with dinov2"
+        )
+    return tuple(notes)
 
 
 def _apply(

@@ -1,7 +1,8 @@
 """Key and shape inventories of released layouts: `inventories/*.json`, data with their source.
 
 A shape is written in symbols (`["3*D", "D"]`), a repeated key with `{i}` (`blocks.{i}.norm1.bias`),
-so the same inventory describes a released file and the tiny ones of the tests.
+so the same inventory describes a released file and the tiny ones of the tests. A layout may include
+another one's keys under a prefix (`includes`: MoCo's encoder is a ResNet), first names exchanged.
 """
 
 import ast
@@ -36,7 +37,8 @@ class Inventory:
         title: what it is, in words.
         source: where the names were read.
         counts: loop variable of the keys to the symbol that counts it.
-        keys: rows `key`, `shape` (symbols) and `part` (`encoder`, `decoder`, `head`, `alias`).
+        keys: rows `key`, `shape` (symbols) and `part` (`encoder`, `decoder`, `head`, `alias`, or
+            `beside`: other networks, projectors and queues).
         released: the symbols of a released file.
         tiny: symbols of a small one with the same names.
     """
@@ -101,16 +103,52 @@ def inventory(name: str) -> Inventory:
         for part, keys in values["keys"].items()
         for key, shape in keys.items()
     ]
+    counts: dict[str, str] = {}
+    released: dict[str, int] = {}
+    tiny: dict[str, int] = {}
+    for item in values.get("includes", ()):
+        other = inventory(item["layout"])
+        rows += _included(other, **{k: v for k, v in item.items() if k != "layout"})
+        counts |= other.counts
+        released |= other.released
+        tiny |= other.tiny
     return Inventory(
         name,
         values["family"],
         values["title"],
         values["source"],
-        values.get("counts", {}),
+        counts | values.get("counts", {}),
         tuple(rows),
-        values["released"],
-        values["tiny"],
+        released | values["released"],
+        tiny | values["tiny"],
     )
+
+
+def _included(
+    other: Inventory,
+    prefix: str = "",
+    part: str = "encoder",
+    names: Mapping[str, str] | None = None,
+    symbols: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Take another layout's encoder over.
+
+    Args:
+        other: the layout.
+        prefix: in front of its keys.
+        part: what its keys are here.
+        names: first name of a key (`conv1`) to the one it has here.
+        symbols: symbol of its shapes to the one it has here.
+    """
+    rows = []
+    for row in other.keys:
+        if row["part"] != "encoder":
+            continue
+        first, dot, rest = row["key"].partition(".")
+        key = f"{prefix}{(names or {}).get(first, first)}{dot}{rest}"
+        shape = [(symbols or {}).get(item, item) for item in row["shape"]]
+        rows.append({"key": key, "shape": shape, "part": part})
+    return rows
 
 
 @cache

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
+from fm.foreign.networks import choose
 
 MAX_BYTES = 8 * 2**30
 """Bytes a file, and the tensors read from it, may have: a ViT-g in float32 with its optimizer
@@ -28,8 +29,8 @@ ALLOWED: tuple[type, ...] = (argparse.Namespace,)
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher", "student", "model_ema")
 """Entries of a file under which the weights are."""
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "teacher.", "student.")
-"""Prefixes of wrapping modules, taken off when every key has them."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "teacher.", "student.", "pre.")
+"""Prefixes of wrapping modules, taken off when every key has them (`pre`: AugNet's)."""
 
 State = dict[str, Tensor]
 
@@ -43,9 +44,11 @@ class Reading:
         where: the file, for errors.
         sha256: of the file; empty for a state given in memory.
         part: entry of the file that held the weights; empty when the file is the weights.
-        prefix: what was taken off every key.
+        prefix: what was taken off every key of `state`.
         beside: other entries of the file, such as `optimizer`; not used.
         aliases: keys that repeated another key's tensor and were left out after comparing them.
+        left: keys of other networks, projectors and queues, as in the file, with reason and shape.
+        notes: what was chosen where there was a choice.
     """
 
     state: State
@@ -55,6 +58,8 @@ class Reading:
     prefix: str = ""
     beside: tuple[str, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
+    left: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read(
@@ -68,7 +73,9 @@ def read(
 
     Args:
         source: a safetensors or torch file, or the dict itself.
-        part: which entry holds the weights, where there are several (`teacher`, `student`).
+        part: which entry holds the weights, where there are several (`teacher`, which is taken
+            when it lies beside `student`), or which network of a file with several
+            (`encoder_k`, `backbone_1`; see `fm.foreign.networks`).
         max_bytes: limit of the file's size and of the tensors together.
         max_tensors: limit of their number.
 
@@ -78,6 +85,7 @@ def read(
     Raises:
         FMError: no such file; too large; damaged; a pickle that names a class which is not
             allowed (nothing of it is run); no tensors; aliases that differ.
+        UsageError: no such part, or it must be named.
     """
     if isinstance(source, Mapping):
         where, digest, content = "the given state", "", dict(source)
@@ -93,14 +101,25 @@ def read(
             )
         digest = sha256_file(path)
         content = _open(path, max_bytes)
-    state, chosen, beside = _unwrap(content, part, where)
+    state, chosen, beside, entry = _unwrap(content, part, where)
     _limit(state, max_bytes, max_tensors, where)
     prefix = ""
     while found := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), ""):
         prefix += found
         state = {key.removeprefix(found): value for key, value in state.items()}
+    notes = [f"weights of the file's {chosen}; also there: {entry}"] if entry else []
+    left: dict[str, tuple[str, tuple[int, ...]]] = {}
+    network = None if part is None or part == chosen else part
+    one = choose(state, network, where)
+    if one is not None:
+        left = {prefix + k: (why, tuple(state[k].shape)) for k, why in one.left.items()}
+        state, prefix = one.state, prefix + one.prefix
+        notes.append(one.note)
+    elif network is not None:
+        entries = [str(k) for k, v in content.items() if isinstance(v, Mapping)]
+        raise UsageError(f"{where}: no part {network!r} with tensors; parts: {sorted(entries)}")
     state, aliases = _without_aliases(state, where)
-    return Reading(state, where, digest, chosen, prefix, beside, aliases)
+    return Reading(state, where, digest, chosen, prefix, beside, aliases, left, tuple(notes))
 
 
 def _open(path: Path, max_bytes: int) -> dict[str, Any]:
@@ -150,21 +169,27 @@ def _check_archive(path: Path, max_bytes: int) -> None:
 
 def _unwrap(
     content: dict[Any, Any], part: str | None, where: str
-) -> tuple[State, str, tuple[str, ...]]:
+) -> tuple[State, str, tuple[str, ...], str]:
+    """Return the weights, the entry they were in, the other entries, and one that was passed over.
+
+    A `part` that is no entry is looked for among the networks later.
+    """
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     inner = {
         str(k): v
         for k, v in content.items()
         if isinstance(v, Mapping) and any(isinstance(t, Tensor) for t in v.values())
     }
-    if part is not None:
-        if part not in inner:
-            raise UsageError(f"{where}: no part {part!r} with tensors; parts: {sorted(inner)}")
+    passed = ""
+    if part is not None and part in inner:
         chosen = part
     elif tensors and not any(name in inner for name in WRAPPERS):
-        return tensors, "", tuple(sorted(str(k) for k in content if str(k) not in tensors))
+        return tensors, "", tuple(sorted(str(k) for k in content if str(k) not in tensors)), ""
     else:
         known = [name for name in WRAPPERS if name in inner]
+        if known == ["teacher", "student"]:
+            # DINO's own evaluation and SSL4EO-S12's take the teacher
+            known, passed = known[:1], "student"
         if len(known) > 1:
             raise FMError(f"{where}: weights in {', '.join(known)}; say which by part=")
         if not known:
@@ -172,12 +197,13 @@ def _unwrap(
             if not inner:
                 raise FMError(f"{where}: no tensors in it (entries: {_some(content)})")
             state = {f"{n}.{k}": v for n, s in inner.items() for k, v in _flat(s).items()}
-            return state, "", tuple(sorted(str(k) for k in content if str(k) not in inner))
+            return state, "", tuple(sorted(str(k) for k in content if str(k) not in inner)), ""
         chosen = known[0]
     return (
         _flat(inner[chosen]),
         chosen,
         tuple(sorted(str(k) for k in content if str(k) != chosen)),
+        passed,
     )
 
 

@@ -166,10 +166,16 @@ def trunk_numbers(state: State, lead: str = "") -> dict[str, Any]:
 
 
 def table_numbers(state: State, key: str = "pos_embed") -> dict[str, Any]:
-    """Read the token grid of a position table that has a class token's row."""
-    tokens = state[key].shape[-2] - 1
-    side = math.isqrt(max(tokens, 0))
-    return {"tokens": tokens, "grid": side if side * side == tokens else None}
+    """Read the token grid of a position table, with or without a class token's row in front.
+
+    No square is one above another, but for 0 and 1; one row is the class token's alone.
+    """
+    rows = state[key].shape[-2]
+    for tokens in (rows - 1, rows):
+        side = math.isqrt(max(tokens, 0))
+        if side and side * side == tokens:
+            return {"tokens": tokens, "grid": side, "class_row": tokens < rows}
+    return {"tokens": rows - 1, "grid": None, "class_row": True}
 
 
 def _finish(state: State) -> dict[str, Any]:
@@ -182,6 +188,10 @@ def _finish(state: State) -> dict[str, Any]:
     }
 
 
+REGISTERS = ("reg_token", "register_tokens")
+"""What timm and DINOv2 call them."""
+
+
 def _read_vit(state: State) -> dict[str, Any]:
     _, channels, patch, _ = state["patch_embed.proj.weight"].shape
     return {
@@ -190,6 +200,7 @@ def _read_vit(state: State) -> dict[str, Any]:
         "patch": patch,
         **table_numbers(state),
         "layer_scale": "blocks.0.ls1.gamma" in state,
+        "registers": next((_shape(state, k)[-2] for k in REGISTERS if _dims(state, k) == 3), 0),
         **_finish(state),
     }
 
@@ -298,13 +309,22 @@ def _read_panopticon(state: State) -> dict[str, Any]:
     }
 
 
-def _read_resnet(state: State) -> dict[str, Any]:
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+def _read_resnet(
+    state: State, stem: str = "conv1", stages: tuple[str, ...] = STAGES
+) -> dict[str, Any]:
     return {
-        "channels": state["conv1.weight"].shape[1],
-        "stages": tuple(count(state, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)),
-        "bottleneck": "layer1.0.conv3.weight" in state,
-        "planes": _shape(state, "layer1.0.conv1.weight")[0],
+        "channels": state[f"{stem}.weight"].shape[1],
+        "stages": tuple(count(state, rf"{stage}\.(\d+)\.") for stage in stages),
+        "bottleneck": f"{stages[0]}.0.conv3.weight" in state,
+        "planes": _shape(state, f"{stages[0]}.0.conv1.weight")[0],
     }
+
+
+def _read_indexed(state: State) -> dict[str, Any]:
+    return _read_resnet(state, "0", ("4", "5", "6", "7"))
 
 
 _VIT = ("bands", "normalisation", "heads")
@@ -411,6 +431,12 @@ FAMILIES: dict[str, Signature] = {
         "ResNet (timm, torchvision, torchgeo)",
         lambda s: "conv1.weight" in s and "layer1.0.conv1.weight" in s and "bn1.weight" in s,
         _read_resnet,
+        ("bands", "normalisation"),
+    ),
+    "indexed_resnet": Signature(
+        "ResNet with numbers for names (SeCo, CACo, SSL4Eco)",
+        lambda s: _dims(s, "0.weight") == 4 and "1.running_mean" in s and "4.0.conv1.weight" in s,
+        _read_indexed,
         ("bands", "normalisation"),
     ),
 }

@@ -12,7 +12,7 @@ class Entry:
     """One key of the file.
 
     Attributes:
-        source: its name there, wrapping prefix taken off.
+        source: its name there, wrapping prefix taken off; in full where another network was taken.
         target: its name in our model; None when dropped.
         how: `used` under its own name, `renamed`, `reshaped` (with or without another name), or
             `dropped`.
@@ -38,7 +38,7 @@ class Report:
         entries: one a key of the file, in its order.
         fresh: keys of our model that the file rightly lacks, with the value they got.
         aliases: keys left out because they repeated another's tensor.
-        prefix: taken off every key.
+        prefix: taken off every key of the network that was taken.
         beside: entries of the file that are not weights.
         notes: facts the user should know.
     """

@@ -1,10 +1,14 @@
 """Position codes."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+OFFSET = 0.1
+"""What DINO adds to the number of tokens before it divides by the table's, against rounding."""
 
 
 def sincos_1d(width: int, x: Tensor) -> Tensor:
@@ -55,23 +59,32 @@ def sincos_2d(
     return torch.cat(halves, dim=1)
 
 
-def resized_positions(table: Tensor, rows: int, columns: int) -> Tensor:
+def resized_positions(
+    table: Tensor, rows: int, columns: int, how: Literal["timm", "dinov2"] = "timm"
+) -> Tensor:
     """Fit a learned table of a square grid to the grid that comes in.
 
     Args:
         table: `[side^2, D]`, row-major.
         rows: grid height.
         columns: grid width.
+        how: bicubic both. `timm` antialiases and samples at the ratio of the grids. `dinov2` does
+            not antialias, and samples at the ratio of (rows + 0.1) to the side, as DINO and DINOv2
+            do (Oquab et al., arXiv 2304.07193, their `interpolate_offset`): 37 to 16 tokens, for
+            one, are taken from slightly other places than by timm.
 
     Returns:
-        `[rows * columns, D]`; the table itself for its own grid, else interpolated bicubically
-        with antialiasing, as timm does.
+        `[rows * columns, D]`; the table itself for its own grid.
     """
     side = math.isqrt(len(table))
     if (rows, columns) == (side, side):
         return table
     image = table.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    image = functional.interpolate(
-        image, (rows, columns), mode="bicubic", antialias=True, align_corners=False
-    )
+    if how == "timm":
+        image = functional.interpolate(
+            image, (rows, columns), mode="bicubic", antialias=True, align_corners=False
+        )
+    else:
+        scale = ((rows + OFFSET) / side, (columns + OFFSET) / side)
+        image = functional.interpolate(image, scale_factor=scale, mode="bicubic")
     return image[0].flatten(1).T.to(table.dtype)

@@ -45,6 +45,9 @@ class VisionTransformer(Backbone):
             other sampling distances may come in; `learned`, a table resized to the grid.
         reference_m: ground distance that counts as one step of `metres`.
         grid: tokens along one side of the learned table.
+        position_resize: how the learned table is fitted to other grids, see `resized_positions`.
+        registers: tokens without a place behind the class token, seen by the others and left out
+            of the features (Darcet et al., arXiv 2309.16588); the key is timm's `reg_token`.
         group_code_width: None adds a learned code to the tokens of each group when there are
             several; a number makes that many last channels of the position code a code of the
             group instead (SatMAE, Cong et al., arXiv 2207.08051, section 3.3): fixed, or learned
@@ -77,6 +80,8 @@ class VisionTransformer(Backbone):
         positions: Literal["sincos", "metres", "learned"] = "sincos",
         reference_m: float = 120.0,
         grid: int | None = None,
+        position_resize: Literal["timm", "dinov2"] = "timm",
+        registers: int = 0,
         group_code_width: int | None = None,
         time_code_width: int | None = None,
         metadata: Sequence[str] = (),
@@ -104,6 +109,7 @@ class VisionTransformer(Backbone):
         self.width, self.depth = width, depth
         self.positions, self.reference_m = positions, reference_m
         self.metric = positions == "metres"
+        self.position_resize = position_resize
         self.pooling, self.pre_pool_norm = pooling, pre_pool_norm
         if wrong := sorted(set(basis or {}) - set(names)):
             raise UsageError(f"basis must name groups of {names}; check {wrong}")
@@ -121,6 +127,9 @@ class VisionTransformer(Backbone):
             }
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if registers < 0:
+            raise UsageError(f"registers {registers} must not be negative")
+        self.reg_token = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
         self.group_embed = nn.ParameterDict()
         self.group_code_width = group_code_width
         if group_code_width is None and len(self.groups) > 1:
@@ -165,7 +174,9 @@ class VisionTransformer(Backbone):
         )
         self.norm = norm(width)
         self.apply(_init_weights)
-        nn.init.normal_(self.cls_token, std=0.02)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
         for code in self.group_embed.values():
             nn.init.normal_(code, std=0.02)
 
@@ -217,8 +228,9 @@ class VisionTransformer(Backbone):
 
     @property
     def prefix_count(self) -> int:
-        """Number of tokens in front of the image's: the class token and the metadata."""
-        return 1 + (len(self.metadata.kinds) if self.metadata is not None else 0)
+        """Number of tokens in front of the image's: the class token, registers, the metadata."""
+        registers = 0 if self.reg_token is None else self.reg_token.shape[1]
+        return 1 + registers + (len(self.metadata.kinds) if self.metadata is not None else 0)
 
     def position_codes(
         self,
@@ -347,7 +359,9 @@ class VisionTransformer(Backbone):
         times = time_codes(inputs, self.time_code_width or 0)
         result = {}
         for group, (rows, columns) in self.grids(inputs.pixels).items():
-            code = resized_positions(table[0, 1:], rows // inputs.images, columns)
+            code = resized_positions(
+                table[0, 1:], rows // inputs.images, columns, self.position_resize
+            )
             if self.group_code_width is not None:
                 own = self.channel_embed[0, list(self.groups).index(group)]
                 code = torch.cat([code, own.expand(len(code), -1)], dim=1)
@@ -355,13 +369,15 @@ class VisionTransformer(Backbone):
         return result
 
     def prefix(self, inputs: Inputs) -> Tensor:
-        """Return the class token and the metadata tokens: `[B, prefix_count, D]`."""
+        """Return class token, registers and metadata tokens: `[B, prefix_count, D]`."""
         first: Tensor = self.cls_token
         if self.pos_embed is not None:
             own = [self.pos_embed[:, :1]]
             own += [self.channel_cls_embed] if self.group_code_width is not None else []
             own += [first.new_zeros(1, 1, self.time_code_width)] if self.time_code_width else []
             first = first + torch.cat(own, dim=-1)
+        if self.reg_token is not None:
+            first = torch.cat([first, self.reg_token], dim=1)
         first = first.expand(inputs.size, -1, -1)
         if self.metadata is None:
             return first

@@ -22,4 +22,5 @@ PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
     "croma": croma.plan,
     "panopticon": panopticon.plan,
     "resnet": resnet.plan,
+    "indexed_resnet": resnet.plan_indexed,
 }

@@ -30,7 +30,7 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
         )
     name, options = trunk.size(found, choice, where)
     tokenizer = {"codes": numbers["codes"], "learned": numbers["learned"], "shift": 1}
-    positions, rules = trunk.position_rules(reading, found)
+    positions, rules = trunk.position_rules(reading, found, choice)
     fresh: dict[str, Any] = {}
     if numbers["final_norm"] == "none":
         # the released files end before the norm; torchgeo leaves it as it is made

@@ -16,7 +16,7 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
     where, numbers = reading.where, found.numbers
     modality, group = trunk.place(found, choice, where, None)
     name, options = trunk.size(found, choice, where)
-    positions, rules = trunk.position_rules(reading, found)
+    positions, rules = trunk.position_rules(reading, found, choice)
     target = f"patch_embed.{group}.embed.{modality}"
     return Plan(
         name,

@@ -13,6 +13,23 @@ _CLASSIFIER = Rule(r"(?:resnet\.)?(?:fc|classifier|head)\..*", None, "classifier
 
 def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
     """Plan a ResNet with a 7x7 stem."""
+    rules = (_CLASSIFIER, Rule(r"((?:conv1|bn1|layer[1-4])\..*)", r"resnet.\1"))
+    return _plan(reading, found, choice, rules)
+
+
+def plan_indexed(reading: Reading, found: Recognised, choice: Choice) -> Plan:
+    """Plan a ResNet whose modules were counted: `nn.Sequential` of torchvision's children.
+
+    2 and 3 are the activation and the pooling, which have no tensors.
+    """
+    names = {"0": "conv1", "1": "bn1", **{str(3 + i): f"layer{i}" for i in (1, 2, 3, 4)}}
+    rules = tuple(Rule(rf"{i}\.(.*)", rf"resnet.{name}.\1") for i, name in names.items())
+    return _plan(reading, found, choice, rules)
+
+
+def _plan(
+    reading: Reading, found: Recognised, choice: Choice, rules: tuple[Rule, ...]
+) -> Plan:
     numbers = found.numbers
     modality = choice.modality(reading.where, numbers["channels"])
     return Plan(
@@ -23,7 +40,7 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
             "planes": numbers["planes"],
         },
         STRIDE * choice.gsd(modality),
-        (_CLASSIFIER, Rule(r"((?:conv1|bn1|layer[1-4])\..*)", r"resnet.\1")),
+        rules,
     )
 
 

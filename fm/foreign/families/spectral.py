@@ -36,7 +36,7 @@ def plan_vit(reading: Reading, found: Recognised, choice: Choice) -> Plan:
     modality, group = trunk.place(found, choice, where, None)
     name, options = trunk.size(found, choice, where)
     lead = SPECTRAL_PREFIX if numbers["lightning"] else ""
-    positions, rules = trunk.position_rules(reading, found, f"{lead}vit_core.pos_embed")
+    positions, rules = trunk.position_rules(reading, found, choice, f"{lead}vit_core.pos_embed")
     target = f"patch_embed.{group}.embed.{modality}"
     core = rf"{_LEAD}vit_core\."
     return Plan(

@@ -1,5 +1,6 @@
 """What all ViT files share: timm's block names, the class token, positions, left-overs."""
 
+import re
 from typing import Any
 
 import torch
@@ -93,24 +94,35 @@ def same_table(table: Tensor, width: int) -> bool:
 
 
 def position_rules(
-    reading: Reading, found: Recognised, key: str = "pos_embed"
+    reading: Reading, found: Recognised, choice: Choice, key: str = "pos_embed"
 ) -> tuple[dict[str, Any], list[Rule]]:
     """Use a stored position table, or compute it where it is what the formula gives.
 
     Raises:
         FMError: the table is of no square grid.
     """
-    width = found.numbers["width"] - found.numbers.get("time_code", 0)
+    numbers = found.numbers
+    width = numbers["width"] - numbers.get("time_code", 0)
+    pattern = re.escape(key)
     if same_table(reading.state[key], width):
         reason = "positions: equal to the sines and cosines that the model computes"
-        return {"positions": "sincos"}, [Rule(key.replace(".", r"\."), None, reason)]
-    if found.numbers["grid"] is None:
+        return {"positions": "sincos"}, [Rule(pattern, None, reason)]
+    if numbers["grid"] is None:
         raise FMError(
-            f"{reading.where}: {found.numbers['tokens']} positions are no square grid with a class "
-            f"token in front; only those are converted"
+            f"{reading.where}: {numbers['tokens']} positions are no square grid; only those are "
+            f"converted"
         )
-    options = {"positions": "learned", "grid": found.numbers["grid"]}
-    return options, [Rule(key.replace(".", r"\."), "pos_embed")]
+    options: dict[str, Any] = {"positions": "learned", "grid": numbers["grid"]}
+    if choice.position_resize is not None:
+        options["position_resize"] = choice.position_resize
+    if numbers["class_row"]:
+        return options, [Rule(pattern, "pos_embed")]
+    reason = "a row of zeros in front: the class token has no position"
+    return options, [Rule(pattern, "pos_embed", reason, _with_class_row)]
+
+
+def _with_class_row(table: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
 
 
 def place(found: Recognised, choice: Choice, where: str, channels: int | None) -> tuple[str, str]:

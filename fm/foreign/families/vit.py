@@ -8,7 +8,7 @@ from fm.errors import UsageError
 from fm.foreign.convert import Choice, Plan, Rule
 from fm.foreign.families import trunk
 from fm.foreign.reading import Reading
-from fm.foreign.recognise import Recognised
+from fm.foreign.recognise import REGISTERS, Recognised
 
 ORDERS = ("as_listed", "reversed", "rgb", "bgr")
 
@@ -35,11 +35,13 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
         }
         rules = [Rule("pos_embed", None, reason)]
     else:
-        positions, rules = trunk.position_rules(reading, found)
+        positions, rules = trunk.position_rules(reading, found, choice)
     if "time_code" in numbers:
         options["time_code_width"] = numbers["time_code"]
     if numbers["layer_scale"]:
         options["layer_scale"] = 1.0
+    if numbers["registers"]:
+        options["registers"] = numbers["registers"]
     flipped, notes = _order(found, choice, where)
     patch = [
         Rule(r.pattern, r.target, "convolution kernel as a matrix, channels reversed", _reversed)
@@ -53,6 +55,7 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
         numbers["patch"] * choice.gsd(modality),
         (
             Rule("cls_token", "cls_token"),
+            Rule("|".join(REGISTERS), "reg_token"),
             *patch,
             *rules,
             Rule(trunk.BLOCKS, r"\1"),

@@ -16,6 +16,7 @@ S2 = sensor("sentinel2-l1c")
 RGB = foreign.on_grid(S2.select(["B04", "B03", "B02"]), 10)
 ALL = foreign.on_grid(S2.bands, 10)
 TEN = foreign.on_grid([b for b in S2.bands if b.name not in ("B01", "B09", "B10")], 10)
+TWELVE = foreign.on_grid([b for b in S2.bands if b.name != "B10"], 10)
 GROUPS = {
     "g0": ["B02", "B03", "B04", "B08"],
     "g1": ["B05", "B06", "B07", "B8A"],
@@ -47,6 +48,23 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "panopticon": (ALL, {"heads": 3}),
     "resnet": (ALL, {}),
     "resnet18": (ALL, {}),
+    "softcon_resnet": (ALL, {}),
+    "softcon_vit": (ALL, {"heads": 3, "pooling": "cls"}),
+    "dinov2_hub": (RGB, {"heads": 3, "pooling": "cls", "position_resize": "dinov2"}),
+    "dinov2_registers": (RGB, {"heads": 3, "pooling": "cls"}),
+    "timm_dinov2_registers": (RGB, {"heads": 3, "pooling": "cls"}),
+    "moco_v2": (ALL, {}),
+    "moco_v3": (RGB, {"heads": 3, "pooling": "cls"}),
+    "dino_vit": (RGB, {"heads": 3, "pooling": "cls"}),
+    "dino_resnet": (ALL, {}),
+    "seco": (RGB, {}),
+    "seco_resnet18": (RGB, {}),
+    "ssl4eco": (TWELVE, {}),
+    "decur": (ALL, {"part": "backbone_2"}),
+    "decur_vit": (ALL, {"part": "backbone_2", "heads": 3, "pooling": "cls"}),
+    "satclip_resnet": (ALL, {}),
+    "satclip_vit": (ALL, {"heads": 3, "pooling": "cls"}),
+    "augnet": (RGB, {}),
 }
 """Layout to bands and arguments of `foreign.load`."""
 

@@ -95,7 +95,7 @@ def test_parts_and_names(layout: str) -> None:
     assert set(keys) <= set(found.expand())
     assert all(found.known(key) for key in keys)
     assert not found.known("nothing.of.this")
-    assert {found.part(key) for key in keys} <= {"encoder", "decoder", "head", "alias"}
+    assert {found.part(key) for key in keys} <= {"encoder", "decoder", "head", "alias", "beside"}
     assert found.source
     with pytest.raises(UsageError, match="no inventory 'satmae_groups'; did you mean"):
         inventory("satmae_groups")

@@ -69,10 +69,21 @@ def test_safetensors_and_prefixes(tmp_path: Path) -> None:
 
 
 def test_two_sets_of_weights_must_be_chosen_from() -> None:
-    state = {"teacher": {"a": torch.ones(1)}, "student": {"a": torch.zeros(1)}, "epoch": 3}
+    state = {"model": {"a": torch.ones(1)}, "model_ema": {"a": torch.zeros(1)}, "epoch": 3}
     with pytest.raises(FMError, match="say which by part="):
         read(state)
-    assert read(state, part="teacher").state["a"] == 1
+    assert read(state, part="model").state["a"] == 1
+    with pytest.raises(UsageError, match="no part 'x'"):
+        read({"model": state["model"]}, part="x")
+
+
+def test_of_teacher_and_student_the_teacher_is_taken_and_told() -> None:
+    state = {"student": {"a": torch.zeros(1)}, "teacher": {"a": torch.ones(1)}, "epoch": 3}
+    reading = read(state)
+    assert reading.state["a"] == 1
+    assert reading.notes == ("weights of the file's teacher; also there: student",)
+    assert read(state, part="student").state["a"] == 0
+    assert not read(state, part="student").notes
     with pytest.raises(UsageError, match="no part 'x'"):
         read(state, part="x")
 
