@@ -6,8 +6,12 @@ from fm.doctor import devices, network, packages, places, together, variables
 from fm.doctor.finding import Finding
 
 
-def examine() -> Iterator[Finding]:
-    """Look at this machine; each finding comes when it is known."""
+def examine(seconds: float = together.SECONDS) -> Iterator[Finding]:
+    """Look at this machine; each finding comes when it is known.
+
+    Args:
+        seconds: of each collective test; 0 leaves them out.
+    """
     yield from devices.devices()
     yield from packages.versions()
     yield devices.torchvision()
@@ -18,4 +22,5 @@ def examine() -> Iterator[Finding]:
     yield places.open_files()
     yield from network.interfaces()
     yield from variables.variables()
-    yield from together.together()
+    if seconds:
+        yield from together.together(seconds)

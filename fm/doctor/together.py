@@ -14,8 +14,8 @@ from fm.doctor.finding import Finding
 
 LIMIT = 120.0
 """Seconds after which ranks that have not answered hang; importing torch takes most of it."""
-SECONDS = 3.0
-"""That the sums are repeated for."""
+SECONDS = 10.0
+"""That the sums are repeated for: long enough to see a device slow down."""
 
 
 def bandwidth(
@@ -71,16 +71,20 @@ def _answer(made: list[subprocess.Popen[str]], limit: float) -> dict[str, Any]:
     return found
 
 
-def together() -> list[Finding]:
-    """Test gloo with two ranks, and NCCL with all devices of this machine (at most eight)."""
-    found = [_test("gloo", 2)]
+def together(seconds: float = SECONDS) -> list[Finding]:
+    """Test gloo with two ranks, and NCCL with all devices of this machine (at most eight).
+
+    Args:
+        seconds: that each is summed for.
+    """
+    found = [_test("gloo", 2, seconds)]
     if torch.cuda.is_available():
-        found.append(_test("nccl", min(torch.cuda.device_count(), 8)))
+        found.append(_test("nccl", min(torch.cuda.device_count(), 8), seconds))
     return found
 
 
-def _test(backend: str, ranks: int) -> Finding:
-    answer = bandwidth(backend, ranks)
+def _test(backend: str, ranks: int, seconds: float) -> Finding:
+    answer = bandwidth(backend, ranks, seconds=seconds)
     what = f"{backend} test"
     if "problem" in answer:
         return Finding(
@@ -92,4 +96,4 @@ def _test(backend: str, ranks: int) -> Finding:
     speed = answer["gigabytes_per_second"]
     told = "nothing to send" if ranks == 1 else f"{speed:.2f} GB/s sent by each"
     some = "1 rank" if ranks == 1 else f"{ranks} ranks"
-    return Finding(what, f"{some} on this machine sum 16 MiB: {told}")
+    return Finding(what, f"{some} on this machine sum 16 MiB for {seconds:g} s: {told}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fm.cli import main
-from fm.doctor import devices, network, packages, places, together, variables
+from fm.doctor import devices, network, packages, places, rounds, together, variables
 from fm.doctor.finding import Finding
 
 
@@ -125,6 +125,29 @@ def test_two_ranks_sum() -> None:
     assert answer["gigabytes_per_second"] > 0
 
 
+def test_the_collective_test_takes_ten_seconds_or_as_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[float] = []
+
+    def bandwidth(backend: str, ranks: int, *, seconds: float) -> dict[str, float]:
+        asked.append(seconds)
+        return {"gigabytes_per_second": 1.0, "rounds": 1}
+
+    monkeypatch.setattr(together, "bandwidth", bandwidth)
+    monkeypatch.setattr(together.torch.cuda, "is_available", lambda: False)
+    for name in ("packages", "places", "network", "devices"):  # others have tests of their own
+        for one in ("versions", "deepspeed", "compiled_cache", "disks", "interfaces"):
+            if hasattr(getattr(rounds, name), one):
+                monkeypatch.setattr(getattr(rounds, name), one, lambda: ())
+    monkeypatch.setattr(rounds.packages, "deepspeed", lambda: Finding("deepspeed", "there"))
+    for words in ([], ["--seconds", "0.5"], ["--seconds", "0"]):
+        main(["doctor", *words])
+    assert asked == [10.0, 0.5]
+    assert "sum 16 MiB for 0.5 s: 1.00 GB/s" in capsys.readouterr().out
+    assert main(["doctor", "--seconds", "-1"]) == 2
+
+
 def test_ranks_that_hang_or_die_are_one_line() -> None:
     def start(code: str) -> subprocess.Popen[str]:
         words = [sys.executable, "-c", code]
@@ -144,7 +167,7 @@ def test_the_command_says_whether_a_run_would_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: bool
 ) -> None:
     found = [Finding("a", "b"), Finding("c", "d", "stop" if bad else "note", "mend it")]
-    monkeypatch.setattr("fm.doctor.examine", lambda: iter(found))
+    monkeypatch.setattr("fm.doctor.examine", lambda seconds: iter(found))
     assert main(["doctor"]) == int(bad)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == ("not ready: c" if bad else "ready")
