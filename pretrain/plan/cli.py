@@ -22,7 +22,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gpus", help="numbers of devices, such as 8,64,512 (default 1)")
     parser.add_argument("--nodes", help="numbers of whole nodes instead, such as 1,8")
-    parser.add_argument("--per-node", type=int, default=PER_NODE, help="devices in a node (8)")
+    parser.add_argument("--per-node", type=int, help=f"devices in a node ({PER_NODE})")
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--measured", type=float, metavar="SAMPLES/S", help="passes a second of one device"
@@ -42,17 +42,20 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from fm.errors import UsageError
+    from fm.errors import FMError, UsageError
     from pretrain.plan.plan import plan
     from pretrain.plan.words import text
     from pretrain.trainer import load_config
 
     config = load_config(arguments.config, arguments.overrides)
-    ranks = _ranks(arguments)
+    per_node = PER_NODE if arguments.per_node is None else arguments.per_node
+    ranks = _ranks(arguments, per_node)
     if arguments.slurm is not None and arguments.slurm.is_file():
         raise UsageError(f"--slurm {arguments.slurm} is a file; name a folder")
-    found = plan(config, ranks, _assumed(arguments, config, max(ranks)))
-    if arguments.slurm is not None:
+    found = plan(config, ranks, _assumed(arguments, config, max(ranks), per_node))
+    refused = [row["refused"] for row in found["on"] if "refused" in row]
+    impossible = len(refused) == len(ranks)
+    if arguments.slurm is not None and not impossible:
         from pretrain.plan.slurm import write_scripts
 
         words = [arguments.config, *arguments.overrides]
@@ -63,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 config,
                 words,
                 ranks=ranks if arguments.gpus or arguments.nodes else (1, 8, 64),
-                per_node=arguments.per_node,
+                per_node=per_node,
                 limit=arguments.time,
             )
         ]
@@ -73,15 +76,18 @@ def _run(arguments: argparse.Namespace) -> int:
         print(text(found))
         for path in found.get("scripts", ()):
             print(f"sbatch {path}")
+    if impossible:
+        some = ", ".join(map(str, ranks))
+        raise FMError(f"the run cannot be on {some} devices: {refused[0]}")
     return 0
 
 
-def _ranks(arguments: argparse.Namespace) -> tuple[int, ...]:
+def _ranks(arguments: argparse.Namespace, per_node: int) -> tuple[int, ...]:
     from fm.errors import UsageError
 
     if arguments.gpus and arguments.nodes:
         raise UsageError("--gpus and --nodes both say how many; give one")
-    if arguments.per_node < 1:
+    if per_node < 1:
         raise UsageError("--per-node must be 1 or more")
     given = arguments.gpus or arguments.nodes or "1"
     try:
@@ -90,10 +96,12 @@ def _ranks(arguments: argparse.Namespace) -> tuple[int, ...]:
         numbers = (0,)
     if min(numbers) < 1:
         raise UsageError(f"{given!r} is no list of numbers; give such as 8,64,512")
-    return tuple(n * arguments.per_node for n in numbers) if arguments.nodes else numbers
+    return tuple(n * per_node for n in numbers) if arguments.nodes else numbers
 
 
-def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> "Assumed":
+def _assumed(
+    arguments: argparse.Namespace, config: "RunConfig", ranks: int, per_node: int
+) -> "Assumed":
     """Take the machine from the words, and say in words what was not measured."""
     from fm.errors import UsageError
     from pretrain.accelerators import accelerator
@@ -106,7 +114,10 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> 
         given = getattr(arguments, option)
         if given is not None and not 0 < given < float("inf"):
             raise UsageError(f"--{option} must be a number above 0")
-    words = []
+    nodes = []
+    if arguments.per_node is None and (ranks > 1 or arguments.slurm is not None):
+        nodes = [f"{per_node} devices in a node (--per-node)"]
+    words = [*nodes]
     link, network = arguments.link, arguments.network
     if network is None:
         network = NETWORK
@@ -122,7 +133,7 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> 
         memory=kind.memory if kind else None,
         link=link * 1e9,
         network=network * 1e9,
-        per_node=arguments.per_node,
+        per_node=per_node,
     )
     if arguments.measure:
         from pretrain.plan.throughput import optimizer_bandwidth, passes_a_second
@@ -159,7 +170,10 @@ def _assumed(arguments: argparse.Namespace, config: "RunConfig", ranks: int) -> 
             words.append("no time for blocks that are computed again, a third more; lower --mfu")
         known = replace(known, flops=kind.flops * mfu)
     else:
-        words = ["nothing of the device, so no time: give --measured, --measure or --device"]
+        words = [
+            *nodes,
+            "nothing of the device, so no time: give --measured, --measure or --device",
+        ]
     return replace(known, words=tuple(words))
 
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from fm.console import progress
 from fm.errors import UsageError
 from pretrain.build import build
 from pretrain.config import RunConfig
@@ -99,9 +100,13 @@ def plan(config: RunConfig, ranks: Sequence[int], assumed: Assumed) -> dict[str,
     Raises:
         FMError: what `describe` raises.
     """
-    found = describe(config)
-    cost = work(config)
-    sizes, kept = _model(config)
+    with progress("planning", 3) as bar:  # a large model takes half a minute
+        found = describe(config)
+        bar.advance(1, next="counting operations")
+        cost = work(config)
+        bar.advance(1, next="what a pass keeps")
+        sizes, kept = _model(config)
+        bar.advance()
     zero = read_fragment(config.engine).get("zero_optimization", {})
     stage = int(zero.get("stage", 0))
     one = checkpoint_bytes(sizes, stage)

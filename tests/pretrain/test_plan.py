@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import shards
+from fm import console
 from fm.cli import main as fm_main
 from pretrain.build import build
 from pretrain.data import declared
@@ -189,6 +190,26 @@ def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "assumed: an optimiser that takes no time" in capsys.readouterr().out
     assert fm(monkeypatch, "mae_s2_tiny", "--measure", "--gpus", "1,16") == 0
     assert "samples/s, 2 at once; AdamW" in capsys.readouterr().out
+
+
+def test_a_run_that_fits_on_none_of_the_numbers_is_a_failure(
+    monkeypatch, capsys, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    jobs = tmp_path / "jobs"
+    words = ["mae_s2_tiny", "--slurm", str(jobs)]
+    assert fm(monkeypatch, *words, "--gpus", "3,5") == 1
+    shown = capsys.readouterr()
+    assert "3 ranks: data.batch_size=32" in shown.out
+    assert "5 ranks: data.batch_size=32" in shown.out
+    *waited, error = shown.err.splitlines()
+    assert error.startswith("fm plan: the run cannot be on 3, 5 devices: data.batch_size=32 ")
+    assert [line.split("  ")[0] for line in waited] == [f"planning {n}/3" for n in (1, 2, 3)]
+    assert not jobs.exists()
+    assert "assumed: 8 devices in a node (--per-node)" in shown.out
+    words = ["mae_s2_tiny", "--gpus", "3,4", "--per-node", "4"]
+    assert fm(monkeypatch, *words) == 0
+    assert "devices in a node" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
