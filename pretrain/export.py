@@ -96,7 +96,8 @@ def losses_by_part(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, 
     """
     losses: dict[str, list[float]] = {}
     for row in rows:
-        losses.setdefault(row.get("part", ""), []).append(row["loss"])
+        if "loss" in row:  # else it tells of the run alone: its last step was passed over
+            losses.setdefault(row.get("part", ""), []).append(row["loss"])
     result = {}
     for name, found in sorted(losses.items()):
         window = max(min(len(found) // 10, 10), 1)

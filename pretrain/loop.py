@@ -28,7 +28,7 @@ from pretrain.schedule import Clock, learning_rate
 
 @dataclass
 class Moment:
-    """A step that was just taken, as watchers see it; those the guard passed over are not shown.
+    """A step that was just taken, or that the guard passed over, as watchers see it.
 
     Attributes:
         step: steps done, from 1.
@@ -61,7 +61,10 @@ class Watcher:
         """Start; the engine is built and a checkpoint, if there was one, is loaded."""
 
     def after_step(self, moment: Moment) -> None:
-        """Look at a step."""
+        """Look at a step that changed the weights."""
+
+    def passed_over(self, moment: Moment) -> None:
+        """Look at a step that did not: its figures are unsound, its number and `last` hold."""
 
     def close(self) -> None:
         """End, also after an error."""
@@ -154,8 +157,11 @@ class Loop:
                 moment, stopped = self._one(batches)
                 self.watch.arm()
                 self.watch.phase("watchers")
-                for watcher in called if moment.result.taken else ():
-                    watcher.after_step(moment)
+                for watcher in called:
+                    if moment.result.taken:
+                        watcher.after_step(moment)
+                    else:
+                        watcher.passed_over(moment)
                 if self.checkpoints.due(self.step) or self.complete or stopped:
                     self.checkpoint()
             self.checkpoints.wait()

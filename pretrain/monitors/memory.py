@@ -28,8 +28,15 @@ class Memory(Watcher):
 
     def after_step(self, moment: Moment) -> None:
         """Look at the memory."""
-        if moment.step % self._window and not moment.last:
-            return
+        if moment.step % self._window == 0 or moment.last:
+            self._tell(moment)
+
+    def passed_over(self, moment: Moment) -> None:
+        """Look at it at the run's end."""
+        if moment.last:
+            self._tell(moment)
+
+    def _tell(self, moment: Moment) -> None:
         self._children = max(self._children, children_bytes())
         peaks = [own_peak_bytes() + self._children]
         if self._device.type == "cuda":

@@ -61,31 +61,46 @@ class Monitor(Watcher):
         """Log one step."""
         if self._metrics is None:
             return
-        now = time.perf_counter()
-        part = moment.batch.part
+        self._take(moment)
+        if moment.step % self._config.monitor.every == 0 or moment.last:
+            part = moment.batch.part
+            self._log(moment, {} if part is None else {"part": part}, moment.figures)
+        self._last = time.perf_counter()
+        self._bar.advance(1, loss=f"{moment.figures['loss']:.4f}", **self._beside(moment.step))
+
+    def passed_over(self, moment: Moment) -> None:
+        """Move the bar; at the run's end, log what is of the run and not of the step."""
+        if self._metrics is None:
+            return
+        self._take(moment)
+        if moment.last and self._events:
+            self._log(moment, {}, {})
+        self._bar.advance(1, loss="passed over", **self._beside(moment.step))
+
+    def _take(self, moment: Moment) -> None:
         self._events |= moment.events
         self._shown |= moment.events
-        if moment.step % self._config.monitor.every == 0 or moment.last:
-            row = {
-                "step": moment.step,
-                "samples": moment.step * self._config.data.batch_size,
-                **({} if part is None else {"part": part}),
-                **moment.figures,
-                **self._events,
-                "seconds": round(now - self._last, 6),
-            }
-            self._events = {}
-            self._metrics.write(json.dumps(row) + "\n")
-            # a part has curves of its own; what is of the whole run has one
-            tags = {name: f"{name}/{part}" for name in moment.figures} if part else {}
-            values = {tags.get(n, n): v for n, v in row.items() if n not in ("step", "part")}
-            if self._writer is not None:
-                for tag, value in values.items():
-                    self._writer.add_scalar(tag, value, moment.step)
-            if self._wandb is not None:
-                self._wandb.log(values, moment.step)
-        self._last = now
-        self._bar.advance(1, loss=f"{moment.figures['loss']:.4f}", **self._beside(moment.step))
+
+    def _log(self, moment: Moment, part: dict[str, str], figures: dict[str, float]) -> None:
+        """Write a line of a step's figures and of what was told since the last line."""
+        row = {
+            "step": moment.step,
+            "samples": moment.step * self._config.data.batch_size,
+            **part,
+            **figures,
+            **self._events,
+            "seconds": round(time.perf_counter() - self._last, 6),
+        }
+        self._events = {}
+        self._metrics.write(json.dumps(row) + "\n")
+        # a part has curves of its own; what is of the whole run has one
+        tags = {name: f"{name}/{part['part']}" for name in figures} if part else {}
+        values = {tags.get(n, n): v for n, v in row.items() if n not in ("step", "part")}
+        if self._writer is not None:
+            for tag, value in values.items():
+                self._writer.add_scalar(tag, value, moment.step)
+        if self._wandb is not None:
+            self._wandb.log(values, moment.step)
 
     def _beside(self, step: int) -> dict[str, str]:
         """Return what stands beside the bar, of the last logged window."""

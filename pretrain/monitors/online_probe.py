@@ -74,6 +74,10 @@ class OnlineProbe(Watcher):
             if value is not None:
                 moment.events[f"probe/{self.name}"] = value
 
+    def passed_over(self, moment: Moment) -> None:
+        """Probe as after any other step."""
+        self.after_step(moment)
+
     def close(self) -> None:
         """Close the file."""
         self._stack.close()

@@ -77,8 +77,15 @@ class Throughput(Watcher):
         self._steps.append((now - self._last, moment.waited, moment.batch.part or ""))
         self._last = now
         self._waited += moment.waited
-        if moment.step % self._every and not moment.last:
-            return
+        if moment.step % self._every == 0 or moment.last:
+            self._tell(moment, now)
+
+    def passed_over(self, moment: Moment) -> None:
+        """Tell the rates of the steps before, at the run's end; its time is of the next step."""
+        if moment.last and self._steps:
+            self._tell(moment, self._clock())
+
+    def _tell(self, moment: Moment, now: float) -> None:
         seconds = [step[0] for step in self._steps]
         elapsed = max(sum(seconds), 1e-9)
         of_window = sum(step[1] for step in self._steps) / elapsed

@@ -37,6 +37,10 @@ class Trace(Watcher):
         elif self._profile is None:
             self._start(moment.step + 1)
 
+    def passed_over(self, moment: Moment) -> None:
+        """Start and stop all the same."""
+        self.after_step(moment)
+
     def close(self) -> None:
         """Write what was recorded."""
         if self._profile is None:

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from fm import console
 from fm.errors import FMError, UsageError
 from pretrain import trainer
 from pretrain.loop import Moment, Watcher
 from pretrain.monitors.memory import children_bytes, own_peak_bytes
+from pretrain.objectives.mae import MAE
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
+from tests.pretrain import faulty
 from tests.pretrain.test_trainer import config_file, launch, losses
 from tests.probes import standin
 
@@ -87,6 +90,26 @@ def settings(tmp_path: Path, scene: Path, *words: str, **changes: Any) -> Any:
 def probed(scene: Path, **changes: Any) -> list[str]:
     values = {"benchmark": "indian-pines", "data": scene, "every_samples": 16, "max_share": 0.99}
     return [f"probe.{key}={value}" for key, value in {**values, **changes}.items()]
+
+
+def test_a_last_step_that_is_passed_over_ends_the_looking_all_the_same(
+    tmp_path: Path, scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: watchers were not called, so no probe of the final weights, no last rates."""
+    monkeypatch.setattr(MAE, "forward", faulty.faulty(MAE.forward, "nan", 0, (3, 6)))
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    words = ["guard.policy=skip", "monitor.every=4", *OFF, *probed(scene, every_samples=10**6)]
+    result = run(settings(tmp_path, scene, *words))
+    fourth, end = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert (fourth["step"], end["step"]) == (4, 6)
+    assert {"samples_per_s", "memory_peak_gib"} <= set(end)
+    assert any(name.startswith("probe/indian-pines") for name in end)
+    assert not {"loss", "grad_norm"} & set(end)
+    assert [row["step"] for row in read_lines(tmp_path / "run" / "probes.jsonl")] == [0, 6]
+    assert result.loss_end == fourth["loss"]
+    shown = capsys.readouterr().err
+    assert "tiny 3/6  loss passed over" in shown
+    assert "tiny 6/6  loss passed over" in shown
 
 
 @pytest.mark.usefixtures("dropping")
