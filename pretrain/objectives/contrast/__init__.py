@@ -1,0 +1,1 @@
+"""Objectives that compare samples with each other: projections of views, teachers, queues."""

@@ -1,0 +1,84 @@
+"""Batch norm over the whole global batch, on any backend.
+
+A contrast over gathered rows is only the same on two ranks as on one when the statistics are those
+of all rows too. torch's SyncBatchNorm wants CUDA; here the moments travel through
+`pretrain.ranks.collective`, with their gradients. They are those of all ranks, so no row can be
+told by the statistics of the few that were normalised with it, which is what MoCo shuffles its
+batch for.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fm.hardware import full_precision
+from pretrain.ranks import collective
+
+KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class BatchNorm(_BatchNorm):
+    """Batch norm of `[B, C]` or `[B, C, ...]`, in training with the moments of all ranks' rows.
+
+    Parameters, buffers and results are those of torch's on one process that holds all rows. Ranks
+    may hold different numbers of rows, also none; every rank must call it.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"batch norm takes [B, C] or [B, C, ...]; got {list(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise; same shape and dtype."""
+        if not self.training or collective.world_size() == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        with full_precision(input.device):
+            x = input.float()
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            shape = (1, -1, *[1] * (x.ndim - 2))
+            number = x.new_full((1,), x.numel() // x.shape[1])
+            mean = x.sum(axes) / number.clamp(min=1)
+            spread = (x - mean.view(shape)).square().sum(axes)
+            # of moments about the ranks' own means, so that nothing is lost where means are large
+            told = collective.gather_rows(torch.cat([number, mean, spread])[None])
+            numbers, means, spreads = told[:, :1], *told[:, 1:].chunk(2, dim=1)
+            total = numbers.sum()
+            mean = (means * numbers).sum(dim=0) / total
+            spread = (spreads + numbers * (means - mean).square()).sum(dim=0)
+            variance = spread / total
+            self._follow(mean, spread / (total - 1))
+            x = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+            if self.affine:
+                x = x * self.weight.float().view(shape) + self.bias.float().view(shape)
+        return x.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        if not self.track_running_stats:
+            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = self.momentum
+        if share is None:
+            share = 1.0 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+def over_all_ranks(module: nn.Module) -> nn.Module:
+    """Turn the batch norms of a module into `BatchNorm`, in place; their state stays.
+
+    Raises:
+        ValueError: a batch norm of a kind that does more than torch's.
+    """
+    for name, part in module.named_modules():
+        if not isinstance(part, _BatchNorm) or isinstance(part, BatchNorm):
+            continue
+        if type(part) not in KINDS:
+            raise ValueError(f"{name}: no batch norm over all ranks for {type(part).__name__}")
+        # another class with the same state: names and references stay as they were
+        part.__class__ = BatchNorm
+    return module

@@ -1,0 +1,38 @@
+"""Samples that could not be read are not encoded: they would enter the statistics of batch norms.
+
+Every rank still gives as many rows as it has samples, zeros for those, since gathers need that.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from fm.models import Inputs
+
+
+def readable(weight: Tensor) -> Tensor | None:
+    """Number the samples of weights `[B]` above 0; None where all are, or none can be told."""
+    if weight.is_meta:
+        return None
+    there = weight > 0
+    return None if bool(there.all()) else there.nonzero()[:, 0]
+
+
+def taken(inputs: Inputs, rows: Tensor | None) -> Inputs:
+    """Return some samples of a batch of single images, all of them for None."""
+    if rows is None:
+        return inputs
+    return replace(
+        inputs,
+        pixels={name: x[rows] for name, x in inputs.pixels.items()},
+        valid=None if inputs.valid is None else {m: x[rows] for m, x in inputs.valid.items()},
+        lonlat=None if inputs.lonlat is None else inputs.lonlat[rows],
+        time=None if inputs.time is None else inputs.time[rows],
+    )
+
+
+def placed(made: Tensor, rows: Tensor | None, count: int) -> Tensor:
+    """Put the rows `[R, D]` of some samples where they were among `count`, zeros elsewhere."""
+    if rows is None:
+        return made
+    return made.new_zeros(count, made.shape[1]).index_copy(0, rows, made)

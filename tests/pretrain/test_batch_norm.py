@@ -1,0 +1,66 @@
+"""Batch norm over ranks is torch's on one process that holds all rows."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pretrain.objectives.contrast.batch_norm import BatchNorm, over_all_ranks
+from tests.pretrain.batch_norm_ranks import SHAPES, SHARES, norm_of, results, rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Fused(nn.BatchNorm2d):
+    """A norm that may do more than torch's."""
+
+
+def test_two_ranks_are_one_with_gradients_and_statistics(tmp_path: Path) -> None:
+    """Ranks of 5 and 3 rows, and of 8 and none."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "tests.pretrain.batch_norm_ranks", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for share in SHARES:
+        for shape in SHAPES:
+            want = results(norm_of(shape).double(), *(x.double() for x in rows(shape)))
+            parts = [rank[share, shape] for rank in ranks]
+            for name, value in want.items():
+                got = [part[name] for part in parts]
+                got = [torch.cat(got)] if name in ("out", "x") else got
+                near = 4e-6 * float(value.abs().max())  # float32 sums of numbers near 30
+                for own in got:
+                    assert torch.allclose(own.double(), value.double(), 0, near), (share, name)
+
+
+def test_one_process_has_torchs_own(tmp_path: Path) -> None:
+    x, counts = rows((8, 6, 3, 2))
+    want = results(norm_of(x.shape), x, counts)
+    got = results(over_all_ranks(norm_of(x.shape)), x, counts)
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+    norm = over_all_ranks(norm_of(x.shape)).eval()
+    assert torch.allclose(norm(x), norm_of(x.shape).eval()(x))
+
+
+def test_norms_are_changed_where_they_are() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()))
+    before = net.state_dict()
+    assert over_all_ranks(net) is net
+    assert isinstance(net[1][0], BatchNorm)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(ValueError, match="1: no batch norm over all ranks for Fused"):
+        over_all_ranks(nn.Sequential(nn.ReLU(), Fused(3)))
+    with pytest.raises(ValueError, match=r"takes \[B, C\]"):
+        BatchNorm(3)(torch.zeros(3))
