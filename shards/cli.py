@@ -18,6 +18,7 @@ VERBS = {
     "show": "shards.verbs.show",
     "map": "shards.verbs.map",
     "split": "shards.verbs.split",
+    "label": "shards.verbs.label",
 }
 
 

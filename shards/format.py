@@ -21,6 +21,8 @@ from fm.sensors import Band, sensor
 from shards.foreign.names import is_foreign, parse
 
 FORMAT_VERSION = 2
+LABELS_VERSION = 3
+"""Of datasets with fractions, or with labels of each image of a series; else as format 2."""
 DESCRIPTION = "dataset.json"
 INDEX = "index.parquet"
 COLUMNS = "index.bin"
@@ -37,7 +39,7 @@ DTYPES = (
     *("uint8", "int8", "uint16", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-LabelKind = Literal["class", "multilabel", "mask", "regression", "text"]
+LabelKind = Literal["class", "multilabel", "fractions", "mask", "regression", "text"]
 
 FIXED_COLUMNS = (
     *("key", "shard", "row", "col", "height", "width", "lon", "lat", "time", "split"),
@@ -105,13 +107,15 @@ class LabelInfo:
 
     Attributes:
         name: its column in the index (a mask has no column but a member).
-        kind: `class` (one integer), `multilabel` (a list of integers), `regression` (a number),
-            `mask` (an array member `[H, W]`), `text`.
+        kind: `class` (one integer), `multilabel` (a list of integers), `fractions` (the share of
+            each class, 0 to 1), `regression` (a number), `mask` (an array member `[H, W]`), `text`.
         classes: class names; the integer is the place in this tuple.
         ignore: the integer that says "no label here".
         member: the array member of a mask; None for the other kinds.
         dtype: of a mask as stored; set by the writer.
         codec: of a mask as stored; set by the writer.
+        images: number of images of a series, each of which has a label of its own; None where the
+            label is of the whole sample.
     """
 
     name: str
@@ -121,6 +125,7 @@ class LabelInfo:
     member: str | None = None
     dtype: str | None = None
     codec: str | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,9 @@ class DatasetInfo:
     manifest_hash: str = field(default="")
 
     def __post_init__(self) -> None:
-        """Set the manifest hash from the content."""
+        """Set the format that the labels need, and the manifest hash from the content."""
+        if any(label.kind == "fractions" or label.images for label in self.labels.values()):
+            object.__setattr__(self, "format_version", LABELS_VERSION)
         object.__setattr__(self, "manifest_hash", manifest_hash(self))
 
     @property
@@ -196,6 +203,9 @@ class DatasetInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return what `dataset.json` holds, in the description's own format."""
         value = dataclasses.asdict(self)
+        for label in value["labels"].values():
+            if label["images"] is None:  # as format 2 wrote it
+                del label["images"]
         if self.format_version == 1:
             del value["root"]
             for modality in value["modalities"].values():
@@ -311,9 +321,9 @@ def info_from_dict(value: Any) -> DatasetInfo:
     if not isinstance(value, dict) or not isinstance(value.get("format_version"), int):
         raise FMError("no integer 'format_version'; this is not a dataset description of eofm")
     version = value["format_version"]
-    if version > FORMAT_VERSION:
+    if version > LABELS_VERSION:
         raise FMError(
-            f"written in format {version}, this eofm reads up to {FORMAT_VERSION}; upgrade eofm"
+            f"written in format {version}, this eofm reads up to {LABELS_VERSION}; upgrade eofm"
         )
     modalities = {
         name: _modality(check_member(name), item)
@@ -366,6 +376,8 @@ def check_labels(labels: Mapping[str, LabelInfo], modalities: Mapping[str, Any])
             raise FMError(f"label {key!r}: a mask, and only a mask, names its member")
         if label.kind not in ("regression", "text") and not label.classes:
             raise FMError(f"label {key!r}: name its classes")
+        if label.images is not None and (label.images < 1 or label.kind in ("mask", "text")):
+            raise FMError(f"label {key!r}: images={label.images} of a {label.kind} label")
         for name in {check_member(key), check_member(label.member or key)}:
             if name in taken:
                 raise FMError(f"label {key!r}: the name {name!r} is taken; choose another")
@@ -461,6 +473,7 @@ def _label(name: str, value: Any) -> LabelInfo:
         member=None if member is None else check_member(member),
         dtype=None if member is None else check_dtype(_get(value, "dtype", str)),
         codec=None if member is None else check_codec(_get(value, "codec", str)),
+        images=None if value.get("images") is None else _get(value, "images", int),
     )
     check_labels({name: label}, {})
     return label

@@ -1,5 +1,6 @@
 """One sample and what is checked of it before it is written."""
 
+import dataclasses
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,9 @@ import numpy as np
 
 from fm.errors import FMError, suggest
 from shards.format import LabelInfo
+
+_ROUNDING = 1e-3
+"""What the shares of all classes may be more than 1."""
 
 
 @dataclass
@@ -23,7 +27,8 @@ class Sample:
         lonlat: degrees WGS84, of the centre; None when unknown.
         time: ISO-8601; without an offset it is UTC. None when unknown.
         split: such as `"train"`.
-        labels: by label name: a class number, a list of class numbers, or a number; a label that
+        labels: by label name: a class number, a list of class numbers, a number, or one share a
+            class; of labels of each image a list of these, with None where unknown. A label that
             is absent is unknown. Masks are arrays, under the label's `member`.
         window: `(row, col, height, width)` in the source scene, in pixels of the finest grid.
         valid_fraction: share of pixels with data, 0 to 1. None: the writer counts the pixels that
@@ -141,9 +146,24 @@ def format_time(moment: datetime.datetime) -> str:
 
 def check_label(where: str, value: Any, label: LabelInfo) -> Any:
     """Return a label as it is stored, or raise `FMError`."""
-    where = f"{where}: label {label.name!r}"
+    return _checked(f"{where}: label {label.name!r}", value, label)
+
+
+def _checked(where: str, value: Any, label: LabelInfo) -> Any:
     if label.kind == "mask":
         raise FMError(f"{where} is a mask; put it into arrays[{label.member!r}]")
+    if label.images is not None:
+        given = list(value) if isinstance(value, (Sequence, np.ndarray)) else []
+        if isinstance(value, str) or len(given) != label.images:
+            raise FMError(f"{where} is {value!r}, expected one label for each of {label.images}")
+        alone = dataclasses.replace(label, images=None)
+        return [None if one is None else _checked(where, one, alone) for one in given]
+    if label.kind == "fractions":
+        shares = np.asarray(value, np.float64)
+        wrong = shares.shape != (len(label.classes),) or not np.isfinite(shares).all()
+        if wrong or shares.min() < 0 or shares.sum() > 1 + _ROUNDING:
+            raise FMError(f"{where} is {value!r}, expected {len(label.classes)} shares of 1")
+        return shares.tolist()
     if label.kind == "text":
         if not isinstance(value, str):
             raise FMError(f"{where} is {value!r}, expected text")

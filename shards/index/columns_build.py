@@ -265,10 +265,35 @@ def _items(array: pa.Array, name: str) -> pa.Array:
 
 
 def _label(array: pa.Array, label: LabelInfo) -> np.ndarray:
+    if label.images is None:
+        return _of_one(array, label)
+    known = array.is_valid().to_numpy(zero_copy_only=False)
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    if (lengths[known] != label.images).any():
+        raise FMError(
+            f"label {label.name!r}: a sample has not {label.images} images; copy the dataset again"
+        )
+    places = np.cumsum(np.repeat(known, label.images)) - 1
+    unknown = ~np.repeat(known, label.images)
+    each = array.flatten().take(pa.array(np.maximum(places, 0), mask=unknown))
+    return _of_one(each, label).reshape(len(array), -1)
+
+
+def _of_one(array: pa.Array, label: LabelInfo) -> np.ndarray:
+    """Return the label of each place of an array: `[N]`, or `[N, width]`."""
     if label.kind == "class":
         return array.fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
     if label.kind == "regression":
         return array.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    if label.kind == "fractions":
+        shares = np.full((len(array), len(label.classes)), np.nan, np.float32)
+        here = array.is_valid().to_numpy(zero_copy_only=False)
+        counts = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        if (counts[here] != len(label.classes)).any():
+            raise FMError(f"label {label.name!r}: not one share a class; copy the dataset again")
+        values = _items(array, label.name).to_numpy(zero_copy_only=False)
+        shares[here] = values.reshape(-1, len(label.classes))
+        return shares
     # bits: one a class, and the last one of the row says that the label is known
     bits = np.zeros((len(array), 8 * (len(label.classes) // 8 + 1)), bool)
     lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)

@@ -27,12 +27,15 @@ def layout_of(info: DatasetInfo) -> tuple[dict[str, tuple[np.dtype, int]], dict[
         fixed |= {f"{member}.offset": of("<u8"), f"{member}.bytes": of("<u4")}
         fixed |= {f"{member}.xxh3": of("<u8"), f"{member}.shape": of("<u4")}
     for label in info.labels.values():
+        images = label.images or 1
         if label.kind == "multilabel":
-            fixed[label.name] = of("u1", len(label.classes) // 8 + 1)
+            fixed[label.name] = of("u1", images * (len(label.classes) // 8 + 1))
+        elif label.kind == "fractions":
+            fixed[label.name] = of("<f4", images * len(label.classes))
         elif label.kind == "text":
             lists[label.name] = np.dtype("u1")
         elif label.kind != "mask":
-            fixed[label.name] = of("<i8" if label.kind == "class" else "<f8")
+            fixed[label.name] = of("<i8" if label.kind == "class" else "<f8", images)
     return fixed, lists
 
 

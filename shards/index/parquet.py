@@ -28,6 +28,7 @@ from shards.format import FORMAT_VERSION, DatasetInfo, LabelInfo
 _LABEL_TYPES = {
     "class": pa.int64(),
     "multilabel": pa.list_(pa.int64()),
+    "fractions": pa.list_(pa.float32()),
     "regression": pa.float64(),
     "text": pa.string(),
 }
@@ -66,7 +67,8 @@ def schema(
     ]
     for label in labels.values():
         if label.kind != "mask":
-            fields.append(pa.field(label.name, _LABEL_TYPES[label.kind]))
+            kind = _LABEL_TYPES[label.kind]
+            fields.append(pa.field(label.name, pa.list_(kind) if label.images else kind))
     for member in members:
         fields += [
             pa.field(f"{member}.offset", pa.int64()),

@@ -18,8 +18,9 @@ class Batch:
         lonlat: `[B, 2]` float64 degrees, NaN where unknown.
         time: `[B]` float64 seconds since 1970 UTC, NaN where unknown.
         labels: by name. class: `[B]` int64 (the label's `ignore`, else -1, where unknown);
-            multilabel: `[B, classes]` float32 of 0 and 1 (NaN where unknown); regression: `[B]`
-            float64 (NaN where unknown); mask: `[B, H, W]` of the stored dtype.
+            multilabel: `[B, classes]` float32 of 0 and 1 (NaN where unknown); fractions likewise,
+            0 to 1; regression: `[B]` float64 (NaN where unknown); mask: `[B, H, W]` of the stored
+            dtype. Labels of each image of a series have `[B, T]` in place of `[B]`.
         weight: `[B]` float32: 1, or 0 for a quarantined sample or padding, whose pixels are zero.
         positions: `[B]` int64 places in the stream.
         epochs: `[B]` int64.

@@ -296,12 +296,18 @@ def _places(modality: str, bands: Sequence[str], chosen: Sequence[str]) -> list[
 def _labels(
     columns: Columns, name: str, label: LabelInfo, rows: np.ndarray, real: np.ndarray
 ) -> np.ndarray:
+    """Return `[B, ...]`, or `[B, T, ...]` of labels of each image."""
+    shape = (len(rows),) if label.images is None else (len(rows), label.images)
+    here = real.reshape(len(rows), *[1] * (len(shape) - 1))
     values = columns.take(name, rows)
     if label.kind == "regression":
-        return np.where(real, values, np.nan)
+        return np.where(here, values.reshape(shape), np.nan)
+    if label.kind == "fractions":
+        return np.where(here[..., None], values.reshape(*shape, -1), np.float32(np.nan))
     if label.kind == "class":
         fill = UNKNOWN_CLASS if label.ignore is None else label.ignore
-        return np.where(real & (values != UNKNOWN), values, fill)
-    bits = np.unpackbits(values.reshape(len(rows), -1), axis=1).astype(np.float32)
-    known = real & (bits[:, -1] > 0)
-    return np.where(known[:, None], bits[:, : len(label.classes)], np.float32(np.nan))
+        values = values.reshape(shape)
+        return np.where(here & (values != UNKNOWN), values, fill)
+    bits = np.unpackbits(values.reshape(*shape, -1), axis=-1).astype(np.float32)
+    known = here & (bits[..., -1] > 0)
+    return np.where(known[..., None], bits[..., : len(label.classes)], np.float32(np.nan))

@@ -144,7 +144,7 @@ def text(ds: Dataset, found: Survey | None = None) -> str:
         classes = f", {len(label.classes)} classes" if label.classes else ""
         lines.append(f"\nlabel {label.name}: {label.kind}{classes}")
         if label.name in found.class_counts:
-            what = "pixels" if label.kind == "mask" else "samples"
+            what = "pixels" if label.kind == "mask" else "images" if label.images else "samples"
             lines += _classes(label.classes, found.class_counts[label.name], what)
     for modality in info.modalities.values():
         lines += ["", *_modality(found, modality)]
@@ -160,7 +160,11 @@ def _portions(ds: Dataset) -> Iterator[np.ndarray]:
 def _count_classes(
     counts: np.ndarray, values: np.ndarray, split: np.ndarray, label: LabelInfo
 ) -> None:
-    """Add one portion to `counts` [splits, classes]."""
+    """Add one portion to `counts` [splits, classes]; of a series, each image that is labelled."""
+    if label.images is not None:
+        split = np.repeat(split, label.images)
+        values = values.reshape(len(split), -1)
+        values = values[:, 0] if label.kind == "class" else values
     if label.kind == "class":
         good = (values >= 0) & (values < len(label.classes))
         if label.ignore is not None:

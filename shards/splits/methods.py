@@ -172,7 +172,7 @@ def by_time(
     """
     wanted = {**(parts or {}), **named}
     names = _names(wanted)
-    ranges = {part: _range(text) for part, text in wanted.items()}
+    ranges = {part: time_range(text) for part, text in wanted.items()}
     in_order = sorted(names, key=lambda part: ranges[part][0])
     for before, after in itertools.pairwise(in_order):
         if ranges[before][1] > ranges[after][0]:
@@ -312,7 +312,7 @@ def _times(ds: "Dataset") -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def _range(text: str) -> tuple[float, float]:
+def time_range(text: str) -> tuple[float, float]:
     """Seconds since 1970 of the first moment of a range and of the first one after it."""
     start, dots, stop = text.partition("..")
     if not dots:

@@ -79,8 +79,8 @@ def test_opening_what_is_no_dataset_is_one_line(tmp_path: Path, tiny_dataset: Pa
     newer = tmp_path / "newer"
     shutil.copytree(tiny_dataset, newer)
     text = (newer / DESCRIPTION).read_text()
-    (newer / DESCRIPTION).write_text(text.replace('"format_version": 2', '"format_version": 3'))
-    cases[newer] = "format 3, this eofm reads up to 2; upgrade"
+    (newer / DESCRIPTION).write_text(text.replace('"format_version": 2', '"format_version": 4'))
+    cases[newer] = "format 4, this eofm reads up to 3; upgrade"
     for path, reason in cases.items():
         with pytest.raises(FMError) as caught:
             shards.open(path)

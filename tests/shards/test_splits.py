@@ -203,7 +203,7 @@ def test_ranges(text: str, start: str | None, stop: str | None) -> None:
         open_end if end is None else float(np.datetime64(end, "us").astype(np.int64) / 1e6)
         for end, open_end in ((start, -np.inf), (stop, np.inf))
     ]
-    assert list(methods._range(text)) == wanted
+    assert list(methods.time_range(text)) == wanted
 
 
 def test_a_sample_at_the_end_of_a_range_belongs_to_it(world: shards.Dataset) -> None:

@@ -1,0 +1,1 @@
+"""Labels from elsewhere: land cover of each patch, from files or rasters, into a dataset."""
