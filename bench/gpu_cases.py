@@ -13,7 +13,8 @@ from fm.models import create_model
 from fm.sensors import Band, sensor
 from fm.sensors.enmap import bands_202
 from pretrain.objectives.decoders import DecoderConfig
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 
 
 @dataclass(frozen=True)

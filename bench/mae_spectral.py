@@ -23,7 +23,8 @@ from fm.hardware import native_bfloat16
 from fm.models import create_model
 from fm.sensors.enmap import bands_202
 from pretrain.objectives.decoders import DecoderConfig
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 
 MASK = 0.9
 FULL = {"side": 128, "batch": 4, "size": "vit_small", "decoder": (512, 16)}

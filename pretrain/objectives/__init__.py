@@ -6,12 +6,16 @@ from pydantic import Field
 
 from fm.models import Backbone
 from pretrain.objective import Objective
+from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
+from pretrain.objectives.contrast.softcon import SoftCon, SoftConConfig
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 
 ObjectiveConfig = Annotated[
-    MAEConfig | MultiScaleConfig | HyperMAEConfig, Field(discriminator="kind")
+    MAEConfig | MultiScaleConfig | HyperMAEConfig | MoCoConfig | SoftConConfig,
+    Field(discriminator="kind"),
 ]
 """The union of all objective configs, told apart by `kind`."""
 
@@ -19,6 +23,8 @@ OBJECTIVES: dict[type, type] = {
     MAEConfig: MAE,
     MultiScaleConfig: MultiScaleMAE,
     HyperMAEConfig: HyperMAE,
+    MoCoConfig: MoCo,
+    SoftConConfig: SoftCon,
 }
 """Config to the objective it describes, built as `kind(backbone, config)`."""
 

@@ -185,3 +185,10 @@ DECODERS: dict[str, type[JointDecoder] | type[CrossDecoder]] = {
     "joint": JointDecoder,
     "cross": CrossDecoder,
 }
+
+
+def xavier(module: nn.Module) -> None:
+    """Initialise linear layers as MAE does."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

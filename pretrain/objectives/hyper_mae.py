@@ -19,7 +19,8 @@ from fm.models.less.embed import Patches, cut, valid_cells
 from fm.rng import CounterRng
 from pretrain.masking import kept_count
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel, Parts
-from pretrain.objectives.less_decoder import LessDecoder, LessDecoderConfig, xavier
+from pretrain.objectives.decoders import xavier
+from pretrain.objectives.less_decoder import LessDecoder, LessDecoderConfig
 from pretrain.objectives.targets import moments, normalise_target
 
 FEWEST = 2

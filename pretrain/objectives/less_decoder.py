@@ -10,6 +10,7 @@ from torch.nn import functional
 from fm.config import Config
 from fm.models.less import AttentionShape, Axis, LessBlock, LessViT, PositionChannelCode
 from fm.models.less.attention import norm
+from pretrain.objectives.decoders import xavier
 
 
 class LessDecoderConfig(Config):
@@ -119,10 +120,3 @@ class LessDecoder(nn.Module):
             x = block(x, context)
         made: Tensor = self.decoder_norm(x[:, 1:, 1:])
         return made
-
-
-def xavier(module: nn.Module) -> None:
-    """Initialise linear layers as MAE does."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from einops import rearrange
-from pydantic import Field
 from torch import Tensor, nn
 
-from fm.config import Config
 from fm.errors import UsageError
 from fm.hardware import full_precision
 from fm.models import Inputs, VisionTransformer
@@ -21,10 +19,11 @@ from pretrain import masking
 from pretrain.masking import TokenMasks, spread, take
 from pretrain.objective import Objective, ObjectiveBatch, Output, Panel
 from pretrain.objective import Parts as LossParts
-from pretrain.objectives.canvas import output_groups, unpatchify
-from pretrain.objectives.decoders import DECODERS, DecoderConfig, JointDecoder
+from pretrain.objectives.canvas import output_groups
+from pretrain.objectives.decoders import DECODERS, JointDecoder, xavier
+from pretrain.objectives.filled import Chosen, filled
+from pretrain.objectives.masked import MaskedConfig
 from pretrain.objectives.targets import (
-    Target,
     any_valid,
     band_losses,
     cut,
@@ -37,53 +36,6 @@ from pretrain.objectives.targets import (
 
 Parts = dict[str, dict[str, Tensor]]
 """Group to modality to patches `[B, M, C, p, p]`."""
-
-
-class MaskedConfig(Config):
-    """What all masked autoencoders share.
-
-    Attributes:
-        mask_ratio: share of the tokens that the encoder does not see.
-        mask: `group`, the ratio in each group on its own; `consistent`, groups of equal grid and
-            images of a series alike; `flat`, one draw over the tokens of all groups
-            (`pretrain.masking.draw`); one draw covers all images of a series otherwise.
-        target: what is predicted: `token` normalises the target to mean 0 and variance 1 within
-            each token and modality (the paper's normalised pixels, sec. 4.1); `band` within each
-            band of it; `pixel` predicts the normalised input as it is.
-        legacy_unbiased_variance: normalise targets by the variance with one less in its divisor,
-            as SpectralEarth does.
-        spectral_angle: weight of the mean angle (radians) between predicted and target spectra
-            beside the squared error.
-        legacy_channel_order: outputs of released SatMAE and SatMAE++ decoders: the groups' outputs
-            one after another stand for the bands of the image in their order, so a group's head
-            predicts bands of another group.
-        visible: weight of the mean loss of the tokens that the encoder sees, beside that of the
-            masked ones (weight 1); 0 predicts masked tokens alone, as published.
-        spectral_views: number of simulated sensors for modalities under a spectral basis
-            (`fm.models.embed.spectral_views`): three samples of four are seen through one of them
-            and predict the whole spectrum; 0 shows every sample as it is.
-        decoder: see `DecoderConfig`.
-    """
-
-    mask_ratio: float = Field(0.75, gt=0, lt=1)
-    mask: masking.Kind = "group"
-    target: Target = "token"
-    legacy_unbiased_variance: bool = False
-    spectral_angle: float = Field(0.0, ge=0)
-    legacy_channel_order: bool = False
-    visible: float = Field(0.0, ge=0)
-    spectral_views: int = Field(0, ge=0, le=4096)
-    decoder: DecoderConfig = DecoderConfig()
-
-
-class MAEConfig(MaskedConfig):
-    """Masked autoencoding.
-
-    Attributes:
-        kind: tells objectives apart.
-    """
-
-    kind: Literal["mae"] = "mae"
 
 
 class MAE(Objective):
@@ -141,7 +93,7 @@ class MAE(Objective):
             }
         )
         for part in (self.decoder_embed, self.decoder, self.heads):
-            part.apply(_xavier)
+            part.apply(xavier)
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the number of predicted tokens with a valid value, of readable samples."""
@@ -436,23 +388,11 @@ class MAE(Objective):
                 made = predicted[name][member.modality].float()
                 where = masks.predict[name]
                 made = made * take(deviation, where) + take(mean, where)
-                if known is not None:
-                    truth = truth.masked_fill(~known, float("nan"))
-                filled, shown = truth.clone(), torch.zeros_like(truth[:, :, :1])
-                row, place = counted[name].nonzero(as_tuple=True)
-                filled[row, where[row, place]] = made[row, place]
-                row, place = kept[name].nonzero(as_tuple=True)
-                shown[row, masks.keep[name][row, place]] = 1.0
-                images = [unpatchify(x, grid).cpu().numpy() for x in (truth, shown, filled)]
                 whole = member.bands == self.backbone.bands[member.modality]
                 label = member.modality if whole else f"{name} of {member.modality}"
-                for i, panels in enumerate(samples):
-                    truth_i, shown_i, made_i = (image[i] for image in images)
-                    panels.append(Panel(label, truth_i, shown_i[0] > 0, made_i, member.bands))
+                seen = Chosen(masks.keep[name], kept[name])
+                asked = Chosen(where, counted[name])
+                made_into = filled(label, member.bands, grid, truth, known, made, seen, asked)
+                for panels, panel in zip(samples, made_into, strict=True):
+                    panels.append(panel)
         return samples
-
-
-def _xavier(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)

@@ -26,7 +26,8 @@ from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objective import Parts as LossParts
 from pretrain.objectives.canvas import by_modality, unpatchify
 from pretrain.objectives.crop import Crop, cropped
-from pretrain.objectives.mae import MAE, MaskedConfig, Parts
+from pretrain.objectives.mae import MAE, Parts
+from pretrain.objectives.masked import MaskedConfig
 from pretrain.objectives.targets import Target, cut, cut_valid
 from pretrain.objectives.upsample import MultiScaleHead, reach
 

@@ -7,7 +7,8 @@ from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
 from pretrain.engine.batches import MicroBatch
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from tests.fm.test_models import s2_pixels
 
 

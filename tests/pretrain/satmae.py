@@ -10,7 +10,8 @@ from fm.rng import CounterRng
 from fm.sensors import Band, sensor
 from pretrain.engine.batches import MicroBatch
 from pretrain.objectives import build_objective
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 
 NAMES = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")

@@ -12,7 +12,8 @@ from fm.models.positions import sincos_1d, sincos_2d
 from fm.rng import CounterRng
 from fm.sensors import sensor
 from pretrain.masking import TokenMasks
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from tests.pretrain.batches import backbone, mae, s2_batch
 from tests.pretrain.satmae import DECODER, MODALITY, batch, grouped, satmae
 

@@ -12,7 +12,8 @@ from fm.normalize import Normalisation
 from fm.rng import CounterRng
 from fm.sensors import sensor
 from pretrain.engine.batches import MicroBatch
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.targets import token_loss
 from tests.pretrain.batches import mae
 

@@ -16,7 +16,8 @@ from pretrain.augment import dihedral
 from pretrain.build import build
 from pretrain.data import open_data
 from pretrain.engine.batches import MicroBatch
-from pretrain.objectives.mae import MAE, MAEConfig
+from pretrain.objectives.mae import MAE
+from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 from pretrain.plan.dryrun import describe
 from pretrain.trainer import load_config, run
