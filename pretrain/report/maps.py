@@ -16,9 +16,10 @@ def section(found: Sequence[Mapped], notes: Sequence[str], budget: int) -> list[
             name: look(name, held.bands[name], list(images)) for name, images in held.images.items()
         }
         name = _best(looks)
+        head = [el("h3", f"Part {held.part}")] if held.part else []
         rows = []
         for number, key in enumerate(held.keys):
-            row = _row(held, number, key, name, looks[name])
+            row = _row(held, number, key, name, looks[name], "h4" if head else "h3")
             spent += len(row)
             if spent > budget:
                 break
@@ -27,7 +28,6 @@ def section(found: Sequence[Mapped], notes: Sequence[str], budget: int) -> list[
             f"{group}: " + ", ".join(f"{100 * share:.0f} %" for share in parts.shares)
             for group, parts in held.groups.items()
         )
-        head = [el("h3", f"Part {held.part}")] if held.part else []
         text = f"Variance of the tokens in the three components (red, green, blue): {shares}."
         made += [*head, el("p", text, class_="facts"), el("div", *rows, class_="maps")]
     return made
@@ -44,7 +44,7 @@ def _best(looks: dict[str, Look]) -> str:
     return min(looks, key=rank)
 
 
-def _row(held: Mapped, number: int, key: str, name: str, how: Look) -> Markup:
+def _row(held: Mapped, number: int, key: str, name: str, how: Look, level: str) -> Markup:
     image = png(
         colours(held.images[name][number], how, how.panels[0]),
         f"{key}: {name}, {how.panels[0].title}",
@@ -55,4 +55,4 @@ def _row(held: Mapped, number: int, key: str, name: str, how: Look) -> Markup:
         picture = png(parts.colours[number], f"{key}: first three principal components of {group}")
         text = f"{group}, {rows} × {columns} tokens"
         cells.append(el("figure", picture, el("figcaption", text)))
-    return el("div", el("h4", key), el("div", *cells, class_="strip"), class_="strip-row")
+    return el("div", el(level, key), el("div", *cells, class_="strip"), class_="strip-row")

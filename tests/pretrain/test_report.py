@@ -1,5 +1,6 @@
 """The page of a run: whole, alone, the same bytes, for runs in every state; errors in a line."""
 
+import itertools
 import json
 import re
 import shutil
@@ -80,6 +81,14 @@ def test_nothing_is_loaded_from_outside_and_text_stays_text(finished):
             assert found.get(name, "#").startswith(("#", "data:image/png;base64,")), (tag, found)
         assert tag not in ("link", "iframe", "object")
         assert "style" not in found  # the policy would refuse it
+
+
+def test_no_heading_is_left_out_above_another(finished):
+    """Who reads by headings goes down one level at a time."""
+    levels = [int(tag[1]) for tag, _ in tags(finished) if tag in ("h1", "h2", "h3", "h4", "h5")]
+    assert levels[0] == 1
+    assert {2, 3} < set(levels)
+    assert all(below <= above + 1 for above, below in itertools.pairwise(levels))
 
 
 def test_the_same_run_gives_the_same_bytes(finished, tmp_path):
