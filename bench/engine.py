@@ -34,7 +34,7 @@ CHIPS, QUICK_CHIPS, SIDE = 256, 16, 96
 STAGES, QUICK_STAGES = (0, 1, 2, 3), (0, 1)
 TOLERANCE = 1e-3
 """Largest relative difference of losses; float32 sums in another order grow apart."""
-PERIOD, PERIODS = 30, 6
+PERIOD, PERIODS = 12, 15
 QUICK_PERIOD, QUICK_PERIODS = 6, 1
 """Steps between checkpoints where their cost is taken, and how often."""
 PER_CHECKPOINT = 100
@@ -126,10 +126,13 @@ def stall(seconds: np.ndarray) -> float:
             and its second half is past the checkpoint's writing.
 
     Returns:
-        the median over periods of the seconds beyond as many undisturbed steps, over a step's.
+        the median over periods of the seconds of the first half beyond those of the second, over
+        the median step of the second. Sums stand against sums: beside a median, whatever else the
+        machine does now and then would count as the checkpoint's.
     """
-    calm = float(np.median(seconds[:, seconds.shape[1] // 2 :]))
-    return float(np.median(seconds.sum(axis=1) - seconds.shape[1] * calm) / calm)
+    half = seconds.shape[1] // 2
+    first, second = seconds[:, :half].sum(axis=1), seconds[:, -half:].sum(axis=1)
+    return float(np.median(first - second) / np.median(seconds[:, -half:]))
 
 
 def _checkpoints(quick: bool) -> Sequence[Fact]:

@@ -257,6 +257,8 @@ def _one(
 ) -> None:
     asked = kill.aim in (TERM, STOP)
     _await(life, view, kill, times, *run)
+    # a rank on a busy machine may not have begun when its kill is due
+    _wait(lambda: not life.alive() or set(kill.victims) <= set(life.pids()), PATIENCE)
     if not life.alive():
         if life.status:
             outcome.failures.append(f"life {life.number} ended with {life.status}; see {life.log}")

@@ -15,6 +15,9 @@ def test_a_stall_is_what_goes_beyond_calm_steps():
     assert engine.stall(seconds) == pytest.approx(2.0 + 3 * 0.2)
     seconds[1, 7] = 60.0  # a disturbance of one period moves the median little
     assert engine.stall(seconds) == pytest.approx(2.6)
+    even = np.full((3, 10), 0.5)
+    even[:, ::5] *= 3.0  # a slow step now and then, before and after
+    assert engine.stall(even) == pytest.approx(0.0)
 
 
 def test_sides_with_other_losses_are_not_compared(monkeypatch):
