@@ -15,6 +15,7 @@ from fm.models.layout import groups
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
 from fm.models.resnet import SpectralResNet
+from fm.models.towers import Towers
 from fm.models.vit import VisionTransformer
 from fm.normalize import Normalisation
 from fm.sensors import Band, Sensor, sensor_of_modality
@@ -96,6 +97,17 @@ FAMILIES: dict[str, Family] = {
             "large": {"width": 1024, "depth": 24, "heads": 16},
         },
         "CROMA: radar, optical and joint encoder",
+    ),
+    "towers_vit": Family(
+        Towers,
+        {size: {"tower": f"vit_{size}"} for size in SIZES},
+        "a ViT for each sensor, side by side",
+    ),
+    "towers_resnet": Family(
+        Towers,
+        {size: {"tower": f"resnet_{size}"} for size in ("18", "50", "152")},
+        "a ResNet for each sensor, side by side",
+        token_px=32,
     ),
 }
 

@@ -254,6 +254,21 @@ BACKBONES: dict[str, Case] = {
         token_m=640,
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
+    "towers": Case(
+        "towers_vit_nano",
+        {"tower_options": SMALL},
+        token_groups=SATMAE_GROUPS,
+        embedding=lambda model: nn.ModuleList(
+            model.get_submodule(f"towers.{name}.patch_embed") for name in SATMAE_GROUPS
+        ),
+    ),
+    "towers-resnet": Case(
+        "towers_resnet_18",
+        {"tower_options": {"blocks": (1, 1, 1, 1), "planes": 4}},
+        sensor="aviris-indian-pines",
+        token_m=640,
+        embedding=lambda model: model.get_submodule("towers.aviris.resnet.conv1"),
+    ),
     "croma": Case("croma_base", {"width": 32, "depth": 2, "heads": 2}),
     "less-rope": Case("less_nano", {**SMALL, "finer_frequencies": True}, flexible=True),
     "less-sum": Case(
