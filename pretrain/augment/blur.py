@@ -1,0 +1,68 @@
+"""Gaussian blur with a width of its own for each sample."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fm.hardware import full_precision
+
+REACH = 3.0
+"""Kernels end at so many of the largest standard deviation."""
+
+
+def kernels(sigma: Tensor, largest: float) -> Tensor:
+    """Return normalised kernels `[B, 2 r + 1]` for standard deviations `[B]` in pixels."""
+    radius = max(1, math.ceil(REACH * largest))
+    at = torch.arange(-radius, radius + 1, device=sigma.device, dtype=torch.float32)
+    weight = torch.exp(-0.5 * (at / sigma[:, None]).square())
+    return weight / weight.sum(dim=1, keepdim=True)
+
+
+def blurred(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float, hit: Tensor) -> Tensor:
+    """Blur hit samples; invalid pixels count for nothing, and borders are mirrored.
+
+    Args:
+        x: `[B, C, H, W]` float32.
+        valid: of that shape; None if all is valid.
+        sigma: `[B]` standard deviations, pixels.
+        largest: that any may have.
+        hit: `[B]` bool.
+    """
+    if x.device.type == "cpu":  # elsewhere this would wait for the device
+        rows = hit.nonzero()[:, 0]
+        if not len(rows):
+            return x
+        mask = None if valid is None else valid[rows]
+        return x.index_copy(0, rows, _blur(x[rows], mask, sigma[rows], largest))
+    return torch.where(hit[:, None, None, None], _blur(x, valid, sigma, largest), x)
+
+
+def _blur(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float) -> Tensor:
+    taps = kernels(sigma, largest)
+    if valid is None:
+        return _convolved(x, taps)
+    share = _convolved(valid.float(), taps)
+    # a valid pixel has at least its own tap
+    made = _convolved(torch.where(valid, x, 0.0), taps) / share.clamp(min=1e-12)
+    return torch.where(valid, made, 0.0)
+
+
+def _convolved(x: Tensor, taps: Tensor) -> Tensor:
+    """Convolve rows and columns of each sample with its kernel."""
+    batch, channels, height, width = x.shape
+    with full_precision(x.device):
+        flat = x.reshape(1, batch * channels, height, width)
+        for axis in (-1, -2):
+            kernel = taps
+            radius = kernel.shape[1] // 2
+            reach = min(radius, x.shape[axis] - 1)  # a mirror shows no more than there is
+            kernel = kernel[:, radius - reach : radius + reach + 1]
+            kernel = kernel / kernel.sum(dim=1, keepdim=True)
+            shape = (1, -1) if axis == -1 else (-1, 1)
+            weight = kernel.repeat_interleave(channels, 0).view(batch * channels, 1, *shape)
+            pad = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)
+            padded = functional.pad(flat, pad, mode="reflect")
+            flat = functional.conv2d(padded, weight, groups=batch * channels)
+    return flat.view_as(x)
