@@ -1,0 +1,197 @@
+"""Two sensors, each with its own backbone, that share a part of what they say (DeCUR).
+
+Wang et al., arXiv 2309.05300: the cross-correlation of views of one sensor becomes the identity;
+that of two sensors the identity in the common dimensions and zero in the unique ones.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from fm.config import Config
+from fm.errors import UsageError
+from fm.models import Backbone, Inputs
+from fm.models.towers import Towers
+from fm.rng import CounterRng, purpose_bits
+from pretrain.augment import ViewConfig, draw_view, seasons
+from pretrain.losses import correlation, decoupled, redundancy
+from pretrain.objective import Objective, ObjectiveBatch, Output
+from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objectives.contrast.crops import together
+from pretrain.objectives.contrast.heads import normed_perceptron
+from pretrain.objectives.contrast.rows import readable, taken
+from pretrain.objectives.contrast.siamese import pooled
+from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.ranks import collective
+from pretrain.settings.kinds import Positive
+
+
+class DeCURConfig(Config):
+    """Decoupled common and unique representations of two sensors.
+
+    Attributes:
+        kind: tells objectives apart.
+        view: how the first view of each sensor is made.
+        second_view: how the second is made; null makes it as the first.
+        same_season: views of the two sensors are of one image of a series; each sensor's two views
+            are of different ones either way. As published the seasons of all four are drawn apart,
+            so that what the sensors share is the place.
+        legacy_seasons_with_replacement: draw the seasons of a sensor's two views each on its own.
+        hidden: width inside the projectors, one a sensor.
+        width: dimensions that are correlated.
+        common: share of the dimensions that the sensors have in common.
+        off_diagonal: weight of the squares beside the diagonal.
+    """
+
+    kind: Literal["decur"] = "decur"
+    view: ViewConfig = ViewConfig()
+    second_view: ViewConfig | None = None
+    same_season: bool = False
+    legacy_seasons_with_replacement: bool = False
+    hidden: Positive = 8192
+    width: int = Field(8192, ge=2)
+    common: float = Field(0.875, gt=0, lt=1)
+    off_diagonal: float = Field(0.0051, ge=0)
+
+
+class DeCUR(Objective):
+    """Barlow Twins within each sensor and, decoupled, between the first views of the two.
+
+    Args:
+        backbone: two towers, one a sensor; batch norms become ones over all ranks.
+        config: see `DeCURConfig`.
+
+    Raises:
+        UsageError: not two towers, or a share that leaves no common or no unique dimension.
+    """
+
+    whole_batch = True
+    backbone: Towers
+
+    def __init__(self, backbone: Backbone, config: DeCURConfig) -> None:
+        super().__init__()
+        if not isinstance(backbone, Towers) or len(backbone.groups) != 2:
+            raise UsageError(
+                f"objective.kind=decur needs a backbone for each of two sensors: set model.name to "
+                f"towers_resnet_50 or towers_vit_small, and two sensors in data.modalities; got "
+                f"{backbone.architecture.get('name')} of {', '.join(backbone.groups)}"
+            )
+        self.common = round(config.common * config.width)
+        if not 0 < self.common < config.width:
+            raise UsageError(
+                f"objective.common={config.common:g} of objective.width={config.width} leaves no "
+                f"common or no unique dimension"
+            )
+        self.how = (config.view, config.second_view or config.view)
+        for key, view in (("view", config.view), ("second_view", config.second_view)):
+            if view is not None:
+                view.check(backbone.bands, f"objective.{key}")
+        over_all_ranks(backbone)
+        self.backbone, self.config = backbone, config
+        inside = (config.hidden, config.hidden)
+        self.projectors = nn.ModuleDict(
+            {
+                name: normed_perceptron(backbone.width, *inside, config.width, last="none")
+                for name in backbone.groups
+            }
+        )
+
+    @property
+    def takes_series(self) -> bool:
+        """The images of a series are the seasons of a place; each view is of one."""
+        return True
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+        """Return the token grid of each group in a first view of pixels as stored.
+
+        Raises:
+            UsageError: a sensor is missing, or two sizes of views.
+        """
+        found = []
+        for view in self.how:
+            grids: dict[str, tuple[int, int]] = {}
+            for name in self.backbone.groups:
+                own = self._own(name, pixels)
+                if not own:
+                    raise UsageError(f"objective.kind=decur compares two sensors; no {name} given")
+                grids |= self.backbone.grids(empty_view(own, view.size))
+            found.append(grids)
+        if found[0] != found[1]:
+            raise UsageError(
+                f"objective.second_view.size: its tokens would be {found[1]}, those of view "
+                f"{found[0]}; give both one size"
+            )
+        return found[0]
+
+    def weight(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the sum of the samples' weights."""
+        return batch.weight.sum()
+
+    def features(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the towers' mean pooled features of whole samples, series by one image."""
+        (image,) = seasons(batch, batch.rng, 1)
+        how = whole_view(self.config.view.size)
+        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
+        return pooled(self.backbone, self.inputs(made), None)
+
+    def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
+        """Correlate the views of each sensor, and the first views of the two.
+
+        Args:
+            batch: both sensors; single images, or series whose images are the seasons of a place.
+            rng: of the same samples.
+
+        Returns:
+            the loss of the whole global batch times the weight of this process's samples. Samples
+            with a weight count alike in the correlations.
+        """
+        settings = self.config
+        rows = readable(batch.weight)
+        first, second = (self._embedded(name, batch, rng, rows) for name in self.backbone.groups)
+
+        def correlated(a: Tensor, b: Tensor) -> Tensor:
+            return correlation(a, b, reduce=collective.sum_over_ranks)
+
+        by = settings.off_diagonal
+        found = {}
+        for name, (one, other) in zip(self.backbone.groups, (first, second), strict=True):
+            found[f"within_{name}"] = redundancy(correlated(one, other), off_diagonal=by)
+        between = correlated(first[0], second[0])
+        found["common"], found["unique"] = decoupled(between, common=self.common, off_diagonal=by)
+        within = sum(value for name, value in found.items() if name.startswith("within"))
+        loss = (within + (found["common"] + found["unique"]) / 2) / 3
+        diagonal = between.diagonal().detach()
+        found["cosine_common"] = diagonal[: self.common].mean()
+        found["cosine_unique"] = diagonal[self.common :].mean()
+        own = self.weight(batch)
+        metrics = {name: value.detach() * own for name, value in found.items()}
+        return Output(loss * own, own, metrics)
+
+    def _own(self, name: str, pixels: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a sensor's tower takes of a mapping by modality."""
+        bands = self.backbone.tower(name).bands
+        return {modality: x for modality, x in pixels.items() if modality in bands}
+
+    def _embedded(
+        self, name: str, batch: ObjectiveBatch, rng: CounterRng, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the projections of a sensor's two views, each `[R, K]`."""
+        alone = copy.copy(batch)
+        alone.pixels = self._own(name, batch.pixels)
+        alone.valid = self._own(name, batch.valid or {}) or None
+        drawn = rng
+        if not self.config.same_season:  # by numbers of its own
+            drawn = replace(rng, seed=rng.seed ^ purpose_bits(f"sensor:{name}"))
+        again = self.config.legacy_seasons_with_replacement
+        chosen = seasons(alone, drawn, 2, replace=again)
+        views: list[Inputs] = []
+        for number, (how, image) in enumerate(zip(self.how, chosen, strict=True)):
+            view = draw_view(alone, rng, f"{name}:{number}", how, image, bands=self.backbone.bands)
+            views.append(taken(self.backbone.of(name, self.inputs(view)), rows))
+        features = pooled(self.backbone.tower(name), together(views), None)
+        one, other = self.projectors[name](features).chunk(2)
+        return one, other
