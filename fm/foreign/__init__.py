@@ -12,6 +12,7 @@ from typing import Any
 
 from fm.card import Card
 from fm.errors import FMError, UsageError, suggest
+from fm.foreign import catalogue
 from fm.foreign.bands import on_grid
 from fm.foreign.convert import Choice, convert
 from fm.foreign.families import PLANS
@@ -56,9 +57,10 @@ def inspect(
 def load(
     source: str | os.PathLike[str] | Mapping[str, Any],
     *,
-    bands: Sequence[Band] | Mapping[str, Sequence[Band]],
-    normalisation: Normalisation | Mapping[str, Normalisation] | None = None,
+    bands: Sequence[Band] | Mapping[str, Sequence[Band]] | None = None,
+    normalisation: Normalisation | Mapping[str, Normalisation] | str | None = None,
     scaling: Scaling | None = None,
+    known: str | None = None,
     family: str | None = None,
     heads: int | None = None,
     pooling: str | None = None,
@@ -69,7 +71,7 @@ def load(
     wavelength_range_nm: Sequence[float] | None = None,
     perception_m: float | None = None,
     position_resize: str | None = None,
-    licence: str = "unknown",
+    licence: str | None = None,
     part: str | None = None,
     max_bytes: int = MAX_BYTES,
     max_tensors: int = MAX_TENSORS,
@@ -84,8 +86,11 @@ def load(
         bands: the bands of the file's channels, in the file's order, on the grid that it takes
             them (`on_grid` puts a sensor's bands on one grid); several modalities as a mapping.
         normalisation: of those bands, in physical units; `Normalisation.identity(n)` for pixels
-            that come normalised already.
+            that come normalised already; of `known` weights the name of one, where several
+            circulate.
         scaling: modality to (scale, offset) of integer pixels; the sensor table's when None.
+        known: name of released weights in the catalogue (`fm.foreign.catalogue`), which says what
+            the file cannot; other arguments go before it.
         family: needed only where families look alike (`scale_mae`'s encoder is a plain ViT's).
         heads: attention heads; no shape depends on them.
         pooling: `mean` or `cls`, of files with a `norm`; `mean` when None.
@@ -112,8 +117,24 @@ def load(
         FMError: the file cannot be read safely, is of no known family, or is not whole.
         UsageError: an argument is missing or does not fit the file.
     """
-    reading = read(source, part=part, max_bytes=max_bytes, max_tensors=max_tensors)
+    item = None if known is None else catalogue.known(known)
+    network = None if item is None else item.network
+    reading = read(source, part=part, network=network, max_bytes=max_bytes, max_tensors=max_tensors)
     found = _family(recognise(reading.state, reading.where), family, reading.where)
+    said: Mapping[str, Any] = {}
+    if item is not None:
+        item.check(found, reading.where)
+        said = item.arguments
+        bands = item.band_list() if bands is None else bands
+        if normalisation is None or isinstance(normalisation, str):
+            name, normalisation = item.normaliser(normalisation)
+            reading = replace(reading, notes=reading.notes + item.notes(name, reading.sha256))
+    if isinstance(normalisation, str):
+        raise UsageError(
+            f"normalisation={normalisation!r}: a name is of known weights; give known="
+        )
+    if bands is None:
+        raise UsageError(f"{reading.where}: the file cannot say its bands; give bands= or known=")
     if not found.convertible:
         notes = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise FMError(
@@ -121,26 +142,30 @@ def load(
         )
     choice = Choice(
         *_described(bands, normalisation, scaling, reading.where),
-        heads=heads,
-        pooling=pooling,
+        heads=said.get("heads") if heads is None else heads,
+        pooling=said.get("pooling") if pooling is None else pooling,
         token_groups=token_groups,
         channel_order=channel_order,
         reference_gsd_m=reference_gsd_m,
         layer=layer,
         wavelength_range_nm=wavelength_range_nm,
         perception_m=perception_m,
-        position_resize=position_resize,
+        position_resize=(
+            said.get("position_resize") if position_resize is None else position_resize
+        ),
     )
     model, report = convert(
         reading, found.family, PLANS[found.family](reading, found, choice), choice
     )
     model.card = Card(
-        name=found.family,
+        name=found.family if item is None else item.name,
         architecture=model.architecture,
         bands=model.bands,
         normalisation=model.normalisation,
         scaling=model.scaling,
-        licence=licence,
+        objective={} if item is None else {"published": item.objective},
+        data={} if item is None else {"published": item.data},
+        licence=licence or ("unknown" if item is None else item.licence),
         parent=f"{found.family}, sha256 {reading.sha256 or 'unknown: given in memory'}",
     )
     return model, report

@@ -30,6 +30,8 @@ def on_grid(bands: Sequence[Band], gsd_m: float) -> dict[str, tuple[Band, ...]]:
         raise UsageError(
             f"on_grid: bands of one sensor and level, got {sorted(families) or 'none'}"
         )
+    if len({band.modality for band in bands}) == 1 and {band.gsd_m for band in bands} == {gsd_m}:
+        return {bands[0].modality: tuple(bands)}  # as they lie, whatever the name says of the grid
     modality = f"{families.pop()}_{gsd_m:g}"
     return {modality: tuple(replace(b, gsd_m=float(gsd_m), modality=modality) for b in bands)}
 

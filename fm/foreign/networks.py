@@ -1,9 +1,9 @@
 """Files of contrastive training: several networks in one state, of which one is taken.
 
-Encoders lie beside their momentum copies, projectors, predictors and queues. Which encoder is meant
-is the caller's `part`, or what the authors themselves evaluate; where neither says, it is asked for.
-A key that belongs to no known piece stays, so that the conversion refuses it by name: DeCUR's files
-with deformable attention, for one, are no plain ResNets.
+Encoders lie beside their momentum copies, projectors, predictors and queues. Which is meant is the
+caller's `part`, or what the authors themselves evaluate; where neither says, it is asked for. A key
+that belongs to no known piece stays, so that the conversion refuses it by name: DeCUR's files with
+deformable attention, for one, are no plain ResNets.
 """
 
 import re
@@ -124,7 +124,9 @@ def choose(state: Mapping[str, Tensor], part: str | None, where: str) -> Chosen 
     chosen = part or layout.usual
     if chosen is None:
         told = ", ".join(f"{name} ({layout.networks[name]})" for name in there)
-        raise UsageError(f"{where}: {layout.title} networks in one file: {told}; say which by part=")
+        raise UsageError(
+            f"{where}: {layout.title} networks in one file: {told}; say which by part="
+        )
     if chosen not in there:
         raise UsageError(f"{where}: no part {chosen!r}; networks: {', '.join(there)}")
     kept: dict[str, Tensor] = {}
@@ -147,7 +149,9 @@ def choose(state: Mapping[str, Tensor], part: str | None, where: str) -> Chosen 
             left[key] = reason
     others = [name for name in there if name != chosen]
     note = f"network {chosen} ({layout.title}: {layout.networks[chosen]})"
-    return Chosen(kept, prefix, left, note + (f"; also there: {', '.join(others)}" if others else ""))
+    return Chosen(
+        kept, prefix, left, note + (f"; also there: {', '.join(others)}" if others else "")
+    )
 
 
 def _any(pattern: str, state: Mapping[str, Tensor]) -> bool:

@@ -66,6 +66,7 @@ def read(
     source: str | os.PathLike[str] | Mapping[str, Any],
     *,
     part: str | None = None,
+    network: str | None = None,
     max_bytes: int = MAX_BYTES,
     max_tensors: int = MAX_TENSORS,
 ) -> Reading:
@@ -76,6 +77,7 @@ def read(
         part: which entry holds the weights, where there are several (`teacher`, which is taken
             when it lies beside `student`), or which network of a file with several
             (`encoder_k`, `backbone_1`; see `fm.foreign.networks`).
+        network: which network, where the file holds several and `part` names none.
         max_bytes: limit of the file's size and of the tensors together.
         max_tensors: limit of their number.
 
@@ -109,15 +111,15 @@ def read(
         state = {key.removeprefix(found): value for key, value in state.items()}
     notes = [f"weights of the file's {chosen}; also there: {entry}"] if entry else []
     left: dict[str, tuple[str, tuple[int, ...]]] = {}
-    network = None if part is None or part == chosen else part
-    one = choose(state, network, where)
+    named = None if part is None or part == chosen else part
+    one = choose(state, named or network, where)
     if one is not None:
         left = {prefix + k: (why, tuple(state[k].shape)) for k, why in one.left.items()}
         state, prefix = one.state, prefix + one.prefix
         notes.append(one.note)
-    elif network is not None:
+    elif named is not None:
         entries = [str(k) for k, v in content.items() if isinstance(v, Mapping)]
-        raise UsageError(f"{where}: no part {network!r} with tensors; parts: {sorted(entries)}")
+        raise UsageError(f"{where}: no part {named!r} with tensors; parts: {sorted(entries)}")
     state, aliases = _without_aliases(state, where)
     return Reading(state, where, digest, chosen, prefix, beside, aliases, left, tuple(notes))
 

@@ -27,9 +27,7 @@ def plan_indexed(reading: Reading, found: Recognised, choice: Choice) -> Plan:
     return _plan(reading, found, choice, rules)
 
 
-def _plan(
-    reading: Reading, found: Recognised, choice: Choice, rules: tuple[Rule, ...]
-) -> Plan:
+def _plan(reading: Reading, found: Recognised, choice: Choice, rules: tuple[Rule, ...]) -> Plan:
     numbers = found.numbers
     modality = choice.modality(reading.where, numbers["channels"])
     return Plan(

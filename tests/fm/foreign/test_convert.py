@@ -19,7 +19,6 @@ from tests.fm.foreign.states import (
     with_fixed_positions,
 )
 
-
 BESIDE = "another network|projector|predictor|queue|statistics of|location tower|temperature"
 
 

@@ -1,0 +1,142 @@
+"""What is known of released files and the files cannot say: bands, order, units, normalisation.
+
+`catalogue.json` holds it, each number with its source. Nothing here is a guess: where two
+normalisations of one file are in circulation (SoftCon's are not equivalent), both are listed and
+one must be named.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fm.errors import FMError, UsageError, suggest
+from fm.foreign.bands import parse
+from fm.foreign.inventory import inventory
+from fm.foreign.recognise import Recognised
+from fm.normalize import Normalisation
+from fm.sensors import Band
+
+
+@dataclass(frozen=True)
+class Known:
+    """One released model.
+
+    Attributes:
+        name: here.
+        title: in words.
+        layouts: inventories that its files may have.
+        bands: of the file's channels in its order, as `fm models convert --bands` takes them.
+        normalisation: name to the numbers, in physical units, and where they were read.
+        numbers: what the shapes of its file say; another file is refused.
+        objective: how it was trained, with the paper.
+        data: on what.
+        licence: of the weights; `unknown` where none was found.
+        source: where the facts were read.
+        arguments: of `fm.foreign.load`.
+        network: which network of a file that holds several.
+        file: its published name, where it is known.
+        sha256: of the file, or the beginning that its published name carries.
+        torchgeo: name of torchgeo's enum for it.
+        image_px: side of the images it was trained on, where positions depend on it.
+    """
+
+    name: str
+    title: str
+    layouts: tuple[str, ...]
+    bands: str
+    normalisation: Mapping[str, Mapping[str, Any]]
+    numbers: Mapping[str, Any]
+    objective: str
+    data: str
+    licence: str
+    source: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    network: str | None = None
+    file: str = ""
+    sha256: str = ""
+    torchgeo: str = ""
+    image_px: int | None = None
+
+    def band_list(self) -> dict[str, tuple[Band, ...]]:
+        """Return the modality and its bands."""
+        return parse(self.bands)
+
+    def normaliser(self, chosen: str | None) -> tuple[str, Normalisation]:
+        """Return one normalisation by its name, or the only one.
+
+        Raises:
+            UsageError: there are several and none was named, or no such name.
+        """
+        names = list(self.normalisation)
+        if chosen is None:
+            if len(names) > 1:
+                told = "; ".join(f"{n}: {v['source']}" for n, v in self.normalisation.items())
+                raise UsageError(
+                    f"{self.name}: {len(names)} normalisations are in circulation, which are not "
+                    f"equivalent; give normalisation= one of {', '.join(names)} ({told})"
+                )
+            chosen = names[0]
+        if chosen not in names:
+            raise UsageError(f"{self.name}: no normalisation {chosen!r}; {suggest(chosen, names)}")
+        values = {k: v for k, v in self.normalisation[chosen].items() if k != "source"}
+        return chosen, Normalisation.from_dict(values)
+
+    def check(self, found: Recognised, where: str) -> None:
+        """Refuse a file that is not this model's.
+
+        Raises:
+            FMError: another family, or other sizes: heads, say, would be wrong unnoticed.
+        """
+        families = {inventory(layout).family for layout in self.layouts}
+        if found.family not in families:
+            raise FMError(
+                f"{where}: the keys are those of {found.family}, {self.name} is "
+                f"{' or '.join(sorted(families))}"
+            )
+        for key, value in self.numbers.items():
+            value = tuple(value) if isinstance(value, list) else value
+            if found.numbers.get(key) != value:
+                raise FMError(
+                    f"{where}: {key} is {found.numbers.get(key)}, of {self.name} it is {value}"
+                )
+
+    def notes(self, chosen: str, sha256: str) -> tuple[str, ...]:
+        """Say for a report what was taken from here."""
+        notes = [f"normalisation {chosen}: {self.normalisation[chosen]['source']}"]
+        if self.sha256:
+            same = sha256.startswith(self.sha256)
+            told = "is the published file's" if same else f"is not {self.sha256}..., as published"
+            notes.append(f"sha256 {told}" if sha256 else "sha256 unknown: given in memory")
+        return tuple(notes)
+
+
+@cache
+def catalogue() -> dict[str, Known]:
+    """Return all entries by name."""
+    text = (resources.files("fm.foreign") / "catalogue.json").read_text(encoding="utf-8")
+    values = json.loads(text)
+    result = {}
+    for name, item in values["entries"].items():
+        named = {n: values["normalisations"][key] for n, key in item.pop("normalisation").items()}
+        layouts = tuple(item.pop("layouts"))
+        result[name] = Known(name, layouts=layouts, normalisation=named, **item)
+    return result
+
+
+def known(name: str) -> Known:
+    """Look an entry up, by its name or torchgeo's.
+
+    Raises:
+        UsageError: there is none.
+    """
+    entries = catalogue()
+    by_torchgeo = {item.torchgeo: item for item in entries.values() if item.torchgeo}
+    if found := entries.get(name) or by_torchgeo.get(name):
+        return found
+    raise UsageError(
+        f"no known weights {name!r}; {suggest(name, [*entries, *by_torchgeo])} "
+        f"(fm models list --known lists them)"
+    )
