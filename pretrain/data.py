@@ -89,7 +89,7 @@ class RunData:
         Raises:
             UsageError: a part has not such a label, or not as the objective needs it.
         """
-        self.labels = ReadLabels(objective.label_names, self.parts)
+        self.labels = ReadLabels(objective.label_names, self.parts, objective.label_kinds)
         objective.take_classes(self.labels.classes)
 
     def loader(self, **options: Any) -> "Generator[Any, None, None]":

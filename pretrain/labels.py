@@ -21,6 +21,7 @@ class ReadLabels:
     Args:
         names: labels that the objective reads.
         parts: name to dataset, as in `RunData`.
+        kinds: label to the kinds that the objective can use; all where it is not named.
 
     Attributes:
         names: as given.
@@ -30,12 +31,19 @@ class ReadLabels:
         UsageError: a part has not the label, has it as pixels or text, or with other classes.
     """
 
-    def __init__(self, names: Sequence[str], parts: Mapping[str, shards.Dataset]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        parts: Mapping[str, shards.Dataset],
+        kinds: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.names = tuple(names)
         self.classes: dict[str, tuple[str, ...]] = {}
         self._infos: dict[str, dict[str, LabelInfo]] = {}
         for part, ds in parts.items():
-            self._infos[part] = {name: _found(ds, name) for name in self.names}
+            self._infos[part] = {
+                name: _found(ds, name, (kinds or {}).get(name)) for name in self.names
+            }
             for name, info in self._infos[part].items():
                 own = info.classes or (name,)
                 if self.classes.setdefault(name, own) != own:
@@ -59,7 +67,7 @@ class ReadLabels:
         return {name: _vector(batch.labels[name], info) for name, info in infos.items()}
 
 
-def _found(ds: shards.Dataset, name: str) -> LabelInfo:
+def _found(ds: shards.Dataset, name: str, kinds: tuple[str, ...] | None) -> LabelInfo:
     labels = ds.info.labels
     if name not in labels:
         told = suggest(name, labels) if labels else "it has no labels"
@@ -71,6 +79,11 @@ def _found(ds: shards.Dataset, name: str) -> LabelInfo:
         raise UsageError(
             f"{ds.place}: label {name} is a {labels[name].kind}, and the objective reads one vector"
             f" a sample; fm shards label makes one of it"
+        )
+    if kinds is not None and labels[name].kind not in kinds:
+        raise UsageError(
+            f"{ds.place}: label {name} is a {labels[name].kind}, the objective needs "
+            f"{' or '.join(kinds)}; fm shards label --kind {kinds[0]} makes one"
         )
     return labels[name]
 

@@ -100,6 +100,8 @@ class Objective(nn.Module, ABC):
     """Labels of the dataset that it reads, by name; from its config."""
     label_sizes: Mapping[str, int] = {}
     """Number of classes of a label, where the objective is built for one number."""
+    label_kinds: Mapping[str, tuple[str, ...]] = {}
+    """Kinds of a label (`shards.LabelInfo`) that the objective can use, where not all."""
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:

@@ -78,6 +78,8 @@ def test_a_label_that_is_not_there_or_no_vector_is_refused_in_one_line(tmp_path:
     words.info.labels["said"] = shards.LabelInfo("said", "text")
     with pytest.raises(UsageError, match="said is a text"):
         ReadLabels(("said",), {"": words})
+    with pytest.raises(UsageError, match=r"cover is a class.*needs fractions; .*--kind fractions"):
+        ReadLabels(("cover",), {"": ds}, {"cover": ("fractions",)})
     other = some(tmp_path / "other", cover=shards.LabelInfo("cover", "class", ("dark", "light")))
     with pytest.raises(UsageError, match=r"data\.parts\.b: label cover has other classes"):
         ReadLabels(("cover",), {"a": ds, "b": other})
@@ -101,7 +103,7 @@ def test_a_run_reads_what_its_objective_asks_for_and_nothing_else(
     before = next(data.loader(batch_size=4, seed=0))
     assert before.labels == {}
     told = {}
-    asks = SimpleNamespace(label_names=("tags",), take_classes=told.update)
+    asks = SimpleNamespace(label_names=("tags",), label_kinds={}, take_classes=told.update)
     data.read_labels(asks)
     assert told == {"tags": ("land", "even", "odd")}
     after = next(data.loader(batch_size=4, seed=0))
