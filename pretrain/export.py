@@ -122,8 +122,8 @@ def draw_pictures(
         rng = CounterRng(config.seed, batch.epochs, batch.positions)
         found = engine.panels(MicroBatch.of(batch, rng))
         samples += [in_bands(panels, engine.objective.backbone) for panels in found]
-        keys += batch.keys
-    if collective.rank() == 0:
+        keys += batch.keys if found else []  # some objectives have nothing to show
+    if samples and collective.rank() == 0:
         save_panels(folder.pictures, samples, keys)
         backbone = engine.objective.backbone
         stored.save(

@@ -131,6 +131,7 @@ class ObjectiveCase:
             prediction.
         head_bands: such a name to the bands that the head predicts, where it is any name.
         factor: how many times larger images are than what the encoder takes of them.
+        labels: name to classes; the last sample of a batch has none.
     """
 
     backbone: Case
@@ -146,6 +147,7 @@ class ObjectiveCase:
     }
     head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
     factor: int = 1
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def case(self) -> Case:
@@ -160,6 +162,9 @@ class ObjectiveCase:
             for m, b in backbone.bands.items()
         }
         config: Any = TypeAdapter(ObjectiveConfig).validate_python(dict(self.config))
+        for part in backbone.modules():  # residual blocks of ResNets begin with their branch at 0
+            if isinstance(part, nn.BatchNorm2d) and not part.weight.any():
+                nn.init.constant_(part.weight, 0.5)
         torch.manual_seed(1)
         return build_objective(config, backbone.train())
 
@@ -167,7 +172,15 @@ class ObjectiveCase:
         """Make a batch of physical pixels; samples are positions 0 to `count` of epoch 0."""
         pixels = self.case.pixels(objective.backbone, count, seed)
         rng = CounterRng(7, torch.zeros(count, dtype=torch.int64), torch.arange(count))
-        return MicroBatch(pixels, torch.ones(count), {}, rng, times=self.case.times(count))
+        told = {
+            name: torch.rand(count, size, generator=torch.Generator().manual_seed(seed)).round()
+            for name, size in self.labels.items()
+        }
+        for label in told.values():
+            label[:, 0] = 1.0
+            label[-1] = float("nan")
+        times = self.case.times(count)
+        return MicroBatch(pixels, torch.ones(count), {}, rng, times=times, labels=told)
 
     def bands_of_head(self, objective: Objective, name: str) -> tuple[Band, ...]:
         """Return the bands that one of `heads` predicts."""
@@ -294,7 +307,64 @@ _HYPER = ObjectiveCase(
     heads=lambda objective: dict(objective.get_submodule("heads").named_children()),
 )
 
-OBJECTIVES: dict[str, ObjectiveCase] = {
+_RADAR = Case(
+    "resnet_18", {"blocks": (1, 1, 1, 1), "planes": 4}, sensor="sentinel1-grd", token_m=320
+)
+_ASKED = {"view": {"size": 24}, "width": 8, "hidden": 16}
+_SOFT = {"kind": "softcon", "label": "cover", "classes": 4, "soft_weight": 0.5, **_ASKED}
+_DINO = {
+    "kind": "dino",
+    "view": {"size": 24},
+    "local_view": {"size": 12, "scale": [0.2, 0.5]},
+    "local_views": 2,
+    "outputs": 24,
+    "hidden": 16,
+    "bottleneck": 8,
+}
+_HALVES = {
+    "ten": SATMAE_GROUPS["ten"],
+    "coarser": (*SATMAE_GROUPS["twenty"], *SATMAE_GROUPS["sixty"]),
+}
+_TWO = Case("towers_vit_nano", {"tower_options": SMALL}, token_groups=_HALVES)
+_TIMED = {"tower_options": {**SMALL, "time_code_width": 12}}
+_DECUR = {"kind": "decur", "view": {"size": 24}, "hidden": 16, "width": 16}
+
+CONTRASTS: dict[str, ObjectiveCase] = {
+    "moco-v2": ObjectiveCase(
+        BACKBONES["vit-linear"], {"kind": "moco", "version": "v2", "queue": 10, **_ASKED}
+    ),
+    "moco-v3": ObjectiveCase(
+        BACKBONES["vit-learned"], {"kind": "moco", "version": "v3", "mask_ratio": 0.25, **_ASKED}
+    ),
+    "moco-v3-times": ObjectiveCase(
+        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}
+    ),
+    "softcon-v2": ObjectiveCase(
+        _RADAR,
+        {**_SOFT, "version": "v2", "queue": 12, "symmetric": True, "view": {"size": 64}},
+        labels={"cover": 4},
+    ),
+    "softcon-v3": ObjectiveCase(
+        BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}
+    ),
+    "dino": ObjectiveCase(BACKBONES["vit-learned"], {**_DINO, "norm_last_layer": False}),
+    "dino-times": ObjectiveCase(BACKBONES["vit-times"], _DINO),
+    "dino-sinkhorn": ObjectiveCase(
+        _RADAR,
+        {
+            **_DINO,
+            "view": {"size": 64},
+            "local_view": {"size": 32},
+            "local_views": 1,
+            "centring": "sinkhorn",
+        },
+    ),
+    "decur": ObjectiveCase(_TWO, _DECUR),
+    "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR),
+}
+"""Objectives that compare the samples of a batch: their losses are of the whole batch."""
+
+MASKED: dict[str, ObjectiveCase] = {
     "mae-cross": ObjectiveCase(BACKBONES["vit-linear"], {"kind": "mae", "decoder": _DECODER}),
     "mae-joint": ObjectiveCase(
         BACKBONES["vit-linear"], {"kind": "mae", "decoder": {**_DECODER, "kind": "joint"}}
@@ -403,3 +473,6 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
     ),
     "hyper_mae-sum": _HYPER,
 }
+"""Objectives that predict masked tokens."""
+
+OBJECTIVES = MASKED | CONTRASTS

@@ -14,15 +14,15 @@ from torch import Tensor
 from fm.rng import CounterRng
 from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
-from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+from tests.conformance.cases import MASKED, ObjectiveCase
 
 SIDE = 4
 """Tokens along one side of a test image."""
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES, ids=str)
+@pytest.fixture(scope="module", params=MASKED, ids=str)
 def case(request: pytest.FixtureRequest) -> ObjectiveCase:
-    return OBJECTIVES[request.param]
+    return MASKED[request.param]
 
 
 def blind(objective: Objective, case: ObjectiveCase) -> Objective:
@@ -115,10 +115,10 @@ def test_t1_targets_are_what_the_encoder_did_not_see(case: ObjectiveCase) -> Non
     assert any(found.any() for found in seen.values())
 
 
-@pytest.mark.parametrize("name", [n for n, c in OBJECTIVES.items() if not c.shared_heads])
+@pytest.mark.parametrize("name", [n for n, c in MASKED.items() if not c.shared_heads])
 def test_t1_an_output_is_trained_towards_one_band_of_its_own_head(name: str) -> None:
     """T1. Defect: outputs in group order against targets in band order (SatMAE, SatMAE++)."""
-    case = OBJECTIVES[name]
+    case = MASKED[name]
     objective = blind(case.build(), case)
     batch = case.batch(objective, 2)
     heads = case.heads(objective)
@@ -155,13 +155,13 @@ def test_t1_an_output_is_trained_towards_one_band_of_its_own_head(name: str) -> 
     "name",
     [
         pytest.param(n, marks=[] if c.config["kind"] == "mae" else pytest.mark.slow)
-        for n, c in OBJECTIVES.items()
+        for n, c in MASKED.items()
         if c.pixel_targets
     ],
 )
 def test_t1_predictions_of_a_channel_ramp_find_their_channel(name: str) -> None:
     """T1. Defect: slot k is trained on, or shown as, another band (SatMAE, SatMAE++)."""
-    case = OBJECTIVES[name]
+    case = MASKED[name]
     objective = case.build()
     batch = case.batch(objective, 2)
     for x in batch.pixels.values():

@@ -22,6 +22,7 @@ def built(request: pytest.FixtureRequest) -> Built:
 @torch.no_grad()
 def test_features_are_one_vector_a_sample_whatever_its_batch_mates(built: Built) -> None:
     case, objective = built
+    objective.eval()  # as runs look at models
     batch = case.batch(objective, 3)
     features = objective.features(batch)
     assert features.shape == (3, objective.backbone.width)
@@ -51,6 +52,7 @@ def test_operations_can_be_counted_without_values(built: Built) -> None:
         batch,
         pixels={name: x.to("meta") for name, x in batch.pixels.items()},
         weight=batch.weight.to("meta"),
+        labels={name: x.to("meta") for name, x in batch.labels.items()},
         valid=None,
         times=None if batch.times is None else batch.times.to("meta"),
         rng=CounterRng(rng.seed, rng.epochs.to("meta"), rng.positions.to("meta")),
