@@ -6,6 +6,8 @@ from pydantic import Field
 
 from fm.models import Backbone
 from pretrain.objective import Objective
+from pretrain.objectives.contrast.decur import DeCUR, DeCURConfig
+from pretrain.objectives.contrast.dino import DINO, DINOConfig
 from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
 from pretrain.objectives.contrast.softcon import SoftCon, SoftConConfig
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
@@ -14,7 +16,13 @@ from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
 
 ObjectiveConfig = Annotated[
-    MAEConfig | MultiScaleConfig | HyperMAEConfig | MoCoConfig | SoftConConfig,
+    MAEConfig
+    | MultiScaleConfig
+    | HyperMAEConfig
+    | MoCoConfig
+    | SoftConConfig
+    | DINOConfig
+    | DeCURConfig,
     Field(discriminator="kind"),
 ]
 """The union of all objective configs, told apart by `kind`."""
@@ -25,6 +33,8 @@ OBJECTIVES: dict[type, type] = {
     HyperMAEConfig: HyperMAE,
     MoCoConfig: MoCo,
     SoftConConfig: SoftCon,
+    DINOConfig: DINO,
+    DeCURConfig: DeCUR,
 }
 """Config to the objective it describes, built as `kind(backbone, config)`."""
 
