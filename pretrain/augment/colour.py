@@ -43,13 +43,13 @@ def not_below_zero(made: Tensor, before: Tensor) -> Tensor:
 
 
 def wrapped(x: Tensor) -> Tensor:
-    """Put numbers in 1/255 back into [0, 1] as a cast to 8 bits without a clip does."""
-    return torch.remainder(torch.trunc(x * 255.0), 256.0) / 255.0
+    """Return what a cast to 8 bits without a clip makes of counts."""
+    return torch.remainder(torch.trunc(x), 256.0)
 
 
-def quantised(x: Tensor) -> Tensor:
-    """Cut to [0, 1] and keep the lower of 256 steps."""
-    return torch.floor(x.clamp(0.0, 1.0) * 255.0) / 255.0
+def counts(x: Tensor) -> Tensor:
+    """Cut reflectance to [0, 1] and return the lower of 256 steps, 0 to 255."""
+    return torch.floor(x.clamp(0.0, 1.0) * 255.0)
 
 
 def greyed(x: Tensor, valid: Tensor | None, hit: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from pretrain.settings.view import (
 
 Pixels = dict[str, Tensor]
 Masks = dict[str, Tensor]
+Coloured = OpticalEffects | HyperspectralEffects | OtherEffects
 
 
 @torch.no_grad()
@@ -213,9 +214,7 @@ def _applied(
     return x
 
 
-def _lit(
-    x: Tensor, mask: Tensor | None, effects: HyperspectralEffects | OtherEffects, draws: _Draws
-) -> Tensor:
+def _lit(x: Tensor, mask: Tensor | None, effects: Coloured, draws: _Draws) -> Tensor:
     """Change the light and the haze."""
     hit = draws.hit("coloured", effects.colour_chance)
     if effects.brightness:
@@ -227,16 +226,15 @@ def _lit(
 
 
 def _optical(x: Tensor, mask: Tensor | None, effects: OpticalEffects, draws: _Draws) -> Tensor:
-    hit = draws.hit("coloured", effects.colour_chance)
-    brightness = draws.factor("brightness", effects.brightness, hit)
-    contrast = draws.factor("contrast", effects.contrast, hit)
     if effects.legacy_wrap:
-        x = colour.quantised(x)
+        hit = draws.hit("coloured", effects.colour_chance)
+        brightness = draws.factor("brightness", effects.brightness, hit)
+        contrast = draws.factor("contrast", effects.contrast, hit)
+        x = colour.counts(x)
         x = torch.where(hit, colour.wrapped(x * brightness), x)
-        x = torch.where(hit, colour.wrapped(colour.stretched(x, mask, contrast)), x)
+        x = torch.where(hit, colour.wrapped(colour.stretched(x, mask, contrast)), x) / 255.0
     else:
-        x = x * brightness
-        x = colour.not_below_zero(colour.stretched(x, mask, contrast), x)
+        x = _lit(x, mask, effects, draws)
     if effects.grey:
         x = colour.greyed(x, mask, draws.hit("grey", effects.grey))
     return x
