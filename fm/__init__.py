@@ -18,7 +18,17 @@ _NAMES = {
     "load": "fm.checkpoint",
     "sensor": "fm.sensors",
 }
-_SUBMODULES = ("adapt", "card", "checkpoint", "errors", "geo", "models", "normalize", "sensors")
+_SUBMODULES = (
+    "adapt",
+    "card",
+    "checkpoint",
+    "errors",
+    "geo",
+    "location",
+    "models",
+    "normalize",
+    "sensors",
+)
 
 __all__ = ["create_model", "list_models", "list_sensors", "load", "sensor"]
 
