@@ -49,6 +49,7 @@ class Reading:
         aliases: keys that repeated another key's tensor and were left out after comparing them.
         left: keys of other networks, projectors and queues, as in the file, with reason and shape.
         notes: what was chosen where there was a choice.
+        settings: Lightning's `hyper_parameters`; empty where the file has none.
     """
 
     state: State
@@ -60,6 +61,7 @@ class Reading:
     aliases: dict[str, str] = field(default_factory=dict)
     left: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def read(
@@ -121,7 +123,10 @@ def read(
         entries = [str(k) for k, v in content.items() if isinstance(v, Mapping)]
         raise UsageError(f"{where}: no part {named!r} with tensors; parts: {sorted(entries)}")
     state, aliases = _without_aliases(state, where)
-    return Reading(state, where, digest, chosen, prefix, beside, aliases, left, tuple(notes))
+    told = content.get("hyper_parameters")
+    settings = {str(k): v for k, v in told.items()} if isinstance(told, Mapping) else {}
+    found = (prefix, beside, aliases, left, tuple(notes), settings)
+    return Reading(state, where, digest, chosen, *found)
 
 
 def _open(path: Path, max_bytes: int) -> dict[str, Any]:
