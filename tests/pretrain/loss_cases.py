@@ -81,9 +81,9 @@ def _soft_labels(d: Data) -> Tensor:
 
 
 def _subspaces(d: Data) -> Tensor:
-    views = [collective.gather_rows(d[name]) for name in "bca"]
+    views = [collective.gather_rows(d[name]) for name in "bcb"]
     found = losses.subspace_contrast(
-        [d["a"], d["b"], d["c"]],
+        [d["a"].roll(turn, dims=1) for turn in range(3)],
         [views, views[::-1], views],
         temperature=0.1,
         own=_own(d),

@@ -15,6 +15,7 @@ from pretrain.objectives.contrast.prototypes import DistillationHead, Prototypes
 from pretrain.ranks.processes import processes
 from pretrain.schedule import Clock
 from tests.conformance.cases import CONTRASTS, ObjectiveCase
+from tests.conformance.test_objectives import gradients
 from tests.conformance.two_ranks import engine_of
 
 CASE = CONTRASTS["dino"]
@@ -200,6 +201,18 @@ def test_samples_of_a_vit_may_be_cut_and_those_of_batch_norms_may_not() -> None:
     assert not made()[0].whole_batch
     assert made(centring="sinkhorn")[0].whole_batch
     assert made(CONTRASTS["dino-sinkhorn"], centring="mean")[0].whole_batch
+
+
+def test_losses_and_gradients_add_up_over_any_split() -> None:
+    """Defect: a mean of means, or state that moves between the passes of a step."""
+    objective, whole = made()
+    whole.weight[3], whole.weight[0] = 0.5, 0.0
+    loss, gradient = gradients(objective, whole)
+    parts = [gradients(objective, whole.select(rows)) for rows in (slice(0, 3), slice(3, 4))]
+    assert sum(part[0] for part in parts) == pytest.approx(loss, rel=1e-5)
+    for name, want in gradient.items():
+        got = torch.as_tensor(sum(part[1][name] for part in parts))
+        assert torch.allclose(got, want, rtol=1e-3, atol=1e-5), name
 
 
 def test_the_teacher_is_what_is_left_behind() -> None:

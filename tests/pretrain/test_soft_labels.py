@@ -120,7 +120,7 @@ def test_the_default_is_small_beside_the_instance_loss() -> None:
         soft_bce(**pairs, reduction="sum")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_logits_far_out_keep_a_finite_loss_and_a_gradient(dtype: torch.dtype) -> None:
     """Defect: sigmoid, then log: at cosine -1 and a small temperature 1 - sigmoid is 1, log 0."""
     cosine = torch.tensor([[-1.0, 1.0]], dtype=dtype).requires_grad_()
