@@ -1,8 +1,5 @@
 """What the engine may do to any objective without changing what it learns."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from json import loads
@@ -16,11 +13,11 @@ from fm.rng import CounterRng
 from pretrain.engine.blocks import compile_blocks, recompute
 from pretrain.engine.forward import Forward
 from pretrain.ranks.processes import processes
+from tests import ranks
+from tests.conformance import two_ranks
 from tests.conformance.cases import BACKBONES, OBJECTIVES
 from tests.conformance.test_objectives import gradients
 from tests.conformance.two_ranks import engine_of, steps
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def some(*fast: str) -> list[object]:
@@ -85,16 +82,7 @@ def test_zero_3_on_two_ranks_learns_what_one_does(
     tmp_path: Path, zero3: str, device: torch.device
 ) -> None:
     out, names = tmp_path / "losses.json", ["mae-groups-flat", "hyper_mae-sum"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.conformance.two_ranks", str(out), zero3, *names],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280,
-    )
+    done = ranks.launch(tmp_path / "told", two_ranks.main, out, zero3, *names, ranks=2)
     assert done.returncode == 0, done.stderr
     for name, found in loads(out.read_text()).items():
         case = OBJECTIVES[name]

@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +9,10 @@ import pytest
 import torch
 
 from pretrain.ranks.processes import processes
+from tests import ranks
+from tests.conformance import two_ranks
 from tests.conformance.cases import OBJECTIVES
 from tests.conformance.two_ranks import engine_of, steps
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +46,7 @@ def test_t10_going_on_is_the_uninterrupted_run(
 def test_t10_two_ranks_learn_what_one_does(tmp_path: Path, device: torch.device) -> None:
     """T10. Defect: a mean of ranks' means, or masks drawn by rank."""
     out = tmp_path / "losses.json"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.conformance.two_ranks", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280,
-    )
+    done = ranks.launch(tmp_path / "told", two_ranks.main, out, ranks=2)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert list(found) == list(OBJECTIVES)

@@ -1,7 +1,6 @@
-"""A few steps of objectives: `torchrun -m tests.conformance.two_ranks OUT [SETTINGS NAME ...]`."""
+"""A few steps of objectives, on some ranks."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -59,7 +58,3 @@ def main(out: Path, settings: str = "zero0", *names: str) -> None:
         }
         if collective.rank() == 0:
             out.write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])

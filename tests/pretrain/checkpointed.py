@@ -1,6 +1,5 @@
-"""Checkpoints and moments of engines: `torchrun -m tests.pretrain.checkpointed OUT write 1`."""
+"""Checkpoints and moments of engines, on some ranks."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from pretrain.engine.engine import Engine
 from pretrain.ranks import collective
-from pretrain.ranks.processes import end_rank, processes
+from pretrain.ranks.processes import processes
 from pretrain.runs.checkpoints import Checkpoints
 from pretrain.runs.folder import Position, RunFolder
 from pretrain.runs.resume import load_latest
@@ -112,8 +111,3 @@ def main(out: Path, what: str, stage: int) -> None:
             name = "written.pt" if what == "write" else f"read-{ranks}.pt"
             torch.save(found, out / name)
         collective.barrier()
-    end_rank(0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

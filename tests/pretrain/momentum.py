@@ -1,11 +1,7 @@
-"""Small contrastive objectives with a teacher, a queue or gathered rows, for tests of the engine.
-
-`torchrun -m tests.pretrain.momentum OUT STAGE` takes the same steps on several ranks.
-"""
+"""Small contrastive objectives with a teacher, a queue or gathered rows."""
 
 import copy
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +132,7 @@ def found(engine: Engine) -> dict[str, Any]:
 
 
 def main(out: Path, stage: int) -> None:
-    """Write the losses, the teachers and the queues of both kinds."""
+    """Write the losses, the teachers and the queues of both kinds; on each of some ranks."""
     made = {}
     with processes():
         for gathered in (False, True):
@@ -147,7 +143,3 @@ def main(out: Path, stage: int) -> None:
             made[str(gathered)] = {"losses": losses, "state": first}
         if collective.rank() == 0:
             out.write_text(json.dumps(made))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

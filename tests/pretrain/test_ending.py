@@ -14,20 +14,21 @@ import pytest
 from pretrain.loop import Moment, Watcher
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import run
+from tests import ranks as forked
+from tests.pretrain import faulty
 from tests.pretrain.test_trainer import config_file, losses
+from tests.pretrain.test_trainer import wait_for_steps as steps_logged
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ENDLESS = ("schedule.steps=100000", "checkpoint.every=1000")
 
 
-def start(
-    fault: str, rank: int, step: int, config: Path, *words: str, ranks: int = 2
-) -> subprocess.Popen[str]:
-    launcher = LAUNCHER if ranks > 1 else []
+def start(fault: str, rank: int, step: int, config: Path, *words: str) -> subprocess.Popen[str]:
+    """Start two ranks under torchrun."""
     module = ["-m", "tests.pretrain.faulty", fault, str(rank), str(step), str(config), *words]
     return subprocess.Popen(
-        [sys.executable, *launcher, *module],
+        [sys.executable, *LAUNCHER, *module],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -60,14 +61,15 @@ def rank_processes(parent: int) -> list[int]:
 def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(
     tmp_path: Path, tiny_dataset: Path
 ) -> None:
-    child = start("nan", 9, 1, config_file(tmp_path, tiny_dataset), *ENDLESS)
-    wait_for_steps(tmp_path / "run", 3, child)
-    worker = rank_processes(child.pid)[1]
+    words = [str(config_file(tmp_path, tiny_dataset)), *ENDLESS]
+    child = forked.start(tmp_path / "told", forked.command, "pretrain", *words, ranks=2)
+    steps_logged(tmp_path / "run", 3)
+    worker = child.processes[1].pid
     os.kill(worker, signal.SIGUSR1)
     os.kill(worker, signal.SIGTERM)  # while it stops
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 1  # the launcher's; that of the ranks was 75
-    assert "stopped; run again to go on" in out
+    done = child.wait(60)
+    assert done.statuses == [75, 75]
+    assert "stopped; run again to go on" in done.stdout
     now = state(tmp_path / "run")
     assert now["status"] == "requeue"
     assert "SIGUSR1" in str(now["reason"])
@@ -141,10 +143,10 @@ def test_a_rank_that_stands_still_is_told_with_its_stacks(
     ranks: int, tmp_path: Path, tiny_dataset: Path
 ) -> None:
     words = (*ENDLESS, "watchdog.step=2")
-    child = start("stuck", ranks - 1, 4, config_file(tmp_path, tiny_dataset), *words, ranks=ranks)
-    _, error = child.communicate(timeout=100)
-    assert child.returncode == 1
-    (line,) = own_lines(error)
+    given = ("stuck", ranks - 1, 4, [str(config_file(tmp_path, tiny_dataset)), *words])
+    done = forked.launch(tmp_path / "told", faulty.run, *given, ranks=ranks)
+    assert set(done.statuses) == {1}
+    (line,) = own_lines(done.stderr)
     who = "rank 0" if ranks == 1 else "2 ranks"
     assert line.startswith(f"fm pretrain: {who} made no progress in step for ")
     assert state(tmp_path / "run")["status"] == "stalled"

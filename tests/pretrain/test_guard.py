@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,9 @@ from pretrain.settings.engine import EngineConfig
 from pretrain.settings.guard import GuardConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.trainer import run
+from tests import ranks
 from tests.pretrain import faulty
 from tests.pretrain.batches import mae, s2_batch
-from tests.pretrain.test_ending import ENVIRONMENT, LAUNCHER
 from tests.pretrain.test_trainer import config_file, losses
 
 
@@ -232,15 +230,8 @@ def test_ranks_agree_and_the_one_with_the_fault_is_named(
 ) -> None:
     config = config_file(tmp_path, tiny_dataset, guard={"policy": "skip"})
     words = ("schedule.steps=6", "schedule.warmup=1", "engine.micro_batch=2", "watchdog.step=20")
-    module = ["-m", "tests.pretrain.faulty", "nan", "1", "3", str(config), *words]
-    done = subprocess.run(
-        [sys.executable, *LAUNCHER, *module],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    given = ("nan", 1, 3, [str(config), *words])
+    done = ranks.launch(tmp_path / "told", faulty.run, *given, ranks=2)
     assert done.returncode == 0, done.stderr
     (row,) = Skipped(tmp_path / "run").rows()
     assert row["step"] == 3

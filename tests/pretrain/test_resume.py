@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +17,8 @@ from pretrain.runs.folder import Position, RunFolder
 from pretrain.runs.resume import _load_converted, load_latest, must_convert
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig
+from tests import ranks as forked
+from tests.pretrain import checkpointed
 from tests.pretrain.batches import mae, s2_batch
 from tests.pretrain.checkpointed import moments, write_checkpoint
 from tests.pretrain.test_trainer import config_file, launch, losses
@@ -203,21 +202,7 @@ def test_two_ranks_go_on_under_the_other_stage_bit_for_bit(
 @pytest.mark.parametrize(("stage", "now"), [(1, 2), (2, 1), (3, 3)])
 def test_moments_on_other_ranks_are_the_gathered_ones(stage: int, now: int, tmp_path: Path) -> None:
     for ranks, words in ((2, ("write", stage)), (1, ("read", now)), (3, ("read", now))):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        done = subprocess.run(
-            [
-                sys.executable,
-                *launcher,
-                *("-m", "tests.pretrain.checkpointed"),
-                *(str(tmp_path), *map(str, words)),
-            ],
-            cwd=Path(__file__).resolve().parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=200,
-        )
+        done = forked.launch(tmp_path / "told", checkpointed.main, tmp_path, *words, ranks=ranks)
         assert done.returncode == 0, done.stderr
     want = torch.load(tmp_path / "written.pt", weights_only=True)
     for ranks in (1, 3):

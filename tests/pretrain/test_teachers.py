@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +16,9 @@ from pretrain.ranks.processes import processes
 from pretrain.runs.universal import convert
 from pretrain.schedule import Clock
 from pretrain.settings.ramp import Ramp
+from tests import ranks
+from tests.pretrain import momentum
 from tests.pretrain.momentum import STEPS, Contrast, engine_of, found, step
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,16 +136,7 @@ def test_passes_of_a_step_see_the_same_queue_and_fill_it_in_order(tmp_path: Path
 def test_two_ranks_hold_what_one_does(stage: int, tmp_path: Path) -> None:
     """Also where rows of the batch are gathered, whose gradients come back over ranks."""
     out = tmp_path / "found.json"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.pretrain.momentum", str(out), str(stage)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280,
-    )
+    done = ranks.launch(tmp_path / "told", momentum.main, out, stage, ranks=2)
     assert done.returncode == 0, done.stderr
     two = json.loads(out.read_text())
     for gathered in (False, True):

@@ -18,6 +18,8 @@ from fm.errors import FMError, UsageError
 from pretrain.report import stored
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import RunResult, load_config, run
+from tests import ranks as forked
+from tests.ranks import Done, command
 
 
 def config_file(tmp_path: Path, dataset: Path, **changes: object) -> Path:
@@ -40,21 +42,17 @@ def config_file(tmp_path: Path, dataset: Path, **changes: object) -> Path:
     return path
 
 
-def words(config: Path, *overrides: str, ranks: int = 1) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return [
-        sys.executable,
-        *(launcher if ranks > 1 else []),
-        "-m",
-        "pretrain",
-        str(config),
-        *overrides,
-    ]
+def launch(config: Path, *overrides: str, ranks: int = 1) -> Done:
+    """Run `fm pretrain` in processes of its own."""
+    words = ("pretrain", str(config), *overrides)
+    return forked.launch(config.parent / "told", command, *words, ranks=ranks)
 
 
-def launch(config: Path, *overrides: str, ranks: int = 1) -> subprocess.CompletedProcess:
+def under_torchrun(config: Path, *overrides: str) -> subprocess.CompletedProcess:
+    """Run `torchrun -m pretrain` on two ranks."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        words(config, *overrides, ranks=ranks),
+        [sys.executable, *launcher, "-m", "pretrain", str(config), *overrides],
         capture_output=True,
         text=True,
         check=False,
@@ -76,41 +74,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     return tmp_path / "run"
 
 
-def interrupt(
-    config: Path, folder: Path, number: int, *overrides: str, after: str | None = None
-) -> int:
-    """Start a run, send it a signal once it has logged a few steps, return its status.
-
-    Args:
-        config: of the run.
-        folder: of the run.
-        number: of the signal.
-        overrides: of the config.
-        after: a file of the folder that must be there too.
-    """
-    child = subprocess.Popen(
-        words(config, *overrides),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    metrics = folder / "metrics.jsonl"
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and child.poll() is None:
+def wait_for_steps(folder: Path, count: int, after: str | None = None) -> None:
+    """Wait until a run has logged some steps, and has written a file of its folder."""
+    metrics, deadline = folder / "metrics.jsonl", time.monotonic() + 100
+    while time.monotonic() < deadline:
         there = after is None or (folder / after).exists()
-        if there and metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6:
-            break
+        if there and metrics.exists() and len(metrics.read_bytes().splitlines()) >= count:
+            return
         time.sleep(0.002)
-    child.send_signal(number)
-    return child.wait(timeout=60)
+    raise AssertionError("the run is not getting on")
 
 
 def test_kill_and_start_again_is_the_same_curve_bit_for_bit(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    status = interrupt(config, tmp_path / "run", signal.SIGKILL, after="latest")
-    assert status == -signal.SIGKILL
+    started = forked.start(tmp_path / "told", command, "pretrain", str(config))
+    wait_for_steps(tmp_path / "run", 6, after="latest")
+    started.processes[0].kill()
+    assert started.wait().statuses == [-signal.SIGKILL]
     before = losses(tmp_path / "run")
     assert 6 <= len(before) < 30
     done = launch(config)
@@ -126,7 +108,15 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset, checkpoint={"every": 1000})
-    assert interrupt(config, tmp_path / "run", signal.SIGTERM) == 75
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pretrain", str(config)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_steps(tmp_path / "run", 6)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=60) == 75
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["status"] == "requeue"
     assert state["step"] == len(losses(tmp_path / "run"))
@@ -136,7 +126,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
 
 def test_two_ranks_give_the_curve_of_one(tmp_path: Path, tiny_dataset: Path, whole: Path) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    done = launch(config, "engine.micro_batch=2", ranks=2)
+    done = under_torchrun(config, "engine.micro_batch=2")
     assert done.returncode == 0, done.stderr
     ours, theirs = losses(tmp_path / "run"), losses(whole)
     assert len(ours) == 30

@@ -1,15 +1,12 @@
 """Which rank writes which file."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import ranks
+from tests.pretrain import writing_ranks
 from tests.pretrain.test_trainer import config_file
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -25,17 +22,8 @@ def test_only_rank_0_writes(stage: int, tmp_path: Path, tiny_dataset: Path) -> N
         "checkpoint.every=2",
         "monitor.pictures=2",
     ]
-    script = ["-m", "tests.pretrain.writing_ranks", str(tmp_path), str(config)]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *script, *words, "monitor.tensorboard=true"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280,
-    )
+    given = (tmp_path, str(config), [*words, "monitor.tensorboard=true"])
+    done = ranks.launch(tmp_path / "told", writing_ranks.main, *given, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     run = str(tmp_path / "run")
     first, second = (

@@ -1,9 +1,13 @@
-"""A run whose ranks list what they open for writing: `torchrun -m tests.pretrain.writing_ranks`."""
+"""A run whose ranks list what they open for writing."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from pretrain.trainer import run
 
 opened: set[str] = set()
 
@@ -21,8 +25,6 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 def main(out: Path, config: str, words: list[str]) -> None:
     """Run, then write the list beside the run."""
     sys.addaudithook(_watch)
-    import torch
-
     save = torch.save
 
     def told(value: Any, place: Any, *args: Any, **kwargs: Any) -> Any:  # opens files in C++
@@ -31,13 +33,5 @@ def main(out: Path, config: str, words: list[str]) -> None:
         return save(value, place, *args, **kwargs)
 
     torch.save = told
-    from pretrain.ranks.processes import end_rank
-    from pretrain.trainer import run
-
     run(config, words)
     (out / f"opened-{os.environ['RANK']}").write_text("\n".join(sorted(opened)))
-    end_rank(0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,4 +1,4 @@
-"""What the processes of `matrix` need, imported once by the server that forks them."""
+"""What ranks of `tests.ranks` need, imported once by the server that forks them."""
 
 from pretrain.ranks.processes import prepare_environment, quiet_stderr
 
