@@ -137,11 +137,8 @@ CASES: dict[str, Callable[[Data], Tensor]] = {
     "centring": _centring,
     "sinkhorn": _sinkhorn,
 }
-LEARNS = dict.fromkeys(CASES, "ab") | {
-    "subspaces": "abc",
-    "centring": "a",
-    "sinkhorn": "a",
-}
+ALONE = ("subspaces", "centring", "sinkhorn")
+LEARNS = {name: "a" if name in ALONE else "ab" for name in CASES}
 """Case to the embeddings that a gradient reaches."""
 
 
