@@ -6,11 +6,13 @@ from pydantic import Field
 
 from fm.models import Backbone
 from pretrain.objective import Objective
+from pretrain.objectives.contrast.closp import CLOSP, CLOSPConfig
 from pretrain.objectives.contrast.decur import DeCUR, DeCURConfig
 from pretrain.objectives.contrast.dino import DINO, DINOConfig
 from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
 from pretrain.objectives.contrast.softcon import SoftCon, SoftConConfig
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
+from pretrain.objectives.landcover import LandCover, LandCoverConfig
 from pretrain.objectives.mae import MAE
 from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
@@ -22,7 +24,9 @@ ObjectiveConfig = Annotated[
     | MoCoConfig
     | SoftConConfig
     | DINOConfig
-    | DeCURConfig,
+    | DeCURConfig
+    | LandCoverConfig
+    | CLOSPConfig,
     Field(discriminator="kind"),
 ]
 """The union of all objective configs, told apart by `kind`."""
@@ -35,11 +39,18 @@ OBJECTIVES: dict[type, type] = {
     SoftConConfig: SoftCon,
     DINOConfig: DINO,
     DeCURConfig: DeCUR,
+    LandCoverConfig: LandCover,
+    CLOSPConfig: CLOSP,
 }
 """Config to the objective it describes, built as `kind(backbone, config)`."""
+
+# it may hold any of the others
+LandCoverConfig.model_rebuild(_types_namespace={"ObjectiveConfig": ObjectiveConfig})
 
 
 def build_objective(config: ObjectiveConfig, backbone: Backbone) -> Objective:
     """Build the objective a config describes around a backbone."""
+    if isinstance(config, LandCoverConfig) and config.beside is not None:
+        return LandCover(backbone, config, build_objective(config.beside, backbone))
     made: Objective = OBJECTIVES[type(config)](backbone, config)
     return made

@@ -17,9 +17,8 @@ from fm.errors import UsageError
 from fm.hardware import full_precision
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
-from pretrain.augment import View, draw_view, seasons
 from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output, Panel, Parts
-from pretrain.objectives.contrast.whole import whole_view
+from pretrain.objectives.one_image import one_image
 from pretrain.settings.kinds import Positive
 
 if TYPE_CHECKING:
@@ -142,14 +141,7 @@ class LandCover(Objective):
 
     def _seen(self, batch: ObjectiveBatch) -> ObjectiveBatch:
         """Return the batch as the backbone takes it: one image of each series, or all."""
-        series = any(x.ndim == 5 for x in batch.pixels.values())
-        if self.backbone.series or not series:
-            return batch
-        (image,) = seasons(batch, batch.rng, 1)
-        view: View = draw_view(
-            batch, batch.rng, "landcover", whole_view(None), image, bands=self.backbone.bands
-        )
-        return view
+        return one_image(batch, self.backbone, "landcover")
 
     def _inputs(self, seen: ObjectiveBatch) -> Inputs:
         return super().inputs(seen)

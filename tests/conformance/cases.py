@@ -132,6 +132,7 @@ class ObjectiveCase:
         head_bands: such a name to the bands that the head predicts, where it is any name.
         factor: how many times larger images are than what the encoder takes of them.
         labels: name to classes; the last sample of a batch has none.
+        drawn: its losses depend on the random numbers of the samples.
     """
 
     backbone: Case
@@ -148,6 +149,7 @@ class ObjectiveCase:
     head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
     factor: int = 1
     labels: Mapping[str, int] = field(default_factory=dict)
+    drawn: bool = True
 
     @property
     def case(self) -> Case:
@@ -327,9 +329,23 @@ _HALVES = {
 }
 _TWO = Case("towers_vit_nano", {"tower_options": SMALL}, token_groups=_HALVES)
 _TIMED = {"tower_options": {**SMALL, "time_code_width": 12}}
+_COVER = {"kind": "landcover", "label": "cover", "classes": 4}
+_CLOSP = {
+    "kind": "closp",
+    "label": "cover",
+    "classes": 4,
+    "text": {"width": 16, "depth": 1, "heads": 2, "words": 64},
+}
 _DECUR = {"kind": "decur", "view": {"size": 24}, "hidden": 16, "width": 16}
 
 CONTRASTS: dict[str, ObjectiveCase] = {
+    "closp": ObjectiveCase(BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False),
+    "closp-place": ObjectiveCase(
+        _RADAR,
+        {**_CLOSP, "legacy_one_positive": True, "place": {"degrees": 3, "hidden": 8}},
+        labels={"cover": 4},
+        drawn=False,
+    ),
     "moco-v2": ObjectiveCase(
         BACKBONES["vit-linear"], {"kind": "moco", "version": "v2", "queue": 10, **_ASKED}
     ),
@@ -475,4 +491,17 @@ MASKED: dict[str, ObjectiveCase] = {
 }
 """Objectives that predict masked tokens."""
 
-OBJECTIVES = MASKED | CONTRASTS
+SUPERVISED: dict[str, ObjectiveCase] = {
+    "landcover": ObjectiveCase(BACKBONES["vit-linear"], _COVER, labels={"cover": 4}, drawn=False),
+    "landcover-times": ObjectiveCase(
+        BACKBONES["vit-times"], _COVER, labels={"cover": 4}, drawn=False
+    ),
+    "landcover-beside": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {**_COVER, "weight": 0.5, "beside": {"kind": "mae", "decoder": _DECODER}},
+        labels={"cover": 4},
+    ),
+}
+"""Objectives that predict labels, alone or beside another."""
+
+OBJECTIVES = MASKED | CONTRASTS | SUPERVISED

@@ -1,0 +1,21 @@
+"""Series for backbones of single images: one image of each sample, chosen by its position."""
+
+from fm.models import Backbone
+from pretrain.augment import draw_view, seasons
+from pretrain.objective import ObjectiveBatch
+from pretrain.objectives.contrast.whole import whole_view
+
+
+def one_image(batch: ObjectiveBatch, backbone: Backbone, name: str) -> ObjectiveBatch:
+    """Return a batch as the backbone takes it.
+
+    Args:
+        batch: single images, or series.
+        backbone: of series, or of single images: then one image with a valid pixel of each series
+            is shown, with its time and labels.
+        name: of the choice.
+    """
+    if backbone.series or all(x.ndim == 4 for x in batch.pixels.values()):
+        return batch
+    (image,) = seasons(batch, batch.rng, 1)
+    return draw_view(batch, batch.rng, name, whole_view(None), image, bands=backbone.bands)
