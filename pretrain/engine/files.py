@@ -55,6 +55,8 @@ def _rank(path: Path) -> int:
 class ModelFiles:
     """A model in a checkpoint: buffers, frozen and trained parameters, whole whatever the stage.
 
+    Weights that were trained in bfloat16 come from the optimiser's float32 copy.
+
     Args:
         folder: DeepSpeed's.
         stage: ZeRO's.
@@ -66,9 +68,15 @@ class ModelFiles:
         self._module: Mapping[str, Tensor] = first["module"]
         self._frozen: Mapping[str, Any] = first.get("frozen_param_shapes") or {}
         self._trained: dict[str, tuple[int, int, torch.Size]] = {}
-        self._flat: list[list[Tensor]] = []
+        self._rounded: dict[str, torch.Size] = {}
+        self._optimizers: list[Mapping[str, Any]] = []
+        groups = first.get("param_shapes") or []
+        if stage in (1, 2):
+            shapes = {name: torch.Size(shape) for group in groups for name, shape in group.items()}
+            halves = {n for n, value in self._module.items() if value.dtype == torch.bfloat16}
+            self._rounded = {name: shapes[name] for name in halves & shapes.keys()}
         if stage == 3:
-            for number, group in enumerate(first["param_shapes"]):
+            for number, group in enumerate(groups):
                 start = 0
                 for name, shape in group.items():
                     self._trained[name] = (number, start, torch.Size(shape))
@@ -83,7 +91,7 @@ class ModelFiles:
                 value = self._module[name]
                 split = self._trained.get(name)
                 shape = split[2] if split else self._frozen.get(name, value.shape)
-                dtype = torch.float32 if split else value.dtype
+                dtype = torch.float32 if split or name in self._rounded else value.dtype
                 layout[name.removeprefix(prefix)] = (dtype, tuple(shape))
 
         def values(names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
@@ -100,6 +108,8 @@ class ModelFiles:
         """
         if name in self._trained:
             return self._gathered(name)
+        if name in self._rounded:
+            return self._pieced(name)
         if self._split and name in self._frozen:
             parts = [state["frozen_param_fragments"][name].flatten() for state in self._states]
             shape = self._frozen[name]
@@ -110,13 +120,32 @@ class ModelFiles:
 
     def _gathered(self, name: str) -> Tensor:
         """Return a parameter of which ZeRO 3 gave each rank an equal piece, the last one padded."""
-        if not self._flat:
-            for rank in range(len(self._states)):
-                found = sorted(self._folder.glob(f"*zero_pp_rank_{rank}_*optim_states.pt"))
-                if not found:
-                    raise FMError(f"{self._folder}: the state of rank {rank} is missing")
-                self._flat.append(read_state(found[0])["optimizer_state_dict"]["fp32_flat_groups"])
         number, start, shape = self._trained[name]
         size = -(-shape.numel() // len(self._states))
-        parts = [flat[number].flatten()[start : start + size] for flat in self._flat]
+        flat = [state["fp32_flat_groups"][number].flatten() for state in self._of_ranks()]
+        parts = [x[start : start + size] for x in flat]
         return torch.cat(parts)[: shape.numel()].view(shape)
+
+    def _pieced(self, name: str) -> Tensor:
+        """Return a parameter that lies in the flat groups of one rank or of some that follow."""
+        parts = []
+        for state in self._of_ranks():
+            flat = state["single_partition_of_fp32_groups"]
+            for group, pieces in zip(flat, state["param_slice_mappings"], strict=True):
+                if name in pieces:
+                    place = pieces[name]
+                    parts.append(group.flatten()[place.start : place.start + place.numel])
+        return torch.cat(parts).view(self._rounded[name])
+
+    def _of_ranks(self) -> list[Mapping[str, Any]]:
+        """Return the optimiser's state of each rank, in their order."""
+        if not self._optimizers:
+            paths = sorted(self._folder.glob("*optim_states.pt"), key=_rank)
+            states = [read_state(path)["optimizer_state_dict"] for path in paths]
+            if not states:
+                raise FMError(f"{self._folder}: holds no state of an optimiser; it is damaged")
+            count = len(self._states) if self._split else states[0]["partition_count"][0]
+            if len(states) != count:
+                raise FMError(f"{self._folder}: {count} ranks wrote it, {len(states)} are there")
+            self._optimizers = states
+        return self._optimizers

@@ -63,6 +63,35 @@ def test_what_is_not_there_is_told(stopped: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(
+    ("stage", "ranks"),
+    [(1, 1), (2, 2), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((2, 1), (1, 2), (3, 2)))],
+)
+def test_bfloat16_weights_come_from_the_float32_copy(
+    stage: int, ranks: int, tmp_path: Path, tiny_dataset: Path
+) -> None:
+    """Defect: exports of a checkpoint under ZeRO 1 and 2 hold weights rounded to bfloat16."""
+    config = config_file(tmp_path, tiny_dataset)
+    words = ["schedule.steps=3", "schedule.warmup=1", f"engine.deepspeed=zero{stage}"]
+    words.append("engine.precision=pure-bf16")
+    if ranks == 1:
+        run(str(config), words)
+    else:
+        done = launch(config, *words, ranks=ranks)
+        assert done.returncode == 0, done.stderr
+    export(tmp_path / "run", tmp_path / "model")
+    ours, own = (fm.load(f).state_dict() for f in (tmp_path / "model", tmp_path / "run/export"))
+    for name, value in own.items():
+        assert ours[name].dtype is torch.float32
+        assert torch.equal(ours[name], value), name
+    weight = ours["blocks.0.mlp.fc1.weight"]
+    assert not torch.equal(weight, weight.bfloat16().float())
+    if (stage, ranks) == (2, 2):
+        next((tmp_path / "run/checkpoints/step-00000003").rglob("*rank_1_*optim*")).unlink()
+        with pytest.raises(FMError, match="2 ranks wrote it, 1 are there"):
+            export(tmp_path / "run", tmp_path / "other")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_what_two_ranks_wrote(stage: int, tmp_path: Path, tiny_dataset: Path) -> None:
