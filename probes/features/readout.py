@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fm.errors import UsageError
+
+if TYPE_CHECKING:  # the settings of protocols are listed without loading torch
+    from torch import Tensor
 
 _WORD = re.compile(r"(pooled|mean|centre)(?:@([1-9][0-9]*))?")
 
@@ -55,7 +55,7 @@ def middle(model: Any, pixels: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def read(features: Any, words: Sequence[str], places: Mapping[str, tuple[int, int]]) -> Tensor:
+def read(features: Any, words: Sequence[str], places: Mapping[str, tuple[int, int]]) -> "Tensor":
     """Put a feature vector together.
 
     Args:
@@ -69,10 +69,14 @@ def read(features: Any, words: Sequence[str], places: Mapping[str, tuple[int, in
     Raises:
         UsageError: a block that the model does not have, or no tokens to take the middle of.
     """
+    import torch
+
     return torch.cat([_part(features, word, places) for word in words], dim=1)
 
 
-def _part(features: Any, word: str, places: Mapping[str, tuple[int, int]]) -> Tensor:
+def _part(features: Any, word: str, places: Mapping[str, tuple[int, int]]) -> "Tensor":
+    import torch
+
     kind, _, block = word.partition("@")
     if kind == "pooled":
         return features.pooled.float()

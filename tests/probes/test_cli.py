@@ -130,3 +130,12 @@ def test_who_reads_only_the_beginning_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout == "benchmarks\n"
     assert done.stderr == ""
+
+
+def test_a_list_is_printed_without_loading_torch():
+    code = (
+        "import sys; from fm.cli import main; assert main(['probe', '--list']) == 0; "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
