@@ -280,8 +280,8 @@ def test_the_head_around_a_window_makes_what_it_makes_of_the_whole(scales: int) 
     """At every place, also at borders; and one pixel less around it would not do."""
     torch.manual_seed(0)
     head = MultiScaleHead(3, scales).double()
-    image = torch.randn(12, 3, 24, 40, dtype=torch.float64)
-    starts = torch.tensor([[r, c] for r in (0, 1, 4) for c in (0, 3, 6, 7)])
+    image = torch.randn(6, 3, 24, 40, dtype=torch.float64)
+    starts = torch.tensor([[0, 0], [0, 7], [1, 3], [4, 0], [4, 6], [4, 7]])
     window = Window(starts, (2, 3), (6, 10))
     whole, wrong = head(image), 0.0
     for margin in (reach(scales), reach(scales) - 1):

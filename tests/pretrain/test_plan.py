@@ -1,7 +1,9 @@
 """The plan: what it says against engines, runs and formulas."""
 
+import copy
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ import shards
 from fm import console
 from fm.cli import main as fm_main
 from pretrain.build import build
+from pretrain.config import RunConfig
 from pretrain.data import declared
 from pretrain.engine.forward import Forward
 from pretrain.plan import cli
+from pretrain.plan import plan as plan_module
 from pretrain.plan.activations import activations
 from pretrain.plan.cost import Speeds, bytes_sent, checkpoint_interval, step_time
 from pretrain.plan.flops import meta_batch
@@ -26,6 +30,23 @@ from pretrain.trainer import load_config, run
 from tests.pretrain.test_trainer import config_file
 
 SIZES = Sizes(trained=1_000_000, frozen=100)
+
+
+@pytest.fixture(scope="module")
+def found_once() -> Iterator[None]:
+    """Count and measure a config once for all commands of this file; they differ in their words."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("describe", "work", "_model"):
+            real, kept = getattr(plan_module, name), {}
+
+            def once(config: RunConfig, real=real, kept=kept) -> object:
+                key = config.model_dump_json()
+                if key not in kept:
+                    kept[key] = real(config)
+                return copy.deepcopy(kept[key])
+
+            patch.setattr(plan_module, name, once)
+        yield
 
 
 def fm(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -173,6 +194,7 @@ def test_speeds_are_measured_on_the_machine(tmp_path: Path, tiny_dataset: Path) 
     assert 1e8 < optimizer_bandwidth(cpu) < 1e13
 
 
+@pytest.mark.usefixtures("found_once")
 def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
     words = ["mae_s2_tiny", "engine.precision=bf16", "--device", "h100", "--json"]
     jobs = str(tmp_path / "jobs")
@@ -192,6 +214,7 @@ def test_the_command(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "samples/s, 2 at once; AdamW" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("found_once")
 def test_a_run_that_fits_on_none_of_the_numbers_is_a_failure(
     monkeypatch, capsys, tmp_path: Path
 ) -> None:

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -124,9 +127,14 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     assert losses(tmp_path / "run") == losses(whole)
 
 
-def test_two_ranks_give_the_curve_of_one(tmp_path: Path, tiny_dataset: Path, whole: Path) -> None:
+@pytest.mark.parametrize(
+    "start", [partial(launch, ranks=2), pytest.param(under_torchrun, marks=pytest.mark.slow)]
+)
+def test_two_ranks_give_the_curve_of_one(
+    start: Callable[..., Any], tmp_path: Path, tiny_dataset: Path, whole: Path
+) -> None:
     config = config_file(tmp_path, tiny_dataset)
-    done = under_torchrun(config, "engine.micro_batch=2")
+    done = start(config, "engine.micro_batch=2")
     assert done.returncode == 0, done.stderr
     ours, theirs = losses(tmp_path / "run"), losses(whole)
     assert len(ours) == 30
@@ -163,7 +171,7 @@ def test_learning_happens_and_the_run_folder_is_complete(
     path = config_file(
         tmp_path, tiny_dataset, monitor={"pictures": 2, "tensorboard": True}, optimizer={"lr": 3e-3}
     )
-    result = run(str(path), ["schedule.steps=40"])
+    result = run(str(path), ["schedule.steps=24"])
     assert isinstance(result, RunResult)
     assert result.loss_end < result.loss_start
     folder = tmp_path / "run"
@@ -176,9 +184,9 @@ def test_learning_happens_and_the_run_folder_is_complete(
     assert len(list((folder / "checkpoints").iterdir())) == 2
     card = fm.load(folder / "export").card
     assert card.data["manifest_hash"]
-    assert card.training["samples_seen"] == 40 * 8
+    assert card.training["samples_seen"] == 24 * 8
     # again: nothing to do; changed: refused
-    assert run(str(path), ["schedule.steps=40"]) == result
+    assert run(str(path), ["schedule.steps=24"]) == result
     with pytest.raises(UsageError, match=r"optimizer\.lr, schedule\.steps"):
         run(str(path), ["schedule.steps=41", "optimizer.lr=1e-4"])
     started = run(
@@ -189,7 +197,7 @@ def test_learning_happens_and_the_run_folder_is_complete(
     assert fm.load(started.export).card.parent.startswith("tiny (")
     # a run that is there already does not begin again from other weights, forced or not
     with pytest.raises(UsageError, match="began from fresh weights, and init_from begins a new"):
-        run(str(path), ["schedule.steps=40", f"init_from={folder / 'export'}"], force=True)
+        run(str(path), ["schedule.steps=24", f"init_from={folder / 'export'}"], force=True)
 
 
 def test_a_damaged_sample_is_quarantined_and_the_run_goes_on(
