@@ -4,16 +4,13 @@ from collections.abc import Mapping
 
 import torch
 
-from fm.adapt import to_bands
-from fm.checkpoint import load, load_strict
-from fm.console import note
 from fm.errors import UsageError
 from fm.models import Backbone, create_model
 from pretrain.config import RunConfig
 from pretrain.data import Layout, Shape
 from pretrain.objective import Objective
 from pretrain.objectives import build_objective
-from pretrain.ranks import collective
+from pretrain.start import start_from
 
 
 def build_backbone(config: RunConfig, layout: Layout) -> Backbone:
@@ -35,32 +32,8 @@ def build(config: RunConfig, layout: Layout) -> Objective:
     torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
     objective = build_objective(config.objective, build_backbone(config, layout))
     if config.init_from is not None:
-        _start_from(objective.backbone, config.init_from)
+        start_from(objective.backbone, config)
     return objective
-
-
-def _start_from(backbone: Backbone, source: str) -> None:
-    """Load the weights of a checkpoint, adapted where the data has other bands.
-
-    Raises:
-        UsageError: the bands cannot be had from the checkpoint's.
-        FMError: the weights do not fit the model.
-    """
-    parent, where = load(source), f"init_from={source}"
-    if _names(parent) != _names(backbone):
-        try:
-            parent, told = to_bands(parent, backbone.bands)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-        if collective.rank() == 0:
-            left = [name for names in told["dropped"].values() for name in names]
-            left += told["absent"]
-            note(f"{where}: adapted to the data's bands; without {', '.join(left) or 'loss'}")
-    load_strict(backbone, parent.state_dict(), where)
-
-
-def _names(model: Backbone) -> dict[str, list[str]]:
-    return {modality: [band.name for band in bands] for modality, bands in model.bands.items()}
 
 
 def images(shapes: Mapping[str, Shape], count: int = 1) -> dict[str, torch.Tensor]:

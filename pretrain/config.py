@@ -13,6 +13,7 @@ from pretrain.settings.checkpoint import CheckpointConfig
 from pretrain.settings.data import DataConfig
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.guard import GuardConfig
+from pretrain.settings.init import InitConfig
 from pretrain.settings.model import AugmentConfig, ModelConfig
 from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
@@ -29,7 +30,9 @@ class RunConfig(Config):
         follows: the paper, table and figures a recipe follows.
         out: the run folder.
         seed: of weights, order, masks and augmentation.
-        init_from: checkpoint folder whose backbone weights start this run.
+        init_from: checkpoint folder, or weight file of others, whose backbone weights start this
+            run.
+        init: what such a file cannot say, and what becomes of the first layer.
     """
 
     name: str
@@ -37,6 +40,7 @@ class RunConfig(Config):
     out: str
     seed: int = Field(0, ge=0, lt=2**63)
     init_from: str | None = None
+    init: InitConfig | None = None
     data: DataConfig
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig
@@ -49,6 +53,12 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
     probe: ProbeConfig | None = None
+
+    @model_validator(mode="after")
+    def _init_of_something(self) -> Self:
+        if self.init is not None and self.init_from is None:
+            raise ValueError("init says how init_from begins the run; give init_from, or no init")
+        return self
 
     @model_validator(mode="after")
     def _by_the_batch(self) -> Self:
@@ -71,6 +81,8 @@ class RunConfig(Config):
         values["data"] = self.data.identity()
         values["optimizer"] = self.optimizer.identity()
         values["schedule"] = self.schedule.identity()
+        if self.init is None:  # as if absent: older runs go on
+            del values["init"]
         for key in ("micro_batch", "activation_checkpointing", "compile"):
             values["engine"].pop(key)
         return values

@@ -8,7 +8,6 @@ import torch
 
 import fm
 from fm.card import Card
-from fm.checkpoint import read_card
 from fm.models import Backbone
 from fm.rng import CounterRng
 from pretrain.config import RunConfig
@@ -22,6 +21,7 @@ from pretrain.ranks import collective
 from pretrain.report import stored
 from pretrain.runs.folder import RunFolder
 from pretrain.settings.data import Samples
+from pretrain.start import parent_of
 
 
 def make_card(
@@ -35,9 +35,6 @@ def make_card(
         backbone: the trained model.
         training: the summary of the run.
     """
-    parent = None
-    if config.init_from is not None:
-        parent = f"{read_card(config.init_from).name} ({config.init_from})"
     told = config.data.statistics
     seen = {name: _part(config.data.datasets[name], ds, told) for name, ds in data.parts.items()}
     if config.data.parts is not None:
@@ -58,7 +55,7 @@ def make_card(
         licence="; ".join(f"{name}: {text}" for name, text in licences.items())
         if several
         else next(iter(licences.values())),
-        parent=parent,
+        parent=parent_of(config),
     )
 
 

@@ -114,11 +114,12 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
         chosen = config.model_dump(mode="json", exclude_defaults=True)
         keys = differing_keys(state["identity"], identity, chosen)
         changed = [key for key in keys if key not in SPLIT_KEYS]
-        if "init_from" in changed:  # not by force either: those weights would not be read
+        begun = [key for key in changed if key.partition(".")[0] in ("init_from", "init")]
+        if begun:  # not by force either: those weights would not be read
             began = state["identity"].get("init_from") or "fresh weights"
             raise UsageError(
                 f"{folder.path}: the run there began from {began}, and init_from begins a new one; "
-                f"name another out=FOLDER, or leave init_from as it was to go on"
+                f"name another out=FOLDER, or leave init_from and init as they were to go on"
             )
         if changed and not force:
             raise UsageError(

@@ -1,0 +1,305 @@
+"""Begin a model with the weights of another that takes other bands: what its first layer becomes.
+
+`fm.adapt` makes a trained model fit fewer of its own bands and adds nothing. Here training goes on:
+a network of colour pictures starts one of thirteen bands, or of two radar polarisations. All
+weights but the first layer's move as they are, a learned position table is resized, and what
+becomes of the first layer is a policy by name, never a default.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from fm.checkpoint import load_strict
+from fm.errors import UsageError, suggest
+from fm.models import Backbone, VisionTransformer
+from fm.models.embed.linear import LinearEmbed
+from fm.models.plain_resnet import PlainResNet
+from fm.models.positions import resized_positions
+from fm.models.towers import Towers
+from fm.sensors import Band
+
+Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match"]
+"""What the first layer becomes.
+
+| policy | a band that the weights know | another band |
+| --- | --- | --- |
+| `random` | fresh weights | fresh weights (SoftCon's, arXiv 2405.20462) |
+| `repeat_mean` | mean of all kernels, times old/new bands | the same (SkySense, 2312.10115) |
+| `select` | its kernel | refused |
+| `zero_pad` | its kernel | zeros |
+| `name_match` | its kernel | fresh weights |
+"""
+
+POLICIES: tuple[str, ...] = get_args(Policy)
+TOLERANCE_NM = 40.0
+"""Bands of one name whose centres are further apart (and further than half the wider band) are not
+the same: B4 is red on Sentinel-2 and near infrared on Landsat 7."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The weights that one band has in a first layer.
+
+    Attributes:
+        band: it.
+        kernel: `[D, p, p]`.
+    """
+
+    band: Band
+    kernel: Tensor
+
+
+def adapted_kernels(
+    known: Sequence[Column], fresh: Sequence[Column], policy: Policy
+) -> tuple[list[Tensor], list[str]]:
+    """Make the kernels of new bands.
+
+    Args:
+        known: of the weights that there are.
+        fresh: the new bands with the random weights that they have.
+        policy: see `Policy`.
+
+    Returns:
+        one `[D, p, p]` a new band, in order, and where each is from.
+
+    Raises:
+        UsageError: no such policy; a band that `select` lacks; no band in common; kernels of
+            another size.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f"there is no policy {policy!r}; {suggest(policy, POLICIES)}")
+    names = [column.band.name for column in fresh]
+    if policy == "random":
+        return [column.kernel for column in fresh], ["fresh"] * len(fresh)
+    if policy == "repeat_mean":
+        kernel = torch.stack([column.kernel for column in known]).mean(dim=0)
+        kernel = kernel * (len(known) / len(fresh))
+        for column in fresh:
+            _fits(kernel, column, policy)
+        told = f"mean of {len(known)} bands times {len(known)}/{len(fresh)}"
+        return [kernel.clone() for _ in fresh], [told] * len(fresh)
+    kernels, origins = [], []
+    for column in fresh:
+        match = next((k for k in known if same_band(k.band, column.band)), None)
+        if match is not None:
+            _fits(match.kernel, column, policy)
+            kernels.append(match.kernel.clone())
+            origins.append("its own")
+        elif policy == "select":
+            raise UsageError(
+                f"first layer: select has no {column.band.name} among "
+                f"{', '.join(k.band.name for k in known)}; zero_pad or name_match take other bands"
+            )
+        else:
+            pad = policy == "zero_pad"
+            kernels.append(torch.zeros_like(column.kernel) if pad else column.kernel)
+            origins.append("zeros" if pad else "fresh")
+    if "its own" not in origins:
+        raise UsageError(
+            f"first layer: {policy} finds none of {', '.join(names)} among "
+            f"{', '.join(k.band.name for k in known)}; say which bands the weights' channels stand "
+            f"for, or take random"
+        )
+    return kernels, origins
+
+
+def same_band(a: Band, b: Band) -> bool:
+    """Say whether two bands have one name and, where both are known, one wavelength."""
+    if a.name != b.name:
+        return False
+    if a.wavelength_nm is None or b.wavelength_nm is None:
+        return True
+    wider = max(a.fwhm_nm or 0.0, b.fwhm_nm or 0.0)
+    return abs(a.wavelength_nm - b.wavelength_nm) <= max(TOLERANCE_NM, wider / 2)
+
+
+def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -> dict[str, Any]:
+    """Give a fresh model the weights of another of its kind; towers get them each.
+
+    Args:
+        target: with fresh weights; its first layer is what `random` keeps.
+        parent: it is not changed.
+        policy: of the first layer.
+        where: the parent, for errors.
+
+    Returns:
+        a report: `first_layer`, modality to band to where its kernel is from; `positions`, from
+        and to what grid the table was resized; `fresh`, other keys that the parent has none for.
+
+    Raises:
+        UsageError: another kind of model or what no shape tells (heads, positions) differs; see
+            `adapted_kernels`.
+        FMError: the weights do not fit.
+    """
+    if isinstance(target, Towers):
+        reports = [begin_with(target.tower(g), parent, policy, where) for g in target.groups]
+        first = {m: told for report in reports for m, told in report["first_layer"].items()}
+        return {**reports[0], "first_layer": first}
+    if isinstance(target, VisionTransformer) and isinstance(parent, VisionTransformer):
+        return _begin_vit(target, parent, policy, where)
+    if isinstance(target, PlainResNet) and isinstance(parent, PlainResNet):
+        return _begin_resnet(target, parent, policy, where)
+    raise UsageError(
+        f"{where}: {type(parent).__name__} weights do not begin a {type(target).__name__}; "
+        f"ViT and ResNet begin with their own kind"
+    )
+
+
+def check_unseen(target: Backbone, parent: Backbone, where: str) -> None:
+    """Refuse weights of a ViT that differs in what no shape tells.
+
+    Raises:
+        UsageError: names the first that differs.
+    """
+    if not isinstance(target, VisionTransformer) or not isinstance(parent, VisionTransformer):
+        return
+    for name, theirs, ours in (
+        ("heads", _heads(parent), _heads(target)),
+        ("positions", parent.positions, target.positions),
+        ("pre_pool_norm", parent.pre_pool_norm, target.pre_pool_norm),
+        ("reference_m", _reference(parent), _reference(target)),
+    ):
+        if theirs != ours:
+            raise UsageError(
+                f"{where}: {name} of the weights is {theirs}, of the model {ours}; no shape tells, "
+                f"so set model.options.{name}={theirs}"
+            )
+
+
+def _begin_resnet(
+    target: PlainResNet, parent: PlainResNet, policy: Policy, where: str
+) -> dict[str, Any]:
+    key = "resnet.conv1.weight"
+    own, state = target.state_dict(), dict(parent.state_dict())
+    fresh = _columns(target.member.bands, own[key])
+    kernels, origins = adapted_kernels(_columns(parent.member.bands, state[key]), fresh, policy)
+    state[key] = torch.stack(kernels, dim=1)
+    load_strict(target, state, where)
+    told = {target.member.modality: _told(target.member.bands, origins)}
+    return {"first_layer": told, "positions": None, "fresh": []}
+
+
+def _begin_vit(
+    target: VisionTransformer, parent: VisionTransformer, policy: Policy, where: str
+) -> dict[str, Any]:
+    check_unseen(target, parent, where)
+    own = target.state_dict()
+    fresh = sorted(key for key in own if key.startswith("group_embed."))
+    state = {
+        key: value
+        for key, value in parent.state_dict().items()
+        if not key.startswith(("patch_embed.", "group_embed."))
+    }
+    state |= {key: own[key] for key in own if key.startswith(("patch_embed.", "group_embed."))}
+    told: dict[str, dict[str, str]] = {}
+    columns = None if policy == "random" else _known(parent, where)
+    for group in target.groups.values():
+        made, origins = _tokenizers(target, group.name, columns, policy, where)
+        state |= made
+        told |= origins
+    positions = None
+    if target.pos_embed is not None and parent.pos_embed is not None:
+        table, side = parent.pos_embed.detach(), _side(target.pos_embed)
+        if table.shape != target.pos_embed.shape:
+            positions = (_side(table), side, parent.position_resize)
+            rest = resized_positions(table[0, 1:], side, side, parent.position_resize)
+            state["pos_embed"] = torch.cat([table[:, :1], rest[None]], dim=1)
+    load_strict(target, state, where)
+    return {"first_layer": told, "positions": positions, "fresh": fresh}
+
+
+def _tokenizers(
+    target: VisionTransformer,
+    group: str,
+    known: tuple[list[Column], Tensor] | None,
+    policy: Policy,
+    where: str,
+) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]]:
+    """Return the tokenizers' new weights of one group, whose tokens are the sum of its members'."""
+    members = target.groups[group].members
+    if known is None:
+        return {}, {m.modality: _told(m.bands, ["fresh"] * len(m.bands)) for m in members}
+    embedding = target.embedding(group)
+    columns: list[Column] = []
+    for member in members:
+        tokenizer = embedding.member_tokenizer(member.modality)
+        if not isinstance(tokenizer, LinearEmbed) or embedding.basis_of(member.modality):
+            raise UsageError(
+                f"{where}: {member.modality}: {policy} is for linear tokenizers without a basis; "
+                f"take random"
+            )
+        columns += _columns(member.bands, _as_kernel(tokenizer, len(member.bands)))
+    kernels, origins = adapted_kernels(known[0], columns, policy)
+    state: dict[str, Tensor] = {}
+    told: dict[str, dict[str, str]] = {}
+    at = 0
+    for number, member in enumerate(members):
+        count = len(member.bands)
+        told[member.modality] = _told(member.bands, origins[at : at + count])
+        weight = torch.stack(kernels[at : at + count], dim=1).flatten(1)
+        at += count
+        front = f"patch_embed.{group}.embed.{member.modality}.proj."
+        # the bias of a token, once
+        bias = known[1] if number == 0 else torch.zeros_like(known[1])
+        state |= {f"{front}weight": weight, f"{front}bias": bias}
+    return state, told
+
+
+def _known(parent: VisionTransformer, where: str) -> tuple[list[Column], Tensor]:
+    if len(parent.groups) != 1:
+        raise UsageError(
+            f"{where}: the weights have tokens of {', '.join(parent.groups)}; a first layer is "
+            f"adapted from one group, or take random"
+        )
+    ((name, group),) = parent.groups.items()
+    embedding = parent.embedding(name)
+    columns: list[Column] = []
+    biases = []
+    for member in group.members:
+        tokenizer = embedding.member_tokenizer(member.modality)
+        if not isinstance(tokenizer, LinearEmbed) or embedding.basis_of(member.modality):
+            raise UsageError(f"{where}: its tokenizer is not linear; take random")
+        columns += _columns(member.bands, _as_kernel(tokenizer, len(member.bands)))
+        biases.append(tokenizer.proj.bias.detach())
+    return columns, torch.stack(biases).sum(dim=0)
+
+
+def _told(bands: Sequence[Band], origins: Sequence[str]) -> dict[str, str]:
+    return {band.name: origin for band, origin in zip(bands, origins, strict=True)}
+
+
+def _columns(bands: Sequence[Band], weight: Tensor) -> list[Column]:
+    """Take a kernel `[D, C, p, p]` apart."""
+    return [Column(b, weight[:, i].detach().clone()) for i, b in enumerate(bands)]
+
+
+def _as_kernel(tokenizer: LinearEmbed, bands: int) -> Tensor:
+    weight = tokenizer.proj.weight
+    patch = round((weight.shape[1] // bands) ** 0.5)
+    return weight.reshape(len(weight), bands, patch, patch)
+
+
+def _fits(kernel: Tensor, column: Column, policy: str) -> None:
+    if kernel.shape != column.kernel.shape:
+        theirs, ours = kernel.shape, column.kernel.shape
+        raise UsageError(
+            f"first layer: {policy}: kernels of {theirs[-1]}x{theirs[-1]} px and width {theirs[0]} "
+            f"do not fit {column.band.name}, of {ours[-1]}x{ours[-1]} px and width {ours[0]}; set "
+            f"model.token_m, or take random"
+        )
+
+
+def _heads(model: VisionTransformer) -> int:
+    return int(cast(Any, model.blocks[0]).attn.num_heads)
+
+
+def _reference(model: VisionTransformer) -> float | None:
+    return model.reference_m if model.metric else None
+
+
+def _side(table: Tensor) -> int:
+    return round((table.shape[1] - 1) ** 0.5)

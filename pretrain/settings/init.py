@@ -1,0 +1,31 @@
+"""`init`: what `init_from` is and what its first layer becomes where the data has other bands."""
+
+from typing import Literal
+
+from fm.config import Config
+from fm.first_layer import Policy
+
+
+class InitConfig(Config):
+    """How weights of others begin a run; see docs/foreign.md.
+
+    Attributes:
+        first_layer: what becomes of the first layer (`fm.first_layer.Policy`); null takes only
+            bands that the weights know by name.
+        bands: which bands the channels of a foreign file stand for, in its order, as
+            `SENSOR:BAND,BAND@METRES`; `random` reads them and makes no use of them.
+        known: name of released weights (`fm models list --known`), which says bands, heads and
+            network where they are not given here.
+        heads: attention heads of a foreign ViT, which no shape tells.
+        part: entry or network of a foreign file that holds the weights, such as `teacher`.
+        family: of a foreign file, where families look alike.
+        position_resize: how a foreign position table is brought to the model's grid.
+    """
+
+    first_layer: Policy | None = None
+    bands: str | None = None
+    known: str | None = None
+    heads: int | None = None
+    part: str | None = None
+    family: str | None = None
+    position_resize: Literal["timm", "dinov2"] | None = None

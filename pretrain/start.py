@@ -1,0 +1,136 @@
+"""The weights a run begins with: a checkpoint of ours, or a weight file of others."""
+
+from pathlib import Path
+
+from fm import foreign
+from fm.adapt import to_bands
+from fm.checkpoint import load, load_strict, read_card
+from fm.console import note
+from fm.errors import FMError, UsageError
+from fm.first_layer import POLICIES, begin_with, check_unseen
+from fm.foreign.bands import parse
+from fm.foreign.catalogue import known
+from fm.models import Backbone
+from fm.normalize import Normalisation
+from pretrain.config import RunConfig
+from pretrain.ranks import collective
+from pretrain.settings.init import InitConfig
+
+
+def start_from(backbone: Backbone, config: RunConfig) -> None:
+    """Load the weights of `init_from`, adapted where the data has other bands.
+
+    Pixels are normalised by the run's own data, whatever the weights were trained with.
+
+    Args:
+        backbone: with fresh weights.
+        config: names the weights, and by `init` what they cannot say.
+
+    Raises:
+        UsageError: the bands cannot be had from the weights'; a foreign file without the settings
+            that it needs.
+        FMError: the weights do not fit the model.
+    """
+    assert config.init_from is not None
+    settings = config.init or InitConfig()
+    where = f"init_from={config.init_from}"
+    parent = _parent(config.init_from, settings)
+    if settings.first_layer is not None:
+        told = begin_with(backbone, parent, settings.first_layer, where)
+        _tell(where, settings.first_layer, told)
+        return
+    if _names(parent) != _names(backbone):
+        try:
+            parent, told = to_bands(parent, backbone.bands)
+        except UsageError as error:
+            raise UsageError(
+                f"{where}: {error}; to train on with other bands set init.first_layer"
+            ) from None
+        if collective.rank() == 0:
+            left = [name for names in told["dropped"].values() for name in names]
+            left += told["absent"]
+            note(f"{where}: adapted to the data's bands; without {', '.join(left) or 'loss'}")
+    check_unseen(backbone, parent, where)
+    load_strict(backbone, parent.state_dict(), where)
+
+
+def parent_of(config: RunConfig) -> str | None:
+    """Say for a card what a run began with."""
+    if config.init_from is None:
+        return None
+    if Path(config.init_from).is_dir():
+        words = f"{read_card(config.init_from).name} ({config.init_from})"
+    else:
+        named = config.init.known if config.init else None
+        words = f"{named or 'weights of others'} ({config.init_from})"
+    policy = config.init.first_layer if config.init else None
+    return words if policy is None else f"{words}, first layer {policy}"
+
+
+def _parent(source: str, settings: InitConfig) -> Backbone:
+    if not Path(source).is_file():
+        foreign_keys = ("bands", "known", "heads", "part", "family", "position_resize")
+        if wrong := [key for key in foreign_keys if getattr(settings, key) is not None]:
+            if not Path(source).is_dir():
+                raise FMError(f"init_from={source}: no such file")
+            raise UsageError(
+                f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint folder, "
+                f"whose card says it"
+            )
+        return load(source)
+    if settings.first_layer is None:
+        raise UsageError(
+            f"init_from={source}: a weight file of others; say what becomes of its first layer by "
+            f"init.first_layer, one of {', '.join(POLICIES)} (select where the bands are the same)"
+        )
+    if settings.bands is None and settings.known is None:
+        raise UsageError(
+            f"init_from={source}: a weight file cannot say its bands; set init.bands "
+            f"(sentinel2-l1c:B04,B03,B02@10) or init.known"
+        )
+    try:
+        bands = (
+            parse(settings.bands)
+            if settings.bands is not None
+            else known(settings.known or "").band_list()
+        )
+        model, report = foreign.load(
+            source,
+            bands=bands,
+            normalisation={m: Normalisation.identity(len(items)) for m, items in bands.items()},
+            known=settings.known,
+            heads=settings.heads,
+            part=settings.part,
+            family=settings.family,
+            position_resize=settings.position_resize,
+            pooling="mean" if settings.known is None else None,
+        )
+    except UsageError as error:
+        raise UsageError(f"init: {error}") from None
+    if collective.rank() == 0:
+        note(report.text().splitlines()[0])
+    return model
+
+
+def _tell(where: str, policy: str, told: dict[str, object]) -> None:
+    if collective.rank() != 0:
+        return
+    first = told["first_layer"]
+    assert isinstance(first, dict)
+    parts = [f"{where}: first layer {policy}"]
+    for modality, origins in first.items():
+        by_origin: dict[str, list[str]] = {}
+        for band, origin in origins.items():
+            by_origin.setdefault(origin, []).append(band)
+        words = "; ".join(f"{', '.join(bands)} {origin}" for origin, bands in by_origin.items())
+        parts.append(f"{modality}: {words}")
+    if told["positions"]:
+        old, new, how = told["positions"]  # type: ignore[misc]
+        parts.append(f"positions of {old}x{old} tokens to {new}x{new} as {how}")
+    if told["fresh"]:
+        parts.append(f"fresh: {', '.join(told['fresh'])}")  # type: ignore[arg-type]
+    note("; ".join(parts))
+
+
+def _names(model: Backbone) -> dict[str, list[str]]:
+    return {modality: [band.name for band in bands] for modality, bands in model.bands.items()}
