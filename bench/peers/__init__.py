@@ -22,6 +22,8 @@ PACKAGES = {
     "lightly": ("--no-deps", "lightly==1.5.22", "lightly-utils==0.0.2", "aenum==3.1.15"),
     "faiss": ("--no-deps", "faiss-cpu==1.15.1"),
     "mosaicml_streaming": ("mosaicml-streaming==0.13.0",),
+    # loaded into the bench's own process: C++ for several releases of torch, nothing else asked for
+    "sphericart": ("--no-deps", "sphericart-torch==2.0.4"),
 }
 """Peer to what pip installs for it."""
 
