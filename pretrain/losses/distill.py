@@ -123,8 +123,9 @@ def sinkhorn(
         counts = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         counts = (counts if keep is None else keep)[:, None]
         logits = torch.where(counts, logits, float("-inf"))
-        # one shift for all changes nothing, and nothing overflows
-        shares = torch.exp(logits - largest(logits.amax().reshape(1)))
+        # one shift for all changes nothing, and nothing overflows; a process may have no sample
+        top = logits.amax() if len(logits) else logits.new_full((), float("-inf"))
+        shares = torch.exp(logits - largest(top.reshape(1)))
         for _ in range(iterations):
             mass = reduce(shares.sum(dim=0))
             shares = shares / mass.clamp(min=torch.finfo(shares.dtype).tiny)

@@ -101,6 +101,7 @@ def test_sinkhorn_spreads_and_leaves_out_what_could_not_be_read() -> None:
     assert torch.allclose(found[:5], sinkhorn(logits[:5], temperature=0.5, iterations=100))
     nothing = sinkhorn(logits, temperature=0.5, keep=torch.zeros(6).bool())
     assert not nothing.any()
+    assert sinkhorn(logits[:0], temperature=0.5).shape == (0, 3)  # a rank may have read none
 
 
 @pytest.mark.parametrize("make", [lambda x: Centre(3)(x, temperature=0.1),
