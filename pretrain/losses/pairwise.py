@@ -41,7 +41,7 @@ def pairwise_sigmoid(
     with full_precision(queries.device):
         logits = cosines(queries, keys) / temperature + bias
         if own is not None:
-            positives = one_hot(own, *logits.shape, logits)
+            positives = one_hot(own, len(logits), logits.shape[1], logits)
         assert positives is not None
         losses = -functional.logsigmoid(torch.where(positives > 0, logits, -logits))
         if allowed is not None:
