@@ -24,7 +24,14 @@ def there(batch: ObjectiveBatch) -> Tensor:
 
 
 def seasons(
-    batch: ObjectiveBatch, rng: CounterRng, count: int, replace: bool = False
+    batch: ObjectiveBatch,
+    rng: CounterRng,
+    count: int,
+    replace: bool = False,
+    *,
+    among: Tensor | None = None,
+    of: Tensor | None = None,
+    purpose: str = "seasons",
 ) -> list[Tensor]:
     """Choose images of each sample for its views, all different where it has as many.
 
@@ -37,23 +44,42 @@ def seasons(
         count: of views.
         replace: draw each on its own, so that two views may be of one image though there are
             others (SSL4EO-S12, SeCo).
+        among: `[B, T]` bool, the images that may be chosen; all if None.
+        of: `[B, T]` int64, the season of each image, negative where unknown (then it is not
+            chosen): views are of different seasons, by one image of each. Each image is a season
+            if None.
+        purpose: of the draws.
 
     Returns:
         for each view `[B]` int64 image numbers.
     """
     usable = there(batch)
+    if among is not None:
+        usable = usable & among
+    if of is not None:
+        usable = usable & _one_of_each(rng, purpose, usable, of)
     images = usable.shape[1]
     number = usable.sum(dim=1).clamp(min=1)
     # those that are there in random order, the others behind
-    mixed = rng.permutation("seasons", images)
+    mixed = rng.permutation(purpose, images)
     behind = (~usable.gather(1, mixed)).to(torch.int64).argsort(dim=1, stable=True)
     order = mixed.gather(1, behind)
     if replace:
-        drawn = rng.uniform("seasons:each", count)
+        drawn = rng.uniform(f"{purpose}:each", count)
         place = (drawn * number[:, None]).to(torch.int64)
     else:
         place = torch.arange(count, device=number.device) % number[:, None]
     return list(order.gather(1, place).unbind(1))
+
+
+def _one_of_each(rng: CounterRng, purpose: str, usable: Tensor, of: Tensor) -> Tensor:
+    """Choose one usable image of each season, by chance: `[B, T]` bool."""
+    images = of.shape[1]
+    place = rng.permutation(f"{purpose}:images", images).argsort(dim=1)
+    rival = usable & (of >= 0)
+    alike = (of[:, :, None] == of[:, None, :]) & rival[:, None, :]
+    before = place[:, None, :] < place[:, :, None]
+    return rival & ~(alike & before).any(dim=2)
 
 
 def repeated(chosen: list[Tensor]) -> Tensor:

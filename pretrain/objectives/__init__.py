@@ -6,10 +6,12 @@ from pydantic import Field
 
 from fm.models import Backbone
 from pretrain.objective import Objective
+from pretrain.objectives.contrast.caco import CACo, CACoConfig
 from pretrain.objectives.contrast.closp import CLOSP, CLOSPConfig
 from pretrain.objectives.contrast.decur import DeCUR, DeCURConfig
 from pretrain.objectives.contrast.dino import DINO, DINOConfig
 from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
+from pretrain.objectives.contrast.seco import SeCo, SeCoConfig
 from pretrain.objectives.contrast.softcon import SoftCon, SoftConConfig
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
 from pretrain.objectives.landcover import LandCover, LandCoverConfig
@@ -24,6 +26,8 @@ ObjectiveConfig = Annotated[
     | MoCoConfig
     | SoftConConfig
     | DINOConfig
+    | SeCoConfig
+    | CACoConfig
     | DeCURConfig
     | LandCoverConfig
     | CLOSPConfig,
@@ -38,6 +42,8 @@ OBJECTIVES: dict[type, type] = {
     MoCoConfig: MoCo,
     SoftConConfig: SoftCon,
     DINOConfig: DINO,
+    SeCoConfig: SeCo,
+    CACoConfig: CACo,
     DeCURConfig: DeCUR,
     LandCoverConfig: LandCover,
     CLOSPConfig: CLOSP,

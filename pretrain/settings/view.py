@@ -244,6 +244,18 @@ class ViewConfig(Config):
         plain = self.size is None and self.scale == (1.0, 1.0) and self.ratio == (1.0, 1.0)
         return plain and self.resize
 
+    def without_effects(self) -> Self:
+        """Return views that are cut alike, neither turned nor changed otherwise."""
+        still = {
+            "optical": OpticalEffects(colour_chance=0.0, grey=0.0, blur_chance=0.0),
+            "hyperspectral": HyperspectralEffects(
+                colour_chance=0.0, blur_chance=0.0, noise_chance=0.0
+            ),
+            "radar": RadarEffects(speckle_chance=0.0),
+            "other": OtherEffects(colour_chance=0.0),
+        }
+        return self.model_copy(update={"flips": "none", **still})
+
     def effects(self, kind: Kind) -> Effects:
         """Return what is done to a kind of sensor."""
         found: Effects = getattr(self, kind)

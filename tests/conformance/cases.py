@@ -133,6 +133,8 @@ class ObjectiveCase:
         factor: how many times larger images are than what the encoder takes of them.
         labels: name to classes; the last sample of a batch has none.
         drawn: its losses depend on the random numbers of the samples.
+        rounding: by how much more it shows in which order numbers were added: batch norms over the
+            four rows of a test batch multiply differences.
     """
 
     backbone: Case
@@ -150,6 +152,7 @@ class ObjectiveCase:
     factor: int = 1
     labels: Mapping[str, int] = field(default_factory=dict)
     drawn: bool = True
+    rounding: float = 1.0
 
     @property
     def case(self) -> Case:
@@ -338,6 +341,8 @@ _CLOSP = {
 }
 _DECUR = {"kind": "decur", "view": {"size": 24}, "hidden": 16, "width": 16}
 
+_SEASONS = {"view": {"size": 24}, "queue": 8, "width": 8}
+
 CONTRASTS: dict[str, ObjectiveCase] = {
     "closp": ObjectiveCase(BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False),
     "closp-place": ObjectiveCase(
@@ -350,10 +355,12 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         BACKBONES["vit-linear"], {"kind": "moco", "version": "v2", "queue": 10, **_ASKED}
     ),
     "moco-v3": ObjectiveCase(
-        BACKBONES["vit-learned"], {"kind": "moco", "version": "v3", "mask_ratio": 0.25, **_ASKED}
+        BACKBONES["vit-learned"],
+        {"kind": "moco", "version": "v3", "mask_ratio": 0.25, **_ASKED},
+        rounding=30.0,
     ),
     "moco-v3-times": ObjectiveCase(
-        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}
+        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}, rounding=30.0
     ),
     "softcon-v2": ObjectiveCase(
         _RADAR,
@@ -361,7 +368,7 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         labels={"cover": 4},
     ),
     "softcon-v3": ObjectiveCase(
-        BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}
+        BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}, rounding=30.0
     ),
     "dino": ObjectiveCase(BACKBONES["vit-learned"], {**_DINO, "norm_last_layer": False}),
     "dino-times": ObjectiveCase(BACKBONES["vit-times"], _DINO),
@@ -375,8 +382,16 @@ CONTRASTS: dict[str, ObjectiveCase] = {
             "centring": "sinkhorn",
         },
     ),
-    "decur": ObjectiveCase(_TWO, _DECUR),
-    "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR),
+    "seco": ObjectiveCase(BACKBONES["vit-times"], {"kind": "seco", **_SEASONS}),
+    "seco-resnet": ObjectiveCase(
+        replace(_RADAR, images=3),
+        {"kind": "seco", **_SEASONS, "view": {"size": 64}, "hidden": 16},
+    ),
+    "caco": ObjectiveCase(  # the two images of a sample are two eras
+        BACKBONES["vit-times"], {"kind": "caco", **_SEASONS, "era_years": 0.2, "places": 32}
+    ),
+    "decur": ObjectiveCase(_TWO, _DECUR, rounding=30.0),
+    "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR, rounding=30.0),
 }
 """Objectives that compare the samples of a batch: their losses are of the whole batch."""
 

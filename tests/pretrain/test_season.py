@@ -68,3 +68,20 @@ def test_a_sample_draws_the_same_in_any_batch_and_single_images_are_number_0() -
     assert torch.equal(torch.stack(seasons(part, part.rng, 2), dim=1), whole[17:40])
     batch.pixels = {name: x[:, 0] for name, x in batch.pixels.items()}
     assert torch.stack(seasons(batch, batch.rng, 2)).abs().sum() == 0
+
+
+def test_views_of_labelled_seasons_are_of_different_ones_by_any_image_of_each() -> None:
+    batch = series()
+    of = torch.tensor([2, 0, 0, -1]).expand(COUNT, -1)
+    first, second, third = seasons(batch, batch.rng, 3, of=of)
+    pair = torch.stack([first, second], dim=1)
+    assert set(of.gather(1, pair).sort(dim=1).values.flatten().tolist()) == {0, 2}
+    assert (of.gather(1, pair).sum(dim=1) == 2).all()
+    assert torch.equal(third, first)
+    counts = torch.bincount(pair.flatten(), minlength=4)
+    assert counts[3] == 0
+    assert counts[0] == COUNT
+    assert abs(int(counts[1]) - COUNT // 2) < 4 * (COUNT / 4) ** 0.5
+    among = torch.tensor([True, False, True, True]).expand(COUNT, -1)
+    one, other = seasons(batch, batch.rng, 2, of=of, among=among)
+    assert (torch.stack([one, other]).sort(dim=0).values == torch.tensor([[0], [2]])).all()
