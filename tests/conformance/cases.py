@@ -357,10 +357,10 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     "moco-v3": ObjectiveCase(
         BACKBONES["vit-learned"],
         {"kind": "moco", "version": "v3", "mask_ratio": 0.25, **_ASKED},
-        rounding=30.0,
+        rounding=100.0,
     ),
     "moco-v3-times": ObjectiveCase(
-        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}, rounding=30.0
+        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}, rounding=100.0
     ),
     "softcon-v2": ObjectiveCase(
         _RADAR,
@@ -368,7 +368,7 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         labels={"cover": 4},
     ),
     "softcon-v3": ObjectiveCase(
-        BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}, rounding=30.0
+        BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}, rounding=100.0
     ),
     "dino": ObjectiveCase(BACKBONES["vit-learned"], {**_DINO, "norm_last_layer": False}),
     "dino-times": ObjectiveCase(BACKBONES["vit-times"], _DINO),
@@ -390,8 +390,8 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     "caco": ObjectiveCase(  # the two images of a sample are two eras
         BACKBONES["vit-times"], {"kind": "caco", **_SEASONS, "era_years": 0.2, "places": 32}
     ),
-    "decur": ObjectiveCase(_TWO, _DECUR, rounding=30.0),
-    "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR, rounding=30.0),
+    "decur": ObjectiveCase(_TWO, _DECUR, rounding=100.0),
+    "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR, rounding=100.0),
 }
 """Objectives that compare the samples of a batch: their losses are of the whole batch."""
 

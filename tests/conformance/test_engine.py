@@ -60,8 +60,8 @@ def test_zero_3_learns_what_zero_0_does(name: str, zero3: str, device: torch.dev
     for (loss, norm), (want, want_norm) in zip(
         steps(case, cut, range(3)), steps(case, plain, range(3)), strict=True
     ):
-        assert loss == pytest.approx(want, rel=1e-6)
-        assert norm == pytest.approx(want_norm, rel=1e-6)
+        assert loss == pytest.approx(want, rel=1e-6 * case.rounding)
+        assert norm == pytest.approx(want_norm, rel=1e-6 * case.rounding)
     batch = case.batch(cut.objective, 2)
     drawn, wanted = cut.panels(batch), plain.panels(batch)
     assert [[p.modality for p in own] for own in drawn] == [
@@ -71,7 +71,7 @@ def test_zero_3_learns_what_zero_0_does(name: str, zero3: str, device: torch.dev
         for panel, want_panel in zip(own, want_own, strict=True):
             assert panel.predicted == pytest.approx(want_panel.predicted, abs=1e-2)
     assert steps(case, cut, range(3, 5)) == [
-        pytest.approx(want, rel=1e-6) for want in steps(case, plain, range(3, 5))
+        pytest.approx(want, rel=1e-6 * case.rounding) for want in steps(case, plain, range(3, 5))
     ]
     ours, theirs = (engine.state_of(engine.objective) for engine in (cut, plain))
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
@@ -151,7 +151,7 @@ def test_losses_and_buffers_are_float32_in_every_precision(name: str, precision:
     loss, weight, metrics = made(batch)
     found = {loss.dtype, weight.dtype, *(value.dtype for value in metrics.values())}
     assert found == {torch.float32}
-    assert loss.item() == pytest.approx(want, rel=0.05)
+    assert loss.item() == pytest.approx(want, rel=min(0.05 * case.rounding, 0.2))
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in objective.parameters())
 

@@ -65,7 +65,12 @@ def test_every_kind_of_parameter_is_decayed_or_not_as_listed() -> None:
     assert seen == {True: DECAYED, False: NOT_DECAYED}
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+ONE_STACK = [
+    name for name, case in OBJECTIVES.items() if case.backbone.name in ("vit_nano", "less_nano")
+]
+
+
+@pytest.mark.parametrize("name", ONE_STACK)
 def test_rates_fall_from_the_end_of_the_backbone_to_its_beginning(name: str) -> None:
     """Defect: layers counted from the wrong end, or the decoder's blocks taken for the model's."""
     objective = OBJECTIVES[name].build()
@@ -83,7 +88,8 @@ def test_rates_fall_from_the_end_of_the_backbone_to_its_beginning(name: str) -> 
         elif own.startswith("norm."):
             assert scale[id(parameter)] == 1.0, own
     inside = {id(p) for p in backbone.parameters()}
-    assert all(scale[id(p)] == 1.0 for p in objective.parameters() if id(p) not in inside)
+    others = [p for p in objective.parameters() if p.requires_grad and id(p) not in inside]
+    assert all(scale[id(p)] == 1.0 for p in others)
     assert len(set(scale.values())) == 3
 
 

@@ -53,5 +53,5 @@ def test_t10_two_ranks_learn_what_one_does(tmp_path: Path, device: torch.device)
     for name, case in OBJECTIVES.items():
         alone = steps(case, engine_of(case.build(), 4, device), range(3))
         for (loss, norm), (want, want_norm) in zip(found[name], alone, strict=True):
-            assert loss == pytest.approx(want, rel=1e-5), name
-            assert norm == pytest.approx(want_norm, rel=1e-4), name
+            assert loss == pytest.approx(want, rel=1e-5 * case.rounding), name
+            assert norm == pytest.approx(want_norm, rel=1e-4 * case.rounding), name

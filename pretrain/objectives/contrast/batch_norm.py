@@ -9,6 +9,7 @@ batch for.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fm.hardware import full_precision
@@ -30,9 +31,17 @@ class BatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; same shape and dtype."""
-        if not self.training or collective.world_size() == 1:
-            return super().forward(input)
         self._check_input_dim(input)
+        weight, bias = (None if x is None else x.float() for x in (self.weight, self.bias))
+        own = self.training or self.running_mean is None
+        if own and collective.world_size() > 1:
+            return self._over_ranks(input, weight, bias)
+        share = self._share() if own else 0.0
+        return functional.batch_norm(
+            input, self.running_mean, self.running_var, weight, bias, own, share, self.eps
+        )
+
+    def _over_ranks(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         with full_precision(input.device):
             x = input.float()
             axes = [axis for axis in range(x.ndim) if axis != 1]
@@ -46,26 +55,21 @@ class BatchNorm(_BatchNorm):
             total = numbers.sum()
             mean = (means * numbers).sum(dim=0) / total
             spread = (spreads + numbers * (means - mean).square()).sum(dim=0)
-            variance = spread / total
-            self._follow(mean, spread / (total - 1))
-            x = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
-            if self.affine:
-                x = x * self.weight.float().view(shape) + self.bias.float().view(shape)
+            share = self._share()
+            for kept, now in ((self.running_mean, mean), (self.running_var, spread / (total - 1))):
+                if kept is not None:
+                    kept.lerp_(now.detach().to(kept.dtype), share)
+            x = (x - mean.view(shape)) * torch.rsqrt(spread / total + self.eps).view(shape)
+            if weight is not None and bias is not None:
+                x = x * weight.view(shape) + bias.view(shape)
         return x.to(input.dtype)
 
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        if not self.track_running_stats:
-            return
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
+    def _share(self) -> float:
+        """Count a batch, and return its share of the running statistics."""
+        if self.num_batches_tracked is None:
+            return 0.0
         self.num_batches_tracked.add_(1)
-        share = self.momentum
-        if share is None:
-            share = 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
 
 def over_all_ranks(module: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from fm.models import Backbone, Inputs, VisionTransformer
 from fm.rng import CounterRng
 from pretrain.augment import View, ViewConfig, draw_view, repeated, seasons
 from pretrain.losses import normalised
+from pretrain.losses.precision import wide
 from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output
 from pretrain.objectives.contrast.batch_norm import over_all_ranks
 from pretrain.objectives.contrast.heads import normed_perceptron, perceptron
@@ -264,21 +265,20 @@ class MomentumContrast(Objective):
             keep = visible(grids, rng, view, self.config.mask_ratio)
             keep = {name: x if rows is None else x[rows] for name, x in keep.items()}
         made = self.predictor(self.projector(pooled(self.backbone, inputs, keep)))
-        return placed(made.float(), rows, count)
+        return placed(wide(made), rows, count)
 
     def _key(self, inputs: Inputs, rows: Tensor | None, count: int) -> Tensor:
         backbone = cast(Backbone, self.teacher["backbone"])
-        return placed(
-            self.teacher["projector"](pooled(backbone, inputs, None)).float(), rows, count
-        )
+        made = self.teacher["projector"](pooled(backbone, inputs, None))
+        return placed(wide(made), rows, count)
 
     def _compared(self, key: Tensor, weight: Tensor, labels: Tensor | None) -> Compared:
         own = torch.arange(len(key), device=key.device)
         if self.queue is None:
             first = collective.rank() * len(key)
-            readable_ = collective.gather_rows(weight) > 0
+            there = collective.gather_rows(weight) > 0
             told = None if labels is None else collective.gather_rows(labels)
-            return Compared(collective.gather_rows(key), own + first, readable_, labels=told)
+            return Compared(collective.gather_rows(key), own + first, there, labels=told)
         rows, filled = self.queue.read()
         if labels is not None and self.queued_labels is not None:
             labels = torch.cat([labels, self.queued_labels.read()[0]])
