@@ -18,12 +18,15 @@ S2 = ("s2l2a_10", "s2l2a_20", "s2l2a_60")
 S1 = ("s1grd_10",)
 SPLITS = ("train", "val", "test")
 SOURCE = "fm shards build bigearthnet --out FOLDER"
+LABEL = "land_cover"
+"""Of these samples, where `fm shards label` has added others."""
 
 
 def load(folder: Path, modalities: tuple[str, ...]) -> Data:
     """Open the pairs with the given modalities; samples outside the three splits are left out."""
     ds = shards.open(folder)
     labels = [label for label in ds.info.labels.values() if label.kind == "multilabel"]
+    labels = [label for label in labels if label.name == LABEL] or labels
     missing = [m for m in modalities if m not in ds.info.modalities]
     if missing or len(labels) != 1:
         what = f"no {', '.join(missing)}" if missing else "no multilabel column"

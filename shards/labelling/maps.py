@@ -81,10 +81,10 @@ class Map:
         self._raster = open_raster(self.path)
         if self._raster.crs is None:
             raise FMError(f"{self.path}: no coordinate system, so the raster cannot be placed")
-        if np.dtype(self._raster.dtypes[0]).kind not in "iu" or self._raster.count != 1:
-            raise FMError(f"{self.path}: not one band of whole numbers; a class map is needed")
+        if np.dtype(self._raster.dtypes[0]).kind not in "iuf" or self._raster.count != 1:
+            raise FMError(f"{self.path}: not one band of numbers; a class map is needed")
         nodata = self._raster.nodata
-        if nodata is not None and legend.codes.get(int(nodata)) is not None:
+        if nodata is not None and np.isfinite(nodata) and legend.codes.get(int(nodata)) is not None:
             word = legend.classes[legend.codes[int(nodata)] or 0]
             raise FMError(
                 f"{self.path}: its no-data number {int(nodata)} is {word} in the legend "
@@ -130,10 +130,13 @@ class Map:
             return nothing, whole
         window = ((r0, r1), (c0, c1))
         numbers = self._raster.read(1, window=window)
-        known = self._raster.read_masks(1, window=window) > 0
+        known = (self._raster.read_masks(1, window=window) > 0) & np.isfinite(numbers)
         inside = weights[r0 - top : r1 - top, c0 - left : c1 - left]
         known &= inside > 0
-        classes = self.legend.table(numbers[known], str(self.path))
+        there = numbers[known]
+        if (there % 1 != 0).any():
+            raise FMError(f"{self.path}: numbers that are not whole; a class map is needed")
+        classes = self.legend.table(there, str(self.path))
         kept = classes >= 0
         sums = np.bincount(classes[kept], inside[known][kept], minlength=len(nothing))
         return sums, whole

@@ -249,6 +249,24 @@ def test_tiles_of_one_map_add_up_and_may_not_overlap(tmp_path: Path) -> None:
         Maps([f"2020={left}", str(right)], legend)
 
 
+def test_whole_numbers_may_be_stored_as_floats(tmp_path: Path) -> None:
+    import rasterio
+
+    path = tmp_path / "f.tif"
+    numbers = np.full((8, 8), 4, np.float32)
+    numbers[:, :2] = np.nan
+    profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": UTM}
+    grid = affine(30, 0, 5e5, 0, -30, 5e6)
+    with rasterio.open(path, "w", height=8, width=8, transform=grid, **profile) as out:
+        out.write(numbers, 1)
+    found, whole = Maps([str(path)], LEGENDS["dynamic-world"]).areas(patch())
+    assert found[4] / whole == pytest.approx(0.75)
+    with rasterio.open(path, "r+") as out:
+        out.write(numbers + 0.5, 1)
+    with pytest.raises(FMError, match="not whole"):
+        Maps([str(path)], LEGENDS["dynamic-world"]).areas(patch())
+
+
 def test_a_raster_whose_no_data_is_a_class_is_refused(tmp_path: Path) -> None:
     path = raster(
         tmp_path / "m.tif", np.ones((8, 8)), affine(30, 0, 5e5, 0, -30, 5e6), UTM, nodata=0

@@ -1,7 +1,7 @@
 """BERT's encoder, with the names of its released weights (Devlin et al., arXiv 1810.04805)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ class _Embeddings(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         places = torch.arange(numbers.shape[1], device=numbers.device)
-        kind = self.token_type_embeddings.weight[0]
+        kind = self.token_type_embeddings(torch.zeros_like(places))
         summed = self.word_embeddings(numbers) + self.position_embeddings(places) + kind
         normed: Tensor = self.LayerNorm(summed)
         return normed
@@ -114,14 +114,9 @@ class Bert(nn.Module):
             `[n, L, D]`.
         """
         x = self.embeddings(numbers)
-        for layer in self.layers:
+        for layer in cast(nn.ModuleList, self.encoder["layer"]):
             x = layer(x, mask[:, None, None, :])
         return x
-
-    @property
-    def layers(self) -> list[nn.Module]:
-        """The layers, in order."""
-        return list(self.encoder["layer"])  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Bert":

@@ -104,7 +104,7 @@ class CLOSP(Objective):
             {name: nn.Linear(backbone.width, self.text.width) for name in self.sensors}
         )
         self.place = None if config.place is None else PlaceTower(config.place, self.text.width)
-        start = torch.tensor(math.log(config.scale))
+        start = torch.full((1,), math.log(config.scale))  # DeepSpeed sends no scalars
         self.log_scale = nn.Parameter(start, requires_grad=not config.legacy_fixed_scale)
 
     @property
@@ -117,16 +117,12 @@ class CLOSP(Objective):
         super().take_classes(classes)
         self.words = classes[self.config.label]
 
-    def block_modules(self) -> list[nn.Module]:
-        """Return the backbone's blocks and the text tower's."""
-        return [*super().block_modules(), *self.text.block_modules()]
-
     def scale(self) -> Tensor:
         """Return what multiplies the cosines: at most `largest_scale`, learned also from there."""
         most = math.log(self.config.largest_scale)
         # the limit passes gradients on: beyond it a plain clamp would never come back
         held = self.log_scale + (self.log_scale.clamp(max=most) - self.log_scale).detach()
-        return held.float().exp()
+        return held.float().exp()[0]
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the weight of the samples with a caption."""

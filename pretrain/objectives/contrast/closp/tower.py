@@ -69,10 +69,6 @@ class TextTower(nn.Module, ABC):
     def forward(self, numbers: Tensor, mask: Tensor) -> Tensor:
         """Return `[n, D]`, not normalised."""
 
-    def block_modules(self) -> list[nn.Module]:
-        """Return the blocks, see `Backbone.block_modules`."""
-        return []
-
 
 class BertTower(TextTower):
     """A BERT and its tokenizer.
@@ -104,10 +100,6 @@ class BertTower(TextTower):
         share = mask.to(tokens.dtype)[..., None]
         mean: Tensor = (tokens * share).sum(dim=1) / share.sum(dim=1)
         return mean
-
-    def block_modules(self) -> list[nn.Module]:
-        """Return the layers."""
-        return self.bert.layers
 
 
 def text_tower(config: TextConfig) -> TextTower:
