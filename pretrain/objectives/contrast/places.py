@@ -93,8 +93,10 @@ class Places(AfterStep):
             self.seen.zero_()
 
     def _rows(self, ids: Tensor) -> Tensor:
-        first = mix(ids) % len(self.ids)
-        return (first[:, None] + torch.arange(PROBES, device=ids.device)) % len(self.ids)
+        # steps of each place's own, so that full rows do not gather
+        first, step = mix(ids) % len(self.ids), mix(ids ^ PROBES) % len(self.ids)
+        tried = torch.arange(PROBES, device=ids.device)
+        return (first[:, None] + tried * step[:, None]) % len(self.ids)
 
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the row of each place, and whether it is there."""
