@@ -6,8 +6,8 @@ weights but the first layer's move as they are, a learned position table is resi
 becomes of the first layer is a policy by name, never a default.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -51,6 +51,38 @@ class Column:
 
     band: Band
     kernel: Tensor
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How a model began.
+
+    Attributes:
+        first_layer: modality to band to where its kernel is from.
+        positions: side of the position table that there was, of the one that was made of it, and
+            how; None where it is as it was.
+        fresh: other keys that the weights have nothing for.
+    """
+
+    first_layer: Mapping[str, Mapping[str, str]]
+    positions: tuple[int, int, str] | None = None
+    fresh: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Write one line a person reads."""
+        parts = []
+        for modality, origins in self.first_layer.items():
+            by_origin: dict[str, list[str]] = {}
+            for band, origin in origins.items():
+                by_origin.setdefault(origin, []).append(band)
+            told = (f"{', '.join(bands)} {origin}" for origin, bands in by_origin.items())
+            parts.append(f"{modality}: {', '.join(told)}")
+        if self.positions is not None:
+            old, new, how = self.positions
+            parts.append(f"positions of {old}x{old} tokens to {new}x{new} as {how}")
+        if self.fresh:
+            parts.append(f"fresh: {', '.join(self.fresh)}")
+        return "; ".join(parts)
 
 
 def adapted_kernels(
@@ -117,7 +149,7 @@ def same_band(a: Band, b: Band) -> bool:
     return abs(a.wavelength_nm - b.wavelength_nm) <= max(TOLERANCE_NM, wider / 2)
 
 
-def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -> dict[str, Any]:
+def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -> Begun:
     """Give a fresh model the weights of another of its kind; towers get them each.
 
     Args:
@@ -127,8 +159,7 @@ def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -
         where: the parent, for errors.
 
     Returns:
-        a report: `first_layer`, modality to band to where its kernel is from; `positions`, from
-        and to what grid the table was resized; `fresh`, other keys that the parent has none for.
+        what became of what.
 
     Raises:
         UsageError: another kind of model or what no shape tells (heads, positions) differs; see
@@ -137,8 +168,8 @@ def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -
     """
     if isinstance(target, Towers):
         reports = [begin_with(target.tower(g), parent, policy, where) for g in target.groups]
-        first = {m: told for report in reports for m, told in report["first_layer"].items()}
-        return {**reports[0], "first_layer": first}
+        first = {m: told for report in reports for m, told in report.first_layer.items()}
+        return replace(reports[0], first_layer=first)
     if isinstance(target, VisionTransformer) and isinstance(parent, VisionTransformer):
         return _begin_vit(target, parent, policy, where)
     if isinstance(target, PlainResNet) and isinstance(parent, PlainResNet):
@@ -170,9 +201,7 @@ def check_unseen(target: Backbone, parent: Backbone, where: str) -> None:
             )
 
 
-def _begin_resnet(
-    target: PlainResNet, parent: PlainResNet, policy: Policy, where: str
-) -> dict[str, Any]:
+def _begin_resnet(target: PlainResNet, parent: PlainResNet, policy: Policy, where: str) -> Begun:
     key = "resnet.conv1.weight"
     own, state = target.state_dict(), dict(parent.state_dict())
     fresh = _columns(target.member.bands, own[key])
@@ -180,12 +209,12 @@ def _begin_resnet(
     state[key] = torch.stack(kernels, dim=1)
     load_strict(target, state, where)
     told = {target.member.modality: _told(target.member.bands, origins)}
-    return {"first_layer": told, "positions": None, "fresh": []}
+    return Begun(told)
 
 
 def _begin_vit(
     target: VisionTransformer, parent: VisionTransformer, policy: Policy, where: str
-) -> dict[str, Any]:
+) -> Begun:
     check_unseen(target, parent, where)
     own = target.state_dict()
     fresh = sorted(key for key in own if key.startswith("group_embed."))
@@ -209,7 +238,7 @@ def _begin_vit(
             rest = resized_positions(table[0, 1:], side, side, parent.position_resize)
             state["pos_embed"] = torch.cat([table[:, :1], rest[None]], dim=1)
     load_strict(target, state, where)
-    return {"first_layer": told, "positions": positions, "fresh": fresh}
+    return Begun(told, positions, tuple(fresh))
 
 
 def _tokenizers(

@@ -36,8 +36,9 @@ def start_from(backbone: Backbone, config: RunConfig) -> None:
     where = f"init_from={config.init_from}"
     parent = _parent(config.init_from, settings)
     if settings.first_layer is not None:
-        told = begin_with(backbone, parent, settings.first_layer, where)
-        _tell(where, settings.first_layer, told)
+        begun = begin_with(backbone, parent, settings.first_layer, where)
+        if collective.rank() == 0:
+            note(f"{where}: first layer {settings.first_layer}: {begun.text()}")
         return
     if _names(parent) != _names(backbone):
         try:
@@ -110,26 +111,6 @@ def _parent(source: str, settings: InitConfig) -> Backbone:
     if collective.rank() == 0:
         note(report.text().splitlines()[0])
     return model
-
-
-def _tell(where: str, policy: str, told: dict[str, object]) -> None:
-    if collective.rank() != 0:
-        return
-    first = told["first_layer"]
-    assert isinstance(first, dict)
-    parts = [f"{where}: first layer {policy}"]
-    for modality, origins in first.items():
-        by_origin: dict[str, list[str]] = {}
-        for band, origin in origins.items():
-            by_origin.setdefault(origin, []).append(band)
-        words = "; ".join(f"{', '.join(bands)} {origin}" for origin, bands in by_origin.items())
-        parts.append(f"{modality}: {words}")
-    if told["positions"]:
-        old, new, how = told["positions"]  # type: ignore[misc]
-        parts.append(f"positions of {old}x{old} tokens to {new}x{new} as {how}")
-    if told["fresh"]:
-        parts.append(f"fresh: {', '.join(told['fresh'])}")  # type: ignore[arg-type]
-    note("; ".join(parts))
 
 
 def _names(model: Backbone) -> dict[str, list[str]]:

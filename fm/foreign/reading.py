@@ -125,8 +125,9 @@ def read(
     state, aliases = _without_aliases(state, where)
     told = content.get("hyper_parameters")
     settings = {str(k): v for k, v in told.items()} if isinstance(told, Mapping) else {}
-    found = (prefix, beside, aliases, left, tuple(notes), settings)
-    return Reading(state, where, digest, chosen, *found)
+    return Reading(
+        state, where, digest, chosen, prefix, beside, aliases, left, tuple(notes), settings
+    )
 
 
 def _open(path: Path, max_bytes: int) -> dict[str, Any]:

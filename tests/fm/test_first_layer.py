@@ -63,7 +63,7 @@ def test_rgb_to_thirteen_bands(make, policy: str) -> None:
     new = kernel(target)
     shared = {"B04": 0, "B03": 1, "B02": 2}
     for i, name in enumerate(names(ALL)):
-        origin = told["first_layer"]["s2l1c_10"][name]
+        origin = told.first_layer["s2l1c_10"][name]
         if policy == "repeat_mean":
             torch.testing.assert_close(new[:, i], old.mean(dim=1) * 3 / 13)
             assert origin == "mean of 3 bands times 3/13"
@@ -134,7 +134,7 @@ def test_members_of_a_token_share_the_bias_and_the_scale() -> None:
     parent = vit(RGB, 1)
     target = vit({"s2l1c_10": ten, "s2l1c_20": more}, 2)
     told = begin_with(target, parent, "repeat_mean", "here")
-    assert set(told["first_layer"]) == {"s2l1c_10", "s2l1c_20"}
+    assert set(told.first_layer) == {"s2l1c_10", "s2l1c_20"}
     grey = torch.rand(1, 1, 16, 16).expand(-1, 3, -1, -1)
     with torch.no_grad():
         a = parent.encode({"s2l1c_10": grey}).tokens
@@ -148,8 +148,8 @@ def test_kernels_of_another_size_are_refused_and_fresh_ones_are_not() -> None:
         begin_with(vit(NATIVE, 2), parent, "repeat_mean", "here")
     target = vit(NATIVE, 2)
     told = begin_with(target, parent, "name_match", "here")
-    assert told["first_layer"]["s2l1c_10"]["B04"] == "its own"
-    assert told["first_layer"]["s2l1c_20"]["B05"] == "fresh"
+    assert told.first_layer["s2l1c_10"]["B04"] == "its own"
+    assert told.first_layer["s2l1c_20"]["B05"] == "fresh"
     begin_with(vit(NATIVE, 2), parent, "random", "here")
 
 
@@ -157,7 +157,7 @@ def test_kernels_of_another_size_are_refused_and_fresh_ones_are_not() -> None:
 def test_a_learned_table_is_resized_as_the_weights_say(how: str) -> None:
     parent, target = vit(RGB, 1, grid=5, position_resize=how), vit(ALL, 2, grid=2)
     told = begin_with(target, parent, "random", "here")
-    assert told["positions"] == (5, 2, how)
+    assert told.positions == (5, 2, how)
     table = parent.state_dict()["pos_embed"]
     own = target.state_dict()["pos_embed"]
     assert torch.equal(own[:, :1], table[:, :1])
@@ -202,7 +202,7 @@ def test_towers_begin_each_with_the_weights() -> None:
         "towers_vit_nano", bands={**ALL, **RADAR}, token_m=80, tower_options=options
     )
     told = begin_with(target, parent, "random", "here")
-    assert set(told["first_layer"]) == {*ALL, *RADAR}
+    assert set(told.first_layer) == {*ALL, *RADAR}
     for name in target.groups:
         tower = target.tower(name)
         assert isinstance(tower, VisionTransformer)

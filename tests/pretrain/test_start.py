@@ -62,7 +62,7 @@ def began(path: Path, *words: str) -> Backbone:
 
 @pytest.mark.parametrize("policy", ["random", "name_match", "repeat_mean"])
 def test_a_run_begins_with_dinov2(
-    tmp_path: Path, tiny_dataset: Path, vision: tuple[Path, dict[str, Tensor]], policy: str
+    tmp_path: Path, tiny_dataset: Path, vision: tuple[Path, dict[str, Tensor]], policy: str, capsys
 ) -> None:
     source, state = vision
     path = config(tmp_path, tiny_dataset, source, {**INIT, "first_layer": policy})
@@ -88,6 +88,9 @@ def test_a_run_begins_with_dinov2(
         assert torch.equal(kernel[:, :3], theirs.flip(1))
     else:
         torch.testing.assert_close(kernel[:, 3], theirs.mean(dim=1) * 3 / 4)
+    said = capsys.readouterr().err
+    assert f"first layer {policy}: s2l1c_10: B02" in said
+    assert "positions of 3x3 tokens to 6x6 as dinov2" in said
     student = began(path, "init.part=student")
     assert torch.equal(student.state_dict()["cls_token"], state["cls_token"] + 1)
 

