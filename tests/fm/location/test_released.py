@@ -180,12 +180,14 @@ GEOCLIP_LENGTHS = [
 
 @pytest.mark.data
 def test_geoclip_reproduces_its_embeddings(package_cache: Path) -> None:
-    from probes.backbones.places import load_geoclip
+    from probes.location.packages import GEOCLIP
+    from shards.building.packages import fetch
 
     try:
-        made = load_geoclip(package_cache, dtype=torch.float64)
+        folder = fetch(GEOCLIP, package_cache)
     except FMError as error:
         pytest.skip(str(error))
+    made = geoclip(folder, dtype=torch.float64)
     out = made(torch.tensor(GEOCLIP_PLACES, dtype=torch.float64))
     assert out.shape == (5, 512)
     # their projection takes a float32 square root of 3: 2e-6
