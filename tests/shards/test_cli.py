@@ -12,6 +12,7 @@ from bench.flaky_server import FlakyServer
 from fm.cli import main
 from fm.sensors import sensor
 from shards.cli import VERBS, command
+from shards.seeing import land
 from shards.sources import SOURCES, get_source
 from shards.storage.cache import HOME
 from tests.shards.test_sentinel2_scene import write_band
@@ -83,6 +84,7 @@ def test_bad_input_is_one_line(words, status, text, capsys, tmp_path, monkeypatc
 def test_every_verb_reads_a_url(words, tiny_dataset: Path, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EOFM_CACHE", raising=False)
+    monkeypatch.setattr(land, "_land", lambda: None)  # its file takes seconds; see test_map.py
     with FlakyServer(tiny_dataset) as server:
         assert main(["shards", words[0], server.url, *words[1:], "--cache", "kept"]) == 0
     assert (tmp_path / "kept" / HOME).is_dir()

@@ -3,13 +3,24 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import shards
 from fm.cli import main
-from shards.splits import Split
+from shards.splits import Split, continents
 
 
+@pytest.fixture
+def two_towns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for GeoNames' towns, which take seconds to read (`test_splits.py` asks them)."""
+    places = continents.unit_vectors(np.array([[10.0, 50.0], [20.0, 0.0]]))
+    belongs = np.array([continents.CONTINENTS.index(name) for name in ("Europe", "Africa")])
+    found = continents.nearest_tree(places), belongs
+    monkeypatch.setattr(continents, "_towns", lambda: found)
+
+
+@pytest.mark.usefixtures("two_towns")
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
