@@ -81,7 +81,9 @@ class Places(AfterStep):
             return
         self.seen += len(ids)
         place, which = ids.unique(return_inverse=True)
-        number = torch.zeros(len(place), device=ids.device).index_add(0, which, torch.ones_like(ratios))
+        number = torch.zeros(len(place), device=ids.device).index_add(
+            0, which, torch.ones_like(ratios)
+        )
         mean = torch.zeros_like(number).index_add(0, which, ratios) / number
         known, found = self._find(place)
         row = torch.where(found, known, self._insert(place, found))
@@ -93,10 +95,9 @@ class Places(AfterStep):
             self.seen.zero_()
 
     def _rows(self, ids: Tensor) -> Tensor:
-        # steps of each place's own, so that full rows do not gather
-        first, step = mix(ids) % len(self.ids), mix(ids ^ PROBES) % len(self.ids)
+        # drawn for each place anew, not next to each other: full rows would gather
         tried = torch.arange(PROBES, device=ids.device)
-        return (first[:, None] + tried * step[:, None]) % len(self.ids)
+        return mix(ids[:, None] ^ mix(tried + 1)) % len(self.ids)
 
     def _find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the row of each place, and whether it is there."""

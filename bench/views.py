@@ -1,0 +1,128 @@
+"""Views in batch beside a loop that makes them sample by sample.
+
+The loop does what published loaders do: cut a box, resize it (torch's antialiased bilinear kernel,
+the one that torchvision's v2 transforms call), change brightness and contrast, replace by grey,
+blur by two passes of one kernel, flip. Boxes, factors and chances are the same in both, so both do
+the same work; its draws are free. What it makes is checked against ours up to the resampling.
+"""
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.mae_steps import threads
+from bench.runner import Bench, Ready, Target
+from fm.errors import FMError
+from fm.rng import CounterRng
+from fm.sensors import Band, sensor
+from pretrain.augment import ViewConfig, draw_view
+from pretrain.augment.crop import draw_box
+from pretrain.engine.batches import MicroBatch
+
+SIDE, SIZE, SAMPLES = 264, 224, 64
+CONFIG = ViewConfig(size=SIZE)
+NAME = "first"
+
+_made: dict[str, Tensor] = {}
+
+
+@cache
+def _batch(quick: bool) -> MicroBatch:
+    """Thirteen bands of Sentinel-2 on one grid, as stored."""
+    count = 4 if quick else SAMPLES
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.rand(count, 13, 34, 34, generator=generator)
+    pixels = functional.interpolate(smooth, size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
+    stored = (pixels * 6000).to(torch.int32).to(torch.uint16)
+    rng = CounterRng(0, torch.zeros(count, dtype=torch.int64), torch.arange(count))
+    return MicroBatch({"s2l1c_10": stored}, torch.ones(count), {"s2l1c_10": (1e-4, 0.0)}, rng)
+
+
+def _bands() -> dict[str, tuple[Band, ...]]:
+    return {"s2l1c_10": sensor("sentinel2-l1c").bands}
+
+
+def _ours(quick: bool) -> Ready:
+    threads(quick)
+    batch = _batch(quick)
+
+    def step() -> None:
+        made = draw_view(batch, batch.rng, NAME, CONFIG, bands=_bands())
+        _made["ours"] = made.pixels["s2l1c_10"]
+
+    return Ready(step, {"samples": len(batch.weight), "threads": torch.get_num_threads()})
+
+
+def _loop(quick: bool) -> Ready:
+    threads(quick)
+    batch = _batch(quick)
+    rng, effects = batch.rng, CONFIG.optical
+    box = draw_box(rng, NAME, CONFIG, (SIDE, SIDE))
+
+    def drawn(what: str) -> list[float]:
+        return rng.uniform(f"{NAME}:{what}", 1)[:, 0].tolist()
+
+    names = ("coloured", "brightness", "contrast", "grey", "blur", "blurred")
+    draws = {what: drawn(what) for what in names}
+    # whole pixels, as torchvision cuts
+    starts = [(x * SIDE).round().int().tolist() for x in (box.top, box.left)]
+    sizes = [(x * SIDE).round().int().clamp(min=1).tolist() for x in (box.height, box.width)]
+    mirrored = box.mirrored.tolist()
+
+    def one(i: int) -> Tensor:
+        top, left, height, width = starts[0][i], starts[1][i], sizes[0][i], sizes[1][i]
+        x = batch.pixels["s2l1c_10"][i].view(torch.int16)
+        x = x[:, top : top + height, left : left + width].float() * 1e-4
+        x = functional.interpolate(
+            x[None], size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+        )[0]
+        if draws["coloured"][i] < effects.colour_chance:
+            x = x * (1 + effects.brightness * (2 * draws["brightness"][i] - 1))
+            mean = x.mean(dim=(1, 2), keepdim=True)
+            by = 1 + effects.contrast * (2 * draws["contrast"][i] - 1)
+            x = (mean + by * (x - mean)).clamp(min=0)
+        if draws["grey"][i] < effects.grey:
+            x = x.mean(dim=0, keepdim=True).expand(13, -1, -1)
+        if draws["blurred"][i] < effects.blur_chance:
+            x = _blurred(
+                x, effects.blur[0] + (effects.blur[1] - effects.blur[0]) * draws["blur"][i]
+            )
+        return x.flip(-1) if mirrored[i] else x
+
+    def step() -> None:
+        _made["loop"] = torch.stack([one(i) for i in range(len(batch.weight))])
+
+    return Ready(step, {"samples": len(batch.weight), "threads": torch.get_num_threads()})
+
+
+def _blurred(x: Tensor, sigma: float) -> Tensor:
+    radius = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(len(x), 1, 1, -1)
+    x = functional.pad(x[None], (radius,) * 4, mode="reflect")
+    x = functional.conv2d(x, kernel, groups=x.shape[1])
+    return functional.conv2d(x, kernel.mT, groups=x.shape[1])[0]
+
+
+def _same() -> None:
+    """Hold the two against each other: boxes differ by half a pixel of the image at most."""
+    gap = (_made["ours"] - _made["loop"]).abs().mean().item()
+    if gap > 0.01:
+        raise FMError(f"bench views: the views differ by {gap:.3f} of reflectance on average")
+
+
+BENCH = Bench(
+    name="views",
+    question=f"What does a view of 13 bands, {SIDE} to {SIZE} px, cost beside a loop over samples?",
+    competitors={"in batch": _ours, "loop over samples": _loop},
+    targets=(Target("in batch over the loop", "in batch", over="loop over samples"),),
+    unit="views/s",
+    amount=SAMPLES,
+    rounds=20,
+    versions=("torch",),
+    check=_same,
+)
