@@ -35,7 +35,8 @@ def read_fragment(config: EngineConfig) -> dict[str, Any]:
             f"config; remove them there"
         )
     zero = fragment.get("zero_optimization")
-    stage = zero.get("stage") if isinstance(zero, dict) else None
+    zero = zero if isinstance(zero, dict) else {}
+    stage = zero.get("stage")
     if stage not in (0, 1, 2, 3):
         raise UsageError(
             f"deepspeed settings {config.deepspeed}: zero_optimization.stage must be 0, 1, 2 or 3"
