@@ -69,6 +69,7 @@ def read(
     *,
     part: str | None = None,
     network: str | None = None,
+    whole: bool = False,
     max_bytes: int = MAX_BYTES,
     max_tensors: int = MAX_TENSORS,
 ) -> Reading:
@@ -80,6 +81,7 @@ def read(
             when it lies beside `student`), or which network of a file with several
             (`encoder_k`, `backbone_1`; see `fm.foreign.networks`).
         network: which network, where the file holds several and `part` names none.
+        whole: keep all networks of the file.
         max_bytes: limit of the file's size and of the tensors together.
         max_tensors: limit of their number.
 
@@ -114,7 +116,7 @@ def read(
     notes = [f"weights of the file's {chosen}; also there: {entry}"] if entry else []
     left: dict[str, tuple[str, tuple[int, ...]]] = {}
     named = None if part is None or part == chosen else part
-    one = choose(state, named or network, where)
+    one = None if whole else choose(state, named or network, where)
     if one is not None:
         left = {prefix + k: (why, tuple(state[k].shape)) for k, why in one.left.items()}
         state, prefix = one.state, prefix + one.prefix

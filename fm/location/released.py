@@ -38,7 +38,7 @@ def satclip(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32)
     Raises:
         FMError: a file that cannot be read safely, or that holds no such network.
     """
-    reading = read(path)
+    reading = read(path, whole=True)
     state = _satclip_network(reading.state, reading.where)
     told = reading.settings
     kinds = (told.get("le_type", "sphericalharmonics"), told.get("pe_type", "siren"))

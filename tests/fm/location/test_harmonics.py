@@ -43,7 +43,8 @@ def places() -> torch.Tensor:
 @pytest.mark.parametrize("degrees", [1, 2, 10, 40, 64, 100])
 def test_agrees_with_scipy_at_every_latitude(degrees: int) -> None:
     single, double = (2e-6, 1e-12) if degrees <= 64 else (4e-6, 4e-12)
-    found, expected = places(), by_scipy(places(), degrees)
+    found = places()[:: 1 if degrees <= 40 else 4]  # scipy takes its time
+    expected = by_scipy(found, degrees)
     harmonics = SphericalHarmonics(degrees, "orthonormal")
     for dtype, bound in ((torch.float32, single), (torch.float64, double)):
         harmonics.to(dtype)
