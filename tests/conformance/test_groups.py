@@ -15,12 +15,14 @@ DECAYED = {
     ("Linear", "weight"),
     ("MultiheadAttention", "in_proj_weight"),
     ("NonDynamicallyQuantizableLinear", "weight"),
+    ("Prototypes", "weight"),
 }
 NOT_DECAYED = {
     ("ChannelAttention", "embed_orbit"),
     ("ChannelAttention", "embed_receive"),
     ("ChannelAttention", "embed_transmit"),
     ("ChannelAttention", "query"),
+    ("Embedding", "weight"),
     ("LessDecoder", "channel_mask_token"),
     ("LessDecoder", "mask_token"),
     ("LessDecoder", "spatial_mask_token"),
