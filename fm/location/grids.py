@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fm.location.encoder import LocationEncoder, Sum
+from fm.location.encoding import check
 from fm.location.harmonics import SphericalHarmonics
 
 _POINTS = 8192
@@ -42,6 +43,7 @@ def on_grid(
     """
     device = next(encoder.parameters()).device
     lon, lat = lon.to(device, torch.float64), lat.to(device, torch.float64)
+    check(torch.stack([torch.zeros_like(lat), lat], dim=1))
     rows = max(1, _POINTS // len(lon))
     months = {} if month is None else {"month": torch.full((rows * len(lon),), float(month))}
     encoding = encoder.first.encoding if isinstance(encoder, LocationEncoder) else None

@@ -162,3 +162,5 @@ def test_refusals() -> None:
         small(season=True)(PLACES)
     with pytest.raises(FMError, match="has no season"):
         small()(PLACES, month=torch.ones(3))
+    with pytest.raises(FMError, match="beyond the poles"):
+        next(on_grid(small(), torch.zeros(1), torch.tensor([120.0])))
