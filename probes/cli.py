@@ -21,8 +21,8 @@ def _configure_probe(parser: ArgumentParser) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="checkpoint folder, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, package:NAME; none for "
-        "floors",
+        help="checkpoint folder, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, package:NAME, "
+        "location:ENCODER; none for floors",
     )
     parser.add_argument("--benchmark", metavar="NAME", help="see --list")
     parser.add_argument("--protocol", default="linear", metavar="NAME[,NAME]", help="see --list")
@@ -52,6 +52,10 @@ def _configure_probe(parser: ArgumentParser) -> None:
     foreign.add_argument(
         "--packages", type=Path, metavar="DIR", help="pip packages (default: EOFM_CACHE)"
     )
+    places = parser.add_argument_group("location encoders")
+    places.add_argument("--suite", metavar="NAME", help="location, or satclip with --data FOLDER")
+    places.add_argument("--seeds", metavar="N[,N]", help="of the splits, in the place of --seed")
+    places.add_argument("--maps", type=Path, metavar="FOLDER", help="maps of answers and errors")
     axes = parser.add_argument_group(
         "axes", "how pixels come to the model; several values make a table, one result a cell"
     )
@@ -72,6 +76,16 @@ def _configure_probe(parser: ArgumentParser) -> None:
 def _probe(arguments: Namespace) -> int:
     if arguments.list:
         return _list(arguments.json)
+    from probes.location import is_location
+    from probes.location import verb as of_places
+
+    if is_location(arguments.model):
+        return _probe_places(arguments)
+    if why := of_places.refusal(arguments.model, arguments.benchmark):
+        raise UsageError(why)
+    for option in ("suite", "seeds", "maps"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option} is for location encoders (location:ENCODER)")
     for option in ("benchmark", "data"):
         if getattr(arguments, option) is None:
             raise UsageError(f"--{option} is missing; fm probe --list shows what there is")
@@ -118,6 +132,20 @@ def _probe(arguments: Namespace) -> int:
         if arguments.out is not None:
             note(f"{len(results)} results in {arguments.out}")
     return 0
+
+
+def _probe_places(arguments: Namespace) -> int:
+    """The same verb for location encoders."""
+    from probes.location import verb
+
+    if arguments.seed < 0 or arguments.workers < 1:
+        raise UsageError("--seed is a whole number from 0, --workers one from 1")
+    for option in ("out", "maps"):
+        if (folder := getattr(arguments, option)) is not None:
+            _check_writable(folder, f"--{option}")
+    if _cells(arguments, arguments.protocol.split(",")) != [{}]:
+        raise UsageError("axes say how pixels come to a model; location encoders take none")
+    return verb.run(arguments)
 
 
 def _check_writable(folder: Path, option: str) -> None:
@@ -192,6 +220,9 @@ def _pixels(word: str) -> int | None:
 def _list(as_json: bool) -> int:
     from probes.backbones import KINDS, PACKAGES
     from probes.benchmarks import get_benchmark, list_benchmarks
+    from probes.location import PREFIX
+    from probes.location.encoders import ALIASES, PRETRAINED
+    from probes.location.verb import BENCHMARKS
     from probes.protocols import get_protocol, list_protocols
 
     benchmarks = {name: get_benchmark(name) for name in list_benchmarks()}
@@ -201,6 +232,10 @@ def _list(as_json: bool) -> int:
             "benchmarks": {
                 n: {"help": b.help, "task": b.task, "source": b.source, "verified": b.verified}
                 for n, b in benchmarks.items()
+            }
+            | {
+                n: {"help": t.help, "task": t.kind, "source": t.source, "verified": "real files"}
+                for n, (t, _) in BENCHMARKS.items()
             },
             "protocols": {n: p.model_dump(mode="json") for n, p in protocols.items()},
             "backbones": {**{f"{k}:": v for k, v in KINDS.items()}, **_packages(PACKAGES)},
@@ -210,12 +245,16 @@ def _list(as_json: bool) -> int:
     print("benchmarks")
     for name, benchmark in benchmarks.items():
         print(f"  {name:<28} {benchmark.checked_on:<13} {benchmark.help}")
+    for name, (task, split) in BENCHMARKS.items():
+        print(f"  {name:<28} {'real files':<13} {task.help}; places, {split} split")
     print("protocols")
     for name, protocol in protocols.items():
         print(f"  {name:<28} {protocol.help}")
     print("backbones")
     for name, text in {**{f"{k}:": v for k, v in KINDS.items()}, **_packages(PACKAGES)}.items():
         print(f"  {name:<28} {text}")
+    names = ", ".join((*ALIASES, *PRETRAINED, "geoclip-untrained"))
+    print(f"  {PREFIX:<28} {names}, or an encoding with options such as sh,L=30")
     return 0
 
 
@@ -371,6 +410,7 @@ probe = Command(
         "--protocol linear,knn --data data/indian-pines --out results\n"
         "fm probe package:efficientnet-lite0 --benchmark nc-landcover --data data/nc-landcover "
         "--resize native,64 --normaliser divide,zscore --out results\n"
+        "fm probe location:geoclip --suite location --protocol ridge --seeds 0,1,2 --out results\n"
         "fm probe --list"
     ),
     configure=_configure_probe,

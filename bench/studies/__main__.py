@@ -12,7 +12,7 @@ from bench import machine
 from bench.studies.page import RESULTS
 from fm.files import write_json
 
-NAMES = ("board", "folds", "heads", "joint", "learns", "multisensor", "softcon")
+NAMES = ("board", "folds", "heads", "joint", "learns", "location", "multisensor", "softcon")
 
 
 def main() -> int:

@@ -21,6 +21,8 @@ from probes.judging.judge import check, floors_of
 from probes.judging.kept import beside, differ
 from probes.judging.rehearsal import rehearsal
 from probes.judging.session import Row, Session, Subject
+from probes.location import is_location
+from probes.location.verb import is_benchmark, refusal
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result
 
@@ -131,6 +133,12 @@ def evaluate_many(
         raise UsageError(f"--scratch {scratch} trains no backbone; name one such as finetune")
     if scratch is not None and not (with_floors and model is not None):
         raise UsageError("--scratch is a floor beside a model; name a model and leave floors on")
+    if is_location(model) or is_benchmark(benchmark):
+        raise UsageError(
+            refusal(model if isinstance(model, str) else None, benchmark)
+            or f"{model}: location encoders are judged by `fm probe {model}`, or by "
+            f"probes.location.suite.run"
+        )
     chosen = get_benchmark(benchmark)
     recipes = [get_protocol(name) for name in dict.fromkeys(protocols)]
     for recipe in recipes:

@@ -4,3 +4,10 @@ Read in this order: `packages` and `fields` (numbers that pip packages carry), `
 drawn once), `tasks` (what is asked), `published` (tables of others), `splits`, `encoders`, `judge`
 (one encoder on all tasks of one set of places), `bias`, `suite` (the table), `pictures`, `verb`.
 """
+
+PREFIX = "location:"
+
+
+def is_location(name: object) -> bool:
+    """Say whether a model's name is of a location encoder."""
+    return isinstance(name, str) and name.startswith(PREFIX)

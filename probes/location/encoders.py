@@ -14,9 +14,9 @@ from torch import nn
 import fm.location
 from fm.errors import UsageError, suggest
 from fm.files import sha256_file
+from probes.location import PREFIX
 from probes.location.packages import GEOCLIP, member
 
-PREFIX = "location:"
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lonlat": ("degrees", {}),
     "xyz": ("cartesian", {}),
@@ -60,17 +60,13 @@ class Encoder:
         return np.concatenate(parts)
 
 
-def is_location(name: object) -> bool:
-    """Say whether a model's name is of a location encoder."""
-    return isinstance(name, str) and name.startswith(PREFIX)
-
-
 def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Encoder:
     """Make an encoder.
 
     Args:
         name: of `ALIASES`; `geoclip`, `geoclip-untrained`; `satclip` with a file; or an encoding
-            of `fm.location` with its options, such as `sh,L=30`. `location:` may stand before it.
+            of `fm.location` with its options, such as `sh,L=30`; or a folder that
+            `fm.location.save` wrote. `location:` may stand before it.
         cache: folder of packages, for GeoCLIP's weights.
         file: weights of `geoclip` (the package's where None) or `satclip`.
 
@@ -87,12 +83,17 @@ def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Enco
             raise UsageError(f"{kind} takes no options; leave {','.join(words)!r} out")
         return _released(kind, cache, file)
     known = (*ALIASES, *fm.location.list_encodings())
+    if kind not in known and Path(name).is_dir():
+        made = of_module(Path(name).name, fm.location.load(name))
+        sha = sha256_file(Path(name) / "model.safetensors")
+        made.about |= {"path": name, "weights_sha256": sha}
+        return made
     if kind not in known:
         hint = suggest(kind, (*known, *PRETRAINED, "geoclip-untrained"))
         raise UsageError(f"there is no location encoder {kind!r}; {hint}")
     encoding, options = ALIASES.get(kind, (kind, {}))
-    made = fm.location.create_encoding(encoding, **options, **_options(kind, words))
-    return Encoder(name, made.eval(), "floor", {"architecture": type(made).__name__})
+    module = fm.location.create_encoding(encoding, **options, **_options(kind, words))
+    return Encoder(name, module.eval(), "floor", {"architecture": type(module).__name__})
 
 
 def of_module(name: str, module: nn.Module, kind: str = "pretrained") -> Encoder:
@@ -109,7 +110,9 @@ def _released(kind: str, cache: Path | None, file: Path | None) -> Encoder:
         made.about |= {"path": str(file), "weights_sha256": sha256_file(file)}
         return made
     if file is None and cache is None:
-        raise UsageError("location:geoclip: --packages is missing: name a folder, or set EOFM_CACHE")
+        raise UsageError(
+            "location:geoclip: --packages is missing: name a folder, or set EOFM_CACHE"
+        )
     if file is None:
         assert cache is not None
         file = member(GEOCLIP, cache)

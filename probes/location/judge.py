@@ -282,9 +282,7 @@ def _truth(places: Places, task: Task, rows: np.ndarray) -> np.ndarray:
     return values[:, None] if task.kind == "regression" else values
 
 
-def _cell(
-    task: Task, places: Places, parts: Split, predictions: np.ndarray, seed: int
-) -> Cell:
+def _cell(task: Task, places: Places, parts: Split, predictions: np.ndarray, seed: int) -> Cell:
     """Score test predictions [n, T]."""
     begun = time.perf_counter()
     lonlat, unit, continent = _whereabouts(places.sha256, places.lonlat.tobytes())
@@ -335,4 +333,3 @@ def _whereabouts(key: str, places: bytes) -> tuple[np.ndarray, np.ndarray, np.nd
 @lru_cache(maxsize=256)
 def _draws(count: int, seed: int) -> NDArray[np.int64]:
     return draws(count, seed)
-

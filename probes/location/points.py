@@ -103,7 +103,9 @@ def checkerboard(lonlat: np.ndarray) -> NDArray[np.int64]:
 def _land(cache: Path) -> Places:
     climate, names = fields.koppen(cache)
     drawn = on_sphere(6 * COUNT, 1)
-    drawn = drawn[(drawn[:, 1] > SOUTH) & (climate.nearest(drawn) != names.index(fields.OCEAN))][:COUNT]
+    drawn = drawn[(drawn[:, 1] > SOUTH) & (climate.nearest(drawn) != names.index(fields.OCEAN))][
+        :COUNT
+    ]
     if len(drawn) < COUNT:
         raise FMError(f"only {len(drawn)} places on land were drawn of {COUNT}")
     rain = fields.precipitation(cache).linear(drawn)

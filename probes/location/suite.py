@@ -1,6 +1,6 @@
 """The whole table: encoders, tasks, splits and seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -24,8 +24,7 @@ class Table:
     """Cells of a suite.
 
     Attributes:
-        cells: encoder to its cells.
-        encoders: in the order they were judged.
+        cells: encoder to its cells, in one order for all.
     """
 
     cells: dict[str, list[Cell]] = field(default_factory=dict)
@@ -64,7 +63,7 @@ class Table:
 
 
 def run(
-    encoders: Sequence[Callable[[], Encoder]],
+    encoders: Sequence[Encoder],
     places: dict[str, Places],
     *,
     tasks: Sequence[Task] = TASKS,
@@ -76,7 +75,7 @@ def run(
     """Judge every encoder on every task, split and seed.
 
     Args:
-        encoders: each makes one; features are held for one encoder and set a worker.
+        encoders: of different names; a worker holds the features of one of them on one set.
         places: sets by name.
         tasks: what is asked.
         splits: names.
@@ -95,8 +94,7 @@ def run(
         for split in splits
         for seed in seeds
     }
-    made = [make() for make in encoders]
-    jobs = [(encoder, name) for encoder in made for name in sets]
+    jobs = [(encoder, name) for encoder in encoders for name in sets]
 
     def one(job: tuple[Encoder, str]) -> list[Cell]:
         encoder, name = job
@@ -128,7 +126,7 @@ def run(
         for i, found in zip(order, pool.map(lambda i: one(jobs[i]), order), strict=True):
             results[i] = found
             bar.advance()
-    table = Table({encoder.name: [] for encoder in made})
+    table = Table({encoder.name: [] for encoder in encoders})
     for i, (encoder, _) in enumerate(jobs):
         table.cells[encoder.name] += results[i]
     place = {task.name: number for number, task in enumerate(tasks)}

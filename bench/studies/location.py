@@ -1,0 +1,107 @@
+"""Location encoders on the offline suite: ten tasks, ten encoders, three splits, three seeds.
+
+`OMP_NUM_THREADS=1 python -m bench.studies location` uses two workers of one thread each.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probes.location.encoders import TEN, get_encoder
+from probes.location.judge import Cell
+from probes.location.points import open_places
+from probes.location.splits import NAMES
+from probes.location.suite import Table
+from probes.location.suite import run as judged
+from probes.location.tasks import BY_NAME
+from probes.protocols import get_protocol
+
+SPLIT = "test"
+SEEDS = (0, 1, 2)
+METHODS = TEN
+WORKERS = 2
+LOGISTIC = (("wrap", "sh10", "geoclip"), ("koppen", "land-ocean"))
+"""The subset on which logistic regression stands beside ridge, seed 0."""
+
+
+def run(
+    work: Path, cache: Path, *, split: str, seeds: Sequence[int], methods: Sequence[str]
+) -> dict[str, Any]:
+    """Judge all cells by ridge, and a subset by logistic regression; see `bench.studies`."""
+    del work, split
+    begun = time.perf_counter()
+    places = open_places(cache)
+    opened = time.perf_counter()
+    used = time.process_time()
+    encoders = {name: get_encoder(name, cache) for name in methods}
+    table = judged(list(encoders.values()), places, splits=NAMES, seeds=seeds, workers=WORKERS)
+    seconds, cpu = time.perf_counter() - opened, time.process_time() - used
+    chosen = [name for name in LOGISTIC[0] if name in methods]
+    again = time.perf_counter()
+    other = judged(
+        [encoders[name] for name in chosen],
+        places,
+        tasks=[BY_NAME[name] for name in LOGISTIC[1]],
+        splits=NAMES,
+        seeds=seeds[:1],
+        protocol=get_protocol("linear"),
+        workers=WORKERS,
+    )
+    return {
+        "seeds": list(seeds),
+        "workers": WORKERS,
+        "seconds": {
+            "open": round(opened - begun, 2),
+            "ridge": round(seconds, 1),
+            "ridge_cpu": round(cpu, 1),
+            "logistic": round(time.perf_counter() - again, 1),
+        },
+        "cells": sum(map(len, table.cells.values())),
+        "places": {
+            name: {"count": len(p.lonlat), "sha256": p.sha256} for name, p in places.items()
+        },
+        "answerable": {name: table.answerable(name) for name in NAMES},
+        "mean_ranks": {name: table.mean_ranks(name)[0] for name in NAMES},
+        "ridge": rows(table),
+        "logistic": rows(other),
+    }
+
+
+def rows(table: Table) -> list[dict[str, Any]]:
+    """One row an encoder, task and split: means over the seeds and what they are the means of."""
+    found = []
+    for encoder, cells in table.cells.items():
+        for task, split in dict.fromkeys((c.task.name, c.split) for c in cells):
+            own = [c for c in cells if (c.task.name, c.split) == (task, split)]
+            found.append({"encoder": encoder, "task": task, "split": split, **_row(own)})
+    return found
+
+
+def _row(cells: list[Cell]) -> dict[str, Any]:
+    names = cells[0].metrics
+    bias = {key for cell in cells for key in cell.bias if not key.startswith("loss_")}
+    return {
+        "metrics": {n: [_round(c.metrics[n]["value"]) for c in cells] for n in names},
+        "intervals": [
+            [_round(c.metrics[c.task.primary][end]) for end in ("low", "high")] for c in cells
+        ],
+        "chosen": [c.selection["chosen"] if c.selection else None for c in cells],
+        "ceiling": None if cells[0].ceiling is None else [_round(c.ceiling) for c in cells],
+        "bias": {
+            key: _round(float(np.mean([c.bias[key] for c in cells if key in c.bias])))
+            for key in sorted(bias)
+        },
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)
+
+
+def summary(found: dict[str, Any], work: Path) -> str:
+    """Return what is printed at the end."""
+    del work
+    return f"{found['cells']} cells by ridge in {found['seconds']}"
