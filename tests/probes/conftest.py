@@ -5,9 +5,9 @@ from tests.probes import standin
 
 @pytest.fixture(scope="session")
 def blocks(tmp_path_factory):
-    """A scene of 16-px blocks in the layout of Indian Pines."""
-    pixels, label = standin.scene()
-    return standin.write_scene(tmp_path_factory.mktemp("scene") / "ds", pixels, label)
+    """A scene of 12-px blocks in the layout of Indian Pines."""
+    pixels, label = standin.scene(side=36)
+    return standin.write_scene(tmp_path_factory.mktemp("scene") / "ds", pixels, label, block=12)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def test_blocked_benchmark_keeps_each_pixel_in_the_split_of_its_block(blocks):
     assert [split_of[key] for key in data.shards] == data.split.tolist()
     for unit in np.unique(data.unit):
         assert len(set(data.split[data.unit == unit])) == 1
-    pixels, label = standin.scene()
+    pixels, label = standin.scene(side=36)
     names = np.array(data.classes)[data.targets]
     assert (names == "crop-11").sum() == (label == 11).sum()
     centre = data.read(np.arange(5)).pixels["aviris_20"][:, :, 4, 4]
@@ -44,7 +44,7 @@ def test_blocked_benchmark_keeps_each_pixel_in_the_split_of_its_block(blocks):
 def test_checkerboard_of_16_pixels(blocks):
     benchmark = get_benchmark("indian-pines-checkerboard")
     data = benchmark.load(blocks)
-    label = standin.scene()[1]
+    label = standin.scene(side=36)[1]
     row, col = np.nonzero(label)
     want = np.where((row // 16 + col // 16) % 2 == 0, "train", "test")
     assert data.split.tolist() == want.tolist()
