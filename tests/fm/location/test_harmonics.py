@@ -42,6 +42,7 @@ def places() -> torch.Tensor:
 
 @pytest.mark.parametrize("degrees", [1, 2, 10, 40, 64, 100])
 def test_agrees_with_scipy_at_every_latitude(degrees: int) -> None:
+    # beyond 64 degrees the rounding of scipy and of ours comes to some 1e-12
     single, double = (2e-6, 1e-12) if degrees <= 64 else (4e-6, 4e-12)
     found = places()[:: 1 if degrees <= 40 else 4]  # scipy takes its time
     expected = by_scipy(found, degrees)
@@ -202,5 +203,5 @@ def test_refusals() -> None:
 
 
 def test_the_room_is_lazy() -> None:
-    words = "import sys, fm; fm.location; assert 'torch' not in sys.modules; fm.location.create"
+    words = "import sys, fm; fm.location; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", words], check=True)
