@@ -109,8 +109,9 @@ class LandCover(Objective):
         seen = self._seen(batch)
         known = self._known(seen)
         pooled = self.backbone._encode(self._inputs(seen), hidden=False).pooled
+        made = self.head(pooled)
         with full_precision(batch.weight.device):
-            made = self.head(pooled.float()).softmax(dim=-1)
+            made = made.float().softmax(dim=-1)
             losses = (made - torch.nan_to_num(self._target(seen))).abs().mean(dim=1)
             losses = torch.where(known, losses, 0.0)
             if self.beside is None:

@@ -132,6 +132,7 @@ class ObjectiveCase:
         head_bands: such a name to the bands that the head predicts, where it is any name.
         factor: how many times larger images are than what the encoder takes of them.
         labels: name to classes; the last sample of a batch has none.
+        located: samples have a place.
         drawn: its losses depend on the random numbers of the samples.
         rounding: by how much more it shows in which order numbers were added: batch norms over the
             four rows of a test batch multiply differences.
@@ -151,6 +152,7 @@ class ObjectiveCase:
     head_bands: Callable[[Objective, str], tuple[Band, ...]] | None = None
     factor: int = 1
     labels: Mapping[str, int] = field(default_factory=dict)
+    located: bool = False
     drawn: bool = True
     rounding: float = 1.0
 
@@ -185,7 +187,13 @@ class ObjectiveCase:
             label[:, 0] = 1.0
             label[-1] = float("nan")
         times = self.case.times(count)
-        return MicroBatch(pixels, torch.ones(count), {}, rng, times=times, labels=told)
+        lonlat = None
+        if self.located:
+            lonlat = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed))
+            lonlat = lonlat * torch.tensor([360.0, 170.0]) - torch.tensor([180.0, 85.0])
+        return MicroBatch(
+            pixels, torch.ones(count), {}, rng, times=times, labels=told, lonlat=lonlat
+        )
 
     def bands_of_head(self, objective: Objective, name: str) -> tuple[Band, ...]:
         """Return the bands that one of `heads` predicts."""
@@ -341,12 +349,17 @@ _CLOSP = {
 }
 _DECUR = {"kind": "decur", "view": {"size": 24}, "hidden": 16, "width": 16}
 
+_SATCLIP = {
+    "kind": "satclip",
+    "width": 8,
+    "location": {"width": 16, "options": {"L": 4}},
+}
 _SEASONS = {"view": {"size": 24}, "queue": 8, "width": 8}
 
 CONTRASTS: dict[str, ObjectiveCase] = {
     "closp": ObjectiveCase(BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False),
     "closp-place": ObjectiveCase(
-        _RADAR,
+        BACKBONES["vit-linear"],
         {**_CLOSP, "legacy_one_positive": True, "place": {"degrees": 3, "hidden": 8}},
         labels={"cover": 4},
         drawn=False,
@@ -389,6 +402,22 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     ),
     "caco": ObjectiveCase(  # the two images of a sample are two eras
         BACKBONES["vit-times"], {"kind": "caco", **_SEASONS, "era_years": 0.2, "places": 32}
+    ),
+    "satclip": ObjectiveCase(_RADAR, {**_SATCLIP, "view": {"size": 64}}, located=True),
+    "satclip-tuned": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {**_SATCLIP, "image": "tuned", "chunk": 2, "soft_km": 500.0, "view": {"size": 24}},
+        located=True,
+    ),
+    "satclip-times": ObjectiveCase(
+        replace(_RADAR, images=2),
+        {
+            **_SATCLIP,
+            "image": "tuned",
+            "view": {"size": 64},
+            "location": {"encoding": "wrap", "width": 16, "season": True, "options": {}},
+        },
+        located=True,
     ),
     "decur": ObjectiveCase(_TWO, _DECUR, rounding=100.0),
     "decur-times": ObjectiveCase(replace(_TWO, options=_TIMED, images=2), _DECUR, rounding=100.0),

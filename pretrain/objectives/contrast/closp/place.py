@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fm.config import Config
-from fm.hardware import full_precision
 from fm.location.harmonics import SphericalHarmonics
 from pretrain.settings.kinds import Positive
 
@@ -42,7 +41,6 @@ class PlaceTower(nn.Module):
 
     def forward(self, lonlat: Tensor) -> Tensor:
         """Encode places `[n, 2]` in degrees, NaN where unknown: `[n, D]`, those as any other."""
-        with full_precision(lonlat.device):
-            features = self.harmonics(torch.nan_to_num(lonlat))
-            made: Tensor = self.last(nn.functional.gelu(self.first(features.float())))
-            return made
+        features = self.harmonics(torch.nan_to_num(lonlat))  # in float64 inside
+        made: Tensor = self.last(nn.functional.gelu(self.first(features.float())))
+        return made.float()
