@@ -45,9 +45,8 @@ def refusal(model: str | None, benchmark: str | None) -> str | None:
 
 def run(arguments: Namespace) -> int:
     """Judge a location encoder; the raw encodings stand beside it unless --no-floors."""
-    from probes.location import report, suite
+    from probes.location import points, report, suite
     from probes.location.encoders import FLOORS, get_encoder
-    from probes.location.points import open_places
     from probes.location.published import open_published
     from probes.protocols import get_protocol
 
@@ -69,7 +68,7 @@ def run(arguments: Namespace) -> int:
     if arguments.suite == "satclip":
         tasks, places = open_published(arguments.data)
     else:
-        places = open_places(cache)
+        places = points.open_places(cache)
     seeds = _seeds(arguments)
     everything = []
     for recipe in recipes:

@@ -1,0 +1,132 @@
+"""Write the tables of the study `location` into `docs/location-probes.md`, between its markers."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from bench.machine import ROOT
+from bench.studies.page import RESULTS
+from fm.files import read_json, write_atomic
+from probes.location.tasks import TASKS
+
+PAGE = ROOT / "docs" / "location-probes.md"
+FOUND = RESULTS / "location.json"
+PHYSICAL = ("air-temperature", "precipitation", "elevation", "turbidity")
+"""Numbers of the ground and the air, which the two findings are of."""
+
+
+def mean(found: dict[str, Any], encoder: str, task: str, split: str, metric: str) -> float:
+    """Mean over the seeds of one cell."""
+    return float(np.mean(cell(found, encoder, task, split)["metrics"][metric]))
+
+
+def cell(found: dict[str, Any], encoder: str, task: str, split: str) -> dict[str, Any]:
+    """Find one row of the results."""
+    wanted = (encoder, task, split)
+    return next(r for r in found["ridge"] if (r["encoder"], r["task"], r["split"]) == wanted)
+
+
+def scores(found: dict[str, Any], split: str) -> str:
+    """One table a split: mean and lowest to highest seed of the primary metric, mean rank last."""
+    tasks = [t for t in TASKS if any(r["task"] == t.name for r in found["ridge"])]
+    lines = [
+        "| encoder | " + " | ".join(t.name for t in tasks) + " | mean rank |",
+        "| --- |" + " --- |" * (len(tasks) + 1),
+    ]
+    for encoder, rank in found["mean_ranks"][split].items():
+        shown = []
+        for task in tasks:
+            values = cell(found, encoder, task.name, split)["metrics"][task.primary]
+            spread = f"{np.mean(values):.3f} ({min(values):.2f} to {max(values):.2f})"
+            shown.append(spread if task.name in found["answerable"][split] else "–")
+        lines.append(f"| {encoder} | " + " | ".join(shown) + f" | {rank:.2f} |")
+    return "\n".join(lines)
+
+
+def findings(found: dict[str, Any]) -> str:
+    """SH-40 beside GeoCLIP on the physical tasks, on random splits and on unseen continents."""
+    lines = [
+        "| task | split | sh40 | geoclip | sh40, clipped | geoclip, clipped |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for split in ("random", "continents"):
+        for task in PHYSICAL:
+            row = [f"{task} | {split}"]
+            for metric in ("r2", "r2_clipped"):
+                for encoder in ("sh40", "geoclip"):
+                    values = cell(found, encoder, task, split)["metrics"][metric]
+                    each = ", ".join(f"{v:.2f}" for v in values)
+                    row.append(f"{np.mean(values):.3f} ({each})")
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def bias(found: dict[str, Any]) -> str:
+    """Moran's I of the losses and the gap between continents, random and block splits."""
+    tasks = [t.name for t in TASKS if any(r["task"] == t.name for r in found["ridge"])]
+    lines = [
+        "| encoder | split | " + " | ".join(tasks) + " |",
+        "| --- | --- |" + " --- |" * len(tasks),
+    ]
+    for encoder in ("sh40", "geoclip"):
+        for split in ("random", "blocks"):
+            shown = []
+            for task in tasks:
+                own = cell(found, encoder, task, split)["bias"]
+                shown.append(f"{own.get('moran', 0):.2f}, {own.get('gap', 0):.2f}")
+            lines.append(f"| {encoder} | {split} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def logistic(found: dict[str, Any]) -> str:
+    """Accuracy of logistic regression beside that of ridge on the subset, one seed."""
+    lines = ["| encoder | task | split | logistic | ridge |", "| --- | --- | --- | --- | --- |"]
+    for row in found["logistic"]:
+        key = (row["encoder"], row["task"], row["split"])
+        other = cell(found, *key)["metrics"]["oa"][0]
+        lines.append(f"| {' | '.join(key)} | {row['metrics']['oa'][0]:.3f} | {other:.3f} |")
+    return "\n".join(lines)
+
+
+def timing(found: dict[str, Any]) -> str:
+    """Seconds of the study."""
+    s = found["seconds"]
+    return (
+        f"{found['cells']} cells by ridge: {s['ridge']:.0f} s on {found['workers']} workers of one "
+        f"thread ({s['ridge_cpu']:.0f} s of processor), encoding included; opening the drawn "
+        f"places {s['open']:.1f} s. The {len(found['logistic'])} cells of logistic regression: "
+        f"{s['logistic']:.0f} s."
+    )
+
+
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """Every table by its marker."""
+    splits = {split: scores(found, split) for split in found["mean_ranks"]}
+    return splits | {
+        "findings": findings(found),
+        "bias": bias(found),
+        "logistic": logistic(found),
+        "timing": timing(found),
+    }
+
+
+def written(page: str, found: dict[str, Any]) -> str:
+    """Return the page with its tables anew."""
+    for name, text in tables(found).items():
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)",
+            lambda match, text=text: f"{match[1]}{text}{match[2]}",
+            page,
+            flags=re.S,
+        )
+    return page
+
+
+def main() -> None:
+    """Write the page."""
+    write_atomic(PAGE, written(PAGE.read_text(encoding="utf-8"), read_json(FOUND, "study")))
+
+
+if __name__ == "__main__":
+    main()
