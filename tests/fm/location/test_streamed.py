@@ -64,8 +64,10 @@ def test_features_are_never_held_all_at_once(places: torch.Tensor) -> None:
     assert torch.Size([300, 144]) not in saved
 
 
-def test_exact_under_autocast(places: torch.Tensor) -> None:
-    layer = EncodedLinear(SphericalHarmonics(12), 7)
+@pytest.mark.parametrize("learnable", [False, True])
+def test_exact_under_autocast(places: torch.Tensor, learnable: bool) -> None:
+    made = create_encoding("rff", count=9, learnable=True) if learnable else SphericalHarmonics(12)
+    layer = EncodedLinear(made, 7)
     expected = layer(places)
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(places)
