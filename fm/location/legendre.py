@@ -34,10 +34,10 @@ def legendre(degrees: int, colatitude: np.ndarray) -> np.ndarray:
     for m in orders[:-1]:
         p[m + 1, m] = np.sqrt(2 * m + 3) * c * p[m, m]
     for degree in range(2, degrees):
-        m = orders[: degree - 1]
-        rest = degree**2 - m**2
+        below = orders[: degree - 1]
+        rest = degree**2 - below**2
         a = np.sqrt((4 * degree**2 - 1) / rest)
-        b = np.sqrt((2 * degree + 1) * ((degree - 1) ** 2 - m**2) / ((2 * degree - 3) * rest))
+        b = np.sqrt((2 * degree + 1) * ((degree - 1) ** 2 - below**2) / ((2 * degree - 3) * rest))
         p[degree, m] = (
             a[:, None] * c * p[degree - 1, : degree - 1] - b[:, None] * p[degree - 2, : degree - 1]
         )
