@@ -44,7 +44,9 @@ def install(name: str) -> None:
     subprocess.run([*pip, *PACKAGES[name]], check=True)
 
 
-def start(name: str, *arguments: str, counted: int, warm: int) -> Ready | None:
+def start(
+    name: str, *arguments: str, counted: int, warm: int, script: str | None = None
+) -> Ready | None:
     """Start a peer; None when its environment is absent.
 
     Args:
@@ -52,14 +54,15 @@ def start(name: str, *arguments: str, counted: int, warm: int) -> Ready | None:
         arguments: for its script.
         counted: batches it times at each step.
         warm: batches it takes before.
+        script: of this folder; `NAME_reader` when None.
 
     Raises:
         FMError: it stopped.
     """
     if not python(name).exists():
         return None
-    script = Path(__file__).parent / f"{name}_reader.py"
-    command = [str(python(name)), str(script), *arguments, str(counted), str(warm)]
+    path = Path(__file__).parent / f"{script or f'{name}_reader'}.py"
+    command = [str(python(name)), str(path), *arguments, str(counted), str(warm)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
@@ -69,7 +72,7 @@ def start(name: str, *arguments: str, counted: int, warm: int) -> Ready | None:
         for line in stdout:
             if line.startswith("{"):  # peers print notes of their own
                 return json.loads(line)
-        raise FMError(f"peer {name} stopped; run {script.name} by hand to see why")
+        raise FMError(f"peer {name} stopped; run {path.name} by hand to see why")
 
     settings = answer()
 

@@ -6,27 +6,12 @@ import torch
 from torch import Tensor
 
 from pretrain.augment.crop import sizes_of
-from pretrain.settings.view import (
-    HyperspectralEffects,
-    OpticalEffects,
-    OtherEffects,
-    RadarEffects,
-    ViewConfig,
-)
+from pretrain.settings.view import ViewConfig
 
 
 def whole_view(size: int | None) -> ViewConfig:
     """Return how a whole sample is shown at the size of views, with no effect."""
-    return ViewConfig(
-        size=size,
-        scale=(1.0, 1.0),
-        ratio=(1.0, 1.0),
-        flips="none",
-        optical=OpticalEffects(colour_chance=0.0, grey=0.0, blur_chance=0.0),
-        hyperspectral=HyperspectralEffects(colour_chance=0.0, blur_chance=0.0, noise_chance=0.0),
-        radar=RadarEffects(blur_chance=0.0, speckle_chance=0.0),
-        other=OtherEffects(colour_chance=0.0),
-    )
+    return ViewConfig(size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0)).without_effects()
 
 
 def empty_view(pixels: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor]:
