@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Benchmark, Data, Inputs
-from probes.families.job import Job, best_of, edge_note, scaler, selection
+from probes.families.job import Job, best_of, edge_note, selection
 from probes.judging.judge import judge
 from probes.location.bias import geo_bias
 from probes.location.points import VERSION, Places
@@ -123,15 +123,14 @@ def ridge(
     """
     begun = time.perf_counter()
     settings = protocol.settings
-    if not isinstance(settings, Ridge) or settings.refit != "train" or settings.scale == "none":
+    if not isinstance(settings, Ridge) or settings.refit != "train":
         raise UsageError(f"{protocol.full_name} is no ridge protocol fitted on train alone")
     grid = settings.alpha.values()[::-1]  # so that the first of equal ones is the largest
-    scale = scaler(features[parts.train])
-    spectrum = Spectrum.of(scale(features[parts.train]))
+    spectrum = Spectrum.of(features[parts.train], standard=settings.scale == "standard")
     columns = [targets(places, task) for task in tasks]
     ends = np.cumsum([0, *(c.shape[1] for c in columns)])
     heads = spectrum.fit(np.concatenate(columns, axis=1)[parts.train])
-    val = spectrum.project(scale(features[parts.val]))
+    val = spectrum.project(features[parts.val])
     scores: list[list[float]] = [[] for _ in tasks]
     for alpha in grid:
         made = heads.predict(val, alpha)
@@ -140,7 +139,7 @@ def ridge(
             scores[i].append(
                 TASKS[task.kind].score(task.primary, truth, made[:, ends[i] : ends[i + 1]])
             )
-    test = spectrum.project(scale(features[parts.test]))
+    test = spectrum.project(features[parts.test])
     chosen = [best_of(values) for values in scores]
     spent = (time.perf_counter() - begun) / len(tasks)
     cells = []

@@ -23,45 +23,65 @@ class Spectrum:
 
     Attributes:
         centre: [D] mean of the features.
+        inverse: [D] what features are multiplied with: 1 over their deviation, 0 where it is 0.
         values: [R] eigenvalues of the scatter matrix.
         vectors: [D, R].
         features: [N, D] centred.
     """
 
     centre: Array
+    inverse: Array
     values: Array
     vectors: Array
     features: Array
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "Spectrum":
-        """Decompose features [N, D], which the caller has scaled.
+    def of(cls, features: np.ndarray, *, standard: bool = False) -> "Spectrum":
+        """Decompose features [N, D].
+
+        Args:
+            features: of the training samples; they are copied.
+            standard: divide them by their deviations, as `probes.families.job.scaler` does. That
+                is done to the products, so nothing as large as the features is made twice.
 
         Raises:
             FMError: features that are not finite.
         """
-        x = np.asarray(features, np.float64)
+        x = np.array(features, np.float64)
         centre = x.mean(0)
-        x = x - centre
         if not np.isfinite(centre).all():
             raise FMError("features hold numbers that are not finite")
+        x -= centre
+        inverse = np.ones_like(centre)
+        if standard:
+            spread = np.sqrt(np.einsum("nd,nd->d", x, x) / len(x))
+            # a deviation that is rounding of a constant column is no deviation
+            flat = spread <= 1e-10 * np.maximum(np.abs(centre), 1e-30)
+            inverse = np.where(flat, 0.0, 1 / np.where(flat, 1.0, spread))
         if len(x) >= x.shape[1]:
-            values, vectors = np.linalg.eigh(x.T @ x)
-            return cls(centre, np.maximum(values, 0), vectors, x)
-        values, vectors = np.linalg.eigh(x @ x.T)
+            gram = x.T @ x
+            gram *= inverse
+            gram *= inverse[:, None]
+            values, vectors = np.linalg.eigh(gram)
+            return cls(centre, inverse, np.maximum(values, 0), vectors, x)
+        scaled = x * inverse
+        values, vectors = np.linalg.eigh(scaled @ scaled.T)
         kept = values > values[-1] * len(x) * np.finfo(np.float64).eps
         values = values[kept]
-        return cls(centre, values, x.T @ (vectors[:, kept] / np.sqrt(values)), x)
+        found = scaled.T @ (vectors[:, kept] / np.sqrt(values))
+        return cls(centre, inverse, values, found, x)
 
     def project(self, features: np.ndarray) -> Array:
-        """Coordinates [n, R] of other features [n, D], scaled alike."""
-        return np.asarray((np.asarray(features, np.float64) - self.centre) @ self.vectors)
+        """Coordinates [n, R] of other features [n, D], which are scaled alike."""
+        x = np.asarray(features, np.float64) - self.centre
+        return np.asarray(x @ (self.inverse[:, None] * self.vectors))
 
     def fit(self, targets: np.ndarray) -> "Heads":
         """Fit every alpha for targets [N, T], all of them known."""
         y = np.asarray(targets, np.float64)
         level = y.mean(0)
-        return Heads(self.values, self.vectors.T @ (self.features.T @ (y - level)), level)
+        moment = self.inverse[:, None] * (self.features.T @ (y - level))
+        return Heads(self.values, self.vectors.T @ moment, level)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from fm.errors import FMError, UsageError
 from fm.geo import block_id
+from probes.families.job import scaler
 from probes.location import bias, encoders, fields, judge, points, splits, suite
 from probes.location.points import Places
 from probes.location.rasters import Raster
@@ -49,8 +50,9 @@ def judged(places: Places, name: str, split: str = "random", seed: int = 0) -> l
     return judge.ridge(features, places, [NUMBERS, KINDS], parts, RIDGE, split=split, seed=seed)
 
 
+@pytest.mark.parametrize("standard", [False, True])
 @pytest.mark.parametrize("shape", [(120, 15), (20, 50)])
-def test_spectrum_is_ridge(shape: tuple[int, int]) -> None:
+def test_spectrum_is_ridge(shape: tuple[int, int], standard: bool) -> None:
     rng = np.random.default_rng(0)
     x, y, more = (
         rng.normal(size=shape),
@@ -58,8 +60,9 @@ def test_spectrum_is_ridge(shape: tuple[int, int]) -> None:
         rng.normal(size=(7, shape[1])),
     )
     alphas = [1e-3, 1.0, 1e4]
-    expected = reference.fit(x, y, alphas).predict(more)
-    spectrum = Spectrum.of(x)
+    scale = scaler(x) if standard else np.asarray
+    expected = reference.fit(scale(x), y, alphas).predict(scale(more))
+    spectrum = Spectrum.of(x, standard=standard)
     heads = spectrum.fit(y)
     for alpha, values in zip(alphas, expected, strict=True):
         found = heads.predict(spectrum.project(more), alpha)
@@ -104,7 +107,7 @@ def test_alpha_does_not_depend_on_test_places() -> None:
     assert second.value != first.value
 
 
-def test_features_are_scaled_by_train() -> None:
+def test_heads_do_not_see_test_places() -> None:
     places = tiny()
     features = encoders.get_encoder("xyz", None)(places.lonlat)
     parts = splits.divide("random", places.lonlat, 0)
