@@ -38,7 +38,7 @@ def legendre(degrees: int, colatitude: np.ndarray) -> np.ndarray:
         rest = degree**2 - below**2
         a = np.sqrt((4 * degree**2 - 1) / rest)
         b = np.sqrt((2 * degree + 1) * ((degree - 1) ** 2 - below**2) / ((2 * degree - 3) * rest))
-        p[degree, m] = (
+        p[degree, below] = (
             a[:, None] * c * p[degree - 1, : degree - 1] - b[:, None] * p[degree - 2, : degree - 1]
         )
     return p
