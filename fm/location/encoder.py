@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError
+from fm.hardware import full_precision
 from fm.location.encoding import Encoding
 from fm.location.heads import Head, Linear
 from fm.location.season import month_features, month_of
@@ -100,7 +101,7 @@ class LocationEncoder(nn.Module):
         self, before: Tensor, *, month: Tensor | None = None, time: Tensor | None = None
     ) -> LocationFeatures:
         """Go on from the first layer's output `[N, width]`, before its activation."""
-        with torch.autocast(before.device.type, enabled=False):
+        with full_precision(before.device):
             seasonal = self._seasonal(before, month, time)
         embedding, hidden = self.head(before if seasonal is None else before + seasonal)
         return LocationFeatures(embedding.to(before.dtype), tuple(hidden))

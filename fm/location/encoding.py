@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError
+from fm.hardware import full_precision
 
 _BLOCK_BYTES = 24 << 20
 """Features made at a time on a CPU: what the allocator gives back without asking the system."""
@@ -51,7 +52,7 @@ class Encoding(nn.Module):
             FMError: another shape, or (looked at on the CPU only) a latitude beyond the poles.
         """
         check(lonlat)
-        with torch.autocast(lonlat.device.type, enabled=False):
+        with full_precision(lonlat.device):
             return self.encode(lonlat.to(self.anchor.device, torch.float64))
 
     def encode(self, lonlat: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fm.hardware import full_precision
 from fm.location.encoding import Encoding, block_of, check
 
 
@@ -42,7 +43,7 @@ class EncodedLinear(nn.Module):
         Raises:
             FMError: see `Encoding.forward`.
         """
-        with torch.autocast(lonlat.device.type, enabled=False):
+        with full_precision(lonlat.device):
             dtype = self.encoding.dtype
             weight, bias = self.weight.to(dtype), self.bias.to(dtype)
             if not self.encoding.fixed or torch.compiler.is_compiling():
@@ -71,7 +72,7 @@ class _Streamed(torch.autograd.Function):
         places, weights, biases, _ = ctx.needs_input_grad
         of_places = torch.empty_like(lonlat) if places else None
         of_weight = torch.zeros_like(weight) if weights else None
-        with torch.autocast(lonlat.device.type, enabled=False):
+        with full_precision(lonlat.device):
             for rows in _blocks(lonlat, ctx.encoding):
                 block, of_block = lonlat[rows].detach(), gradient[rows]
                 with torch.set_grad_enabled(places):
