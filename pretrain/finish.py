@@ -1,9 +1,12 @@
 """The end of a run: its export, its pictures, its final state."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fm.checkpoint import save
+from fm.location import checkpoint as location_checkpoint
+from fm.location.encoder import LocationEncoder
 from fm.tensors import Weights
 from pretrain.engine.weights import weights_of, written_by_first
 from pretrain.export import draw_pictures, losses_by_part, make_card
@@ -81,6 +84,7 @@ def finish(loop: Loop) -> RunResult:
             save(folder.export, backbone, card, state=weights, overwrite=True)
 
         written_by_first(weights_of(backbone), export)
+        _export_location(loop, training)
     if complete and config.monitor.pictures:
         draw_pictures(config, folder, data, engine, loop.device)
     if collective.rank() == 0:
@@ -99,6 +103,22 @@ def finish(loop: Loop) -> RunResult:
         )
     final = result
     return collective.on_first(lambda: final)  # type: ignore[return-value]
+
+
+def _export_location(loop: Loop, training: Mapping[str, Any]) -> None:
+    """Write the location encoder, if the objective exports one, beside the model."""
+    encoder = loop.engine.objective.exported().get("location")
+    if not isinstance(encoder, LocationEncoder):
+        return
+    config, folder = loop.config, loop.folder
+    card = make_card(config, loop.data, loop.engine.objective.model, dict(training)).to_dict()
+    about = {key: card[key] for key in ("name", "objective", "data", "training", "licence")}
+    written_by_first(
+        weights_of(encoder),
+        lambda weights: location_checkpoint.save(
+            folder.path / "location", encoder, about, state=weights, overwrite=True
+        ),
+    )
 
 
 def _mean(values: list[float]) -> float | None:

@@ -2,13 +2,15 @@
 
 Read in this order: `encoding` (what every encoding promises), `legendre` and `harmonics`,
 `streamed` (the first layer), `heads`, `encoder`, `registry`; `grids` makes maps, `released`
-loads the weights of others, `retrieval` adds what images knew. Names are loaded when first used.
+loads the weights of others, `checkpoint` ours, `retrieval` adds what images knew. Names are loaded
+when first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fm.location.checkpoint import load, save
     from fm.location.encoder import LocationEncoder, LocationFeatures, Sum
     from fm.location.encoding import Encoding
     from fm.location.grids import on_grid
@@ -30,8 +32,10 @@ _NAMES = {
     "create_encoding": "registry",
     "geoclip": "released",
     "list_encodings": "registry",
+    "load": "checkpoint",
     "on_grid": "grids",
     "satclip": "released",
+    "save": "checkpoint",
 }
 
 __all__ = [
@@ -46,8 +50,10 @@ __all__ = [
     "create_encoding",
     "geoclip",
     "list_encodings",
+    "load",
     "on_grid",
     "satclip",
+    "save",
 ]
 
 

@@ -18,6 +18,7 @@ from pretrain.objectives.landcover import LandCover, LandCoverConfig
 from pretrain.objectives.mae import MAE
 from pretrain.objectives.masked import MAEConfig
 from pretrain.objectives.multiscale import MultiScaleConfig, MultiScaleMAE
+from pretrain.objectives.place.satclip import SatCLIP, SatCLIPConfig
 
 ObjectiveConfig = Annotated[
     MAEConfig
@@ -30,7 +31,8 @@ ObjectiveConfig = Annotated[
     | CACoConfig
     | DeCURConfig
     | LandCoverConfig
-    | CLOSPConfig,
+    | CLOSPConfig
+    | SatCLIPConfig,
     Field(discriminator="kind"),
 ]
 """The union of all objective configs, told apart by `kind`."""
@@ -47,6 +49,7 @@ OBJECTIVES: dict[type, type] = {
     DeCURConfig: DeCUR,
     LandCoverConfig: LandCover,
     CLOSPConfig: CLOSP,
+    SatCLIPConfig: SatCLIP,
 }
 """Config to the objective it describes, built as `kind(backbone, config)`."""
 

@@ -134,6 +134,7 @@ class ObjectiveCase:
         labels: name to classes; the last sample of a batch has none.
         located: samples have a place.
         drawn: its losses depend on the random numbers of the samples.
+        frugal: keeps nothing of the backbone's blocks for the backward pass.
         rounding: by how much more it shows in which order numbers were added: batch norms over the
             four rows of a test batch multiply differences.
     """
@@ -154,6 +155,7 @@ class ObjectiveCase:
     labels: Mapping[str, int] = field(default_factory=dict)
     located: bool = False
     drawn: bool = True
+    frugal: bool = False
     rounding: float = 1.0
 
     @property
@@ -403,11 +405,14 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     "caco": ObjectiveCase(  # the two images of a sample are two eras
         BACKBONES["vit-times"], {"kind": "caco", **_SEASONS, "era_years": 0.2, "places": 32}
     ),
-    "satclip": ObjectiveCase(_RADAR, {**_SATCLIP, "view": {"size": 64}}, located=True),
+    "satclip": ObjectiveCase(
+        _RADAR, {**_SATCLIP, "view": {"size": 64}}, located=True, frugal=True, rounding=4.0
+    ),
     "satclip-tuned": ObjectiveCase(
         BACKBONES["vit-linear"],
         {**_SATCLIP, "image": "tuned", "chunk": 2, "soft_km": 500.0, "view": {"size": 24}},
         located=True,
+        frugal=True,
     ),
     "satclip-times": ObjectiveCase(
         replace(_RADAR, images=2),

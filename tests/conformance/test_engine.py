@@ -114,7 +114,7 @@ def test_blocks_computed_again_give_the_same_gradients(name: str) -> None:
     assert again_loss == loss
     assert want.keys() == got.keys()
     assert all(torch.equal(got[key], want[key]) for key in want)
-    assert kept[1] < kept[0]
+    assert kept[1] < kept[0] or case.frugal
 
 
 @pytest.mark.slow

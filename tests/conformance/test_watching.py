@@ -60,4 +60,5 @@ def test_operations_can_be_counted_without_values(built: Built) -> None:
     found = flops_of(objective.to("meta"), without)
     assert found.forward > 0
     # a product has two of its size on the way back, less where nobody asks
-    assert 0.2 * found.forward < found.backward <= 2 * found.forward
+    least = 0.0 if case.frugal else 0.2
+    assert least * found.forward < found.backward <= 2 * found.forward

@@ -1,0 +1,99 @@
+"""Folders of location encoders: `model.safetensors` and `location.json`, complete or absent."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fm.checkpoint import WEIGHTS, load_strict
+from fm.errors import FMError
+from fm.files import atomic_folder, read_json, sha256_file, write_json
+from fm.location.encoder import LocationEncoder
+from fm.location.registry import create
+from fm.tensors import Weights, write_tensors
+
+DESCRIPTION = "location.json"
+FORMAT_VERSION = 1
+
+
+def save(
+    folder: str | os.PathLike[str],
+    encoder: LocationEncoder,
+    about: Mapping[str, Any] | None = None,
+    *,
+    state: Weights | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a location encoder, whole or not at all.
+
+    Args:
+        folder: where; refused if it exists and `overwrite` is false.
+        encoder: made by `fm.location.create`.
+        about: plain values to say of it: `name`, `objective`, `data`, `training`, `licence`.
+        state: the weights when they are not the encoder's own (gathered from other ranks).
+        overwrite: replace an existing one.
+
+    Returns:
+        what `location.json` says.
+
+    Raises:
+        FMError: `folder` exists.
+    """
+    weights = Weights.of(encoder.state_dict()) if state is None else state
+    with atomic_folder(folder, overwrite=overwrite) as aside:
+        write_tensors(aside / WEIGHTS, weights)
+        os.chmod(aside / WEIGHTS, 0o644)
+        told = {
+            "format_version": FORMAT_VERSION,
+            **(about or {}),
+            "architecture": dict(encoder.config),
+            "weights_sha256": sha256_file(aside / WEIGHTS),
+        }
+        write_json(aside / DESCRIPTION, told)
+    return told
+
+
+def describe(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `location.json` says.
+
+    Raises:
+        FMError: no such folder, no location encoder, or a newer format.
+    """
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        inside = Path(folder) / "location"
+        hint = f"; did you mean {inside}?" if (inside / DESCRIPTION).is_file() else ""
+        raise FMError(f"{folder}: no location encoder, it has no {DESCRIPTION}{hint}")
+    told = read_json(path, "location encoder")
+    version = told.get("format_version") if isinstance(told, dict) else None
+    if not isinstance(version, int) or "architecture" not in told:
+        raise FMError(f"{path}: not the description of a location encoder")
+    if version > FORMAT_VERSION:
+        raise FMError(
+            f"{path}: format {version} is newer than this eofm reads ({FORMAT_VERSION}); "
+            f"upgrade eofm"
+        )
+    return dict(told)
+
+
+def load(folder: str | os.PathLike[str]) -> LocationEncoder:
+    """Load a folder that `save` wrote, in `eval()`.
+
+    Raises:
+        FMError: it is missing or damaged, or the weights do not fit.
+    """
+    told, path = describe(folder), Path(folder) / WEIGHTS
+    if not path.is_file() or sha256_file(path) != told.get("weights_sha256"):
+        raise FMError(f"{path}: missing, or not what {DESCRIPTION} was written for")
+    with torch.random.fork_rng(devices=[]):
+        encoder = create(**told["architecture"])
+    try:
+        state = load_file(str(path))
+    except SafetensorError as error:
+        raise FMError(f"{path}: not a safetensors file ({error})") from None
+    load_strict(encoder, state, str(path))
+    return encoder.eval()

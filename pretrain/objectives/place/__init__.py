@@ -1,0 +1,1 @@
+"""Objectives that learn where images are: location encoders against images."""

@@ -1,0 +1,50 @@
+"""Where samples are: jitter of coordinates and distances between them, on the device."""
+
+import torch
+from torch import Tensor
+
+from fm.rng import CounterRng
+
+EARTH_KM = 6371.0088
+"""Mean radius (IUGG)."""
+
+
+def jittered(lonlat: Tensor, rng: CounterRng, degrees: float) -> Tensor:
+    """Move places by up to so many degrees of a great circle to either side, east and north.
+
+    The move is the same on the ground everywhere: degrees of longitude are divided by the cosine
+    of the latitude. Over a pole the other side is reached. SatCLIP's own jitter only adds: it moves
+    every place north-east by half its size, less so in the east the further from the equator, and
+    may leave the sphere.
+
+    Args:
+        lonlat: `[B, 2]` degrees; NaN stays.
+        rng: of the same samples.
+        degrees: half the side of the square.
+
+    Returns:
+        `[B, 2]` float64, longitude from -180 to below 180.
+    """
+    drawn = rng.uniform("place:jitter", 2).double() * 2 - 1
+    lon, lat = lonlat.double().unbind(1)
+    north = lat + degrees * drawn[:, 1]
+    # next to a pole any longitude is near
+    east = degrees * drawn[:, 0] / torch.cos(torch.deg2rad(lat)).clamp(min=1e-3)
+    beyond = north.abs() > 90
+    lat = torch.where(beyond, torch.sign(north) * 180 - north, north)
+    lon = lon + east + 180 * beyond
+    return torch.stack([torch.remainder(lon + 180, 360) - 180, lat], dim=1)
+
+
+def distances_km(a: Tensor, b: Tensor) -> Tensor:
+    """Return great-circle distances of places `[n, 2]` and `[m, 2]` in degrees: `[n, m]` float64.
+
+    By the chord, which is exact for small distances as well; NaN where a place is unknown.
+    """
+    chord = (_unit(a)[:, None] - _unit(b)[None]).norm(dim=2)
+    return 2 * EARTH_KM * torch.asin((chord / 2).clamp(max=1.0))
+
+
+def _unit(lonlat: Tensor) -> Tensor:
+    lon, lat = torch.deg2rad(lonlat.double()).unbind(1)
+    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)

@@ -1,0 +1,279 @@
+"""SatCLIP: a location encoder learns to tell where images are (Klemmer et al., arXiv 2311.17179).
+
+What differs from the published code, and why: keys of all ranks are compared with (theirs gathers
+none, and accumulates without adding any), the factor of the cosines is limited, the jitter of
+coordinates goes to all sides and is the same on the ground at every latitude, and a frozen image
+encoder stays in `eval()`, so that its batch norms' statistics stay those of its weights.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from fm import location
+from fm.config import Config
+from fm.errors import UsageError
+from fm.hardware import full_precision
+from fm.models import Backbone, Inputs
+from fm.rng import CounterRng
+from pretrain.augment import View, ViewConfig, draw_view, seasons
+from pretrain.losses import info_nce
+from pretrain.objective import Objective, ObjectiveBatch, Output
+from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objectives.contrast.rows import placed, taken
+from pretrain.objectives.contrast.scale import LearnedScale
+from pretrain.objectives.contrast.siamese import pooled
+from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.place.places import distances_km, jittered
+from pretrain.ranks import collective
+from pretrain.settings.kinds import Positive
+
+
+class LocationConfig(Config):
+    """The location encoder: arguments of `fm.location.create`.
+
+    The defaults are SatCLIP's network at L = 10 with exact harmonics, without its dropout of 0.5.
+
+    Attributes:
+        encoding: of places, one of `fm.location.list_encodings()`.
+        head: the network behind its first layer.
+        width: of the hidden layers.
+        depth: hidden layers.
+        first_w: factor in the first sine.
+        season: take the month of the image too.
+        options: of the encoding.
+    """
+
+    encoding: str = "sh"
+    head: str = "siren"
+    width: Positive = 512
+    depth: Positive = 2
+    first_w: float = Field(30.0, gt=0)
+    season: bool = False
+    options: dict[str, int | float | str] = Field(default_factory=lambda: {"L": 10})
+
+
+class SatCLIPConfig(Config):
+    """Contrast of images with where they are.
+
+    Attributes:
+        kind: tells objectives apart.
+        view: how the image is made.
+        location: the location encoder.
+        image: `frozen` learns only a linear layer behind the image encoder (published; give its
+            weights by `init_from`), `tuned` learns all of it.
+        width: of the embeddings.
+        jitter_degrees: places are moved by up to so much to either side.
+        scale: multiplies the cosines at first.
+        largest_scale: that it may reach.
+        soft_km: places within this distance are partly the right answer too: weights
+            exp(-distance / soft_km), scaled to a sum of 1; null has one right answer.
+        chunk: images that are encoded at once, and again in the backward pass: the gradient is that
+            of the whole batch, the memory that of a chunk (gradient caching, Gao et al., arXiv
+            2101.06983); null encodes all at once.
+    """
+
+    kind: Literal["satclip"] = "satclip"
+    view: ViewConfig = ViewConfig()
+    location: LocationConfig = LocationConfig()
+    image: Literal["frozen", "tuned"] = "frozen"
+    width: Positive = 256
+    jitter_degrees: float = Field(0.01, ge=0, le=10)
+    scale: float = Field(1 / 0.07, gt=0)
+    largest_scale: float = Field(100.0, gt=0)
+    soft_km: float | None = Field(None, gt=0)
+    chunk: Positive | None = None
+
+
+class SatCLIP(Objective):
+    """Images and their places are alike, among all of the global batch, in both directions.
+
+    Samples whose place (or, with a season, time) is unknown count nothing and are no negatives.
+
+    Args:
+        backbone: of single images.
+        config: see `SatCLIPConfig`.
+    """
+
+    whole_batch = True
+
+    def __init__(self, backbone: Backbone, config: SatCLIPConfig) -> None:
+        super().__init__()
+        config.view.check(backbone.bands, "objective.view")
+        self.frozen = config.image == "frozen"
+        norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
+        if config.chunk is not None and norms and not self.frozen:
+            raise UsageError(
+                "objective.chunk: the batch norms of a tuned image encoder would see a chunk and "
+                "not the batch; freeze it, take a ViT, or leave chunk out"
+            )
+        self.backbone, self.config = backbone, config
+        over_all_ranks(backbone)
+        if self.frozen:
+            backbone.requires_grad_(False)
+        told = config.location
+        self.location = location.create(
+            told.encoding,
+            head=told.head,
+            dim=config.width,
+            width=told.width,
+            depth=told.depth,
+            first_w=told.first_w,
+            season=told.season,
+            **told.options,
+        )
+        self.projector = nn.Linear(backbone.width, config.width)
+        self.scale = LearnedScale(config.scale, config.largest_scale)
+
+    def train(self, mode: bool = True) -> "SatCLIP":
+        """Train; a frozen image encoder stays as it is in use."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    @property
+    def takes_series(self) -> bool:
+        """One image of a series is shown."""
+        return True
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+        """Return the token grid of each group in a view of pixels as stored."""
+        return self.backbone.grids(empty_view(pixels, self.config.view.size))
+
+    def exported(self) -> Mapping[str, nn.Module]:
+        """Return the image encoder and the location encoder."""
+        return {"backbone": self.backbone, "location": self.location}
+
+    def features(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the image encoder's pooled features of whole samples: `[B, D]`."""
+        (image,) = seasons(batch, batch.rng, 1)
+        how = whole_view(self.config.view.size)
+        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
+        return pooled(self.backbone, self.inputs(made), None)
+
+    def weight(self, batch: ObjectiveBatch) -> Tensor:
+        """Return the weight of the samples whose place is known."""
+        (image,) = seasons(batch, batch.rng, 1)
+        return (batch.weight * self._known(batch, image)).sum()
+
+    def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
+        """Tell the place of each image, and the image of each place, from all of the batch's.
+
+        Args:
+            batch: single images, or series of which one image is shown.
+            rng: of the same samples.
+
+        Returns:
+            the sum over samples of weight times the mean of both cross-entropies.
+        """
+        (image,) = seasons(batch, batch.rng, 1)
+        known = self._known(batch, image)
+        view = draw_view(batch, rng, "image", self.config.view, image, bands=self.backbone.bands)
+        rows = None if known.is_meta or bool(known.all()) else known.nonzero()[:, 0]
+        lonlat = self._places(batch, rng)
+        images = placed(self._images(self.inputs(view), rows), rows, len(known))
+        places = placed(self._located(lonlat, view, rows), rows, len(known))
+        with full_precision(batch.weight.device):
+            scale = self.scale()
+            first = collective.rank() * len(known)
+            own = first + torch.arange(len(known), device=known.device)
+            there = collective.gather_rows(known.float()) > 0
+            right = self._right(lonlat) if self.config.soft_km is not None else None
+            target = {"own": own} if right is None else {"positives": right}
+            loss, found = [], []
+            for asks, answers in ((images, places), (places, images)):
+                keys = collective.gather_rows(answers)
+                loss.append(info_nce(asks, keys, temperature=1 / scale, allowed=there, **target))
+                found.append(_first(asks, keys, there, own))
+            weight = batch.weight * known
+            total = weight.sum()
+            metrics = {
+                "loss_image": (loss[0] * weight).sum(),
+                "loss_place": (loss[1] * weight).sum(),
+                "found_place": (found[0] * weight).sum(),
+                "found_image": (found[1] * weight).sum(),
+                "scale": scale * total,
+            }
+        loss_sum = (((loss[0] + loss[1]) / 2) * weight).sum()
+        return Output(loss_sum, total, {name: value.detach() for name, value in metrics.items()})
+
+    def _known(self, batch: ObjectiveBatch, image: Tensor) -> Tensor:
+        """Say which samples could be read and have a place, and a time where it is asked for."""
+        if batch.weight.is_meta:  # only measured: all are
+            return torch.ones_like(batch.weight, dtype=torch.bool)
+        if batch.lonlat is None:
+            return torch.zeros_like(batch.weight, dtype=torch.bool)
+        known = (batch.weight > 0) & torch.isfinite(batch.lonlat).all(dim=1)
+        if self.config.location.season:
+            time = batch.time
+            if batch.times is not None:
+                time = batch.times.gather(1, image[:, None])[:, 0]
+            known = known & (torch.isfinite(time) if time is not None else False)
+        return known
+
+    def _places(self, batch: ObjectiveBatch, rng: CounterRng) -> Tensor:
+        """Return the places `[B, 2]` in degrees, moved a little; NaN where unknown."""
+        if batch.lonlat is None or batch.weight.is_meta:
+            shape = (len(batch.weight), 2)
+            return torch.full(shape, float("nan"), device=batch.weight.device, dtype=torch.float64)
+        if not self.config.jitter_degrees:
+            return batch.lonlat.double()
+        return jittered(batch.lonlat, rng, self.config.jitter_degrees)
+
+    def _located(self, lonlat: Tensor, view: View, rows: Tensor | None) -> Tensor:
+        """Return the rows of the places that are known, `[R, width]` float32."""
+        time = view.time if self.config.location.season else None
+        if time is not None and lonlat.is_meta:
+            time = lonlat[:, 0]
+        if rows is not None:
+            lonlat = lonlat[rows]
+            time = None if time is None else time[rows]
+        if not lonlat.is_meta and not len(lonlat):
+            return self.projector.weight.new_zeros(0, self.config.width).float()
+        made: Tensor = self.location(lonlat, time=time)
+        return made.float()
+
+    def _images(self, inputs: Inputs, rows: Tensor | None) -> Tensor:
+        """Return the rows of the images, `[R, width]` float32, chunk by chunk."""
+        inputs = taken(inputs, rows)
+        count = inputs.size
+        step = self.config.chunk or max(count, 1)
+        made = []
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            part = inputs
+            if (start, stop) != (0, count):
+                place = next(iter(inputs.pixels.values())).device
+                part = taken(inputs, torch.arange(start, stop, device=place))
+            if self.frozen:
+                with torch.no_grad():
+                    seen = pooled(self.backbone, part, None)
+            elif stop - start < count:
+                seen = checkpoint(pooled, self.backbone, part, None, use_reentrant=False)
+            else:
+                seen = pooled(self.backbone, part, None)
+            made.append(self.projector(seen.to(self.projector.weight.dtype)).float())
+        if not made:
+            return self.projector.weight.new_zeros(0, self.config.width).float()
+        return torch.cat(made)
+
+    def _right(self, lonlat: Tensor) -> Tensor:
+        """Return how right each place of the batch is for each of this rank's: `[n, m]`."""
+        assert self.config.soft_km is not None
+        far = distances_km(lonlat, collective.gather_rows(lonlat))
+        return torch.exp(-far / self.config.soft_km).nan_to_num(nan=0.0).float()
+
+
+@torch.no_grad()
+def _first(asks: Tensor, keys: Tensor, there: Tensor, own: Tensor) -> Tensor:
+    """Say for which rows no other key is nearer than the own one: `[n]` float32."""
+    near = nn.functional.normalize(asks.float(), dim=1) @ nn.functional.normalize(
+        keys.float(), dim=1
+    ).T.masked_fill(~there, float("-inf"))
+    return (near.argmax(dim=1) == own).float()

@@ -1,0 +1,174 @@
+"""SatCLIP: the published loss in closed form, chunks, jitter, distances, frozen encoders."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import fm.geo
+from fm.errors import UsageError
+from fm.rng import CounterRng
+from pretrain.engine.batches import MicroBatch
+from pretrain.objectives.place.places import distances_km, jittered
+from pretrain.objectives.place.satclip import SatCLIP
+from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+
+
+def built(**changes: object) -> tuple[SatCLIP, MicroBatch, ObjectiveCase]:
+    case = OBJECTIVES["satclip-tuned"]
+    case = replace(case, config={**case.config, **changes})
+    objective = case.build()
+    assert isinstance(objective, SatCLIP)
+    return objective, case.batch(objective, 6), case
+
+
+def gradients(objective: SatCLIP, batch: MicroBatch) -> tuple[float, dict[str, Tensor]]:
+    objective.zero_grad()
+    loss = objective(batch, batch.rng).loss_sum
+    loss.backward()
+    return loss.item(), {
+        n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None
+    }
+
+
+def rng(count: int) -> CounterRng:
+    return CounterRng(3, torch.zeros(count, dtype=torch.int64), torch.arange(count))
+
+
+def test_the_loss_is_the_mean_of_both_cross_entropies() -> None:
+    """CLIP's loss (SatCLIP, equation 2), written out in float64."""
+    objective, batch, _ = built(soft_km=None, chunk=None, jitter_degrees=0.0)
+    seen: dict[str, Tensor] = {}
+    objective.projector.register_forward_hook(lambda m, a, out: seen.update(image=out))
+    objective.location.register_forward_hook(lambda m, a, out: seen.update(place=out))
+    out = objective(batch, batch.rng)
+    image, place = (
+        functional.normalize(seen[k].detach().double(), dim=1) for k in ("image", "place")
+    )
+    logits = image @ place.T / 0.07
+    right = torch.arange(6)
+    want = (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+    assert out.loss_sum.item() / 6 == pytest.approx(want.item(), rel=1e-5)
+
+
+def test_chunks_give_the_gradient_of_the_whole_batch() -> None:
+    """Defect: accumulation that compares with the samples of a chunk alone."""
+    whole, batch, _ = built(chunk=None)
+    loss, want = gradients(whole, batch)
+    for chunk in (1, 4):
+        cut, _, _ = built(chunk=chunk)
+        found, got = gradients(cut, batch)
+        assert found == pytest.approx(loss, rel=1e-6)
+        assert want.keys() == got.keys()
+        # a single number of a small gradient shows the order of additions
+        size = torch.cat([x.flatten() for x in want.values()]).norm()
+        apart = torch.cat([(got[name] - want[name]).flatten() for name in want]).norm()
+        assert apart <= 1e-5 * size
+
+
+def test_chunks_keep_less() -> None:
+    kept = []
+    for chunk in (None, 2):
+        objective, batch, _ = built(chunk=chunk)
+        number = 0
+
+        def count(x: Tensor) -> Tensor:
+            nonlocal number
+            number += x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            objective(batch, batch.rng)
+        kept.append(number)
+    assert kept[1] < kept[0]
+
+
+def test_a_place_that_is_not_known_counts_nothing() -> None:
+    objective, batch, _ = built(soft_km=None, chunk=None)
+    assert batch.lonlat is not None
+    lonlat = batch.lonlat.clone()
+    lonlat[2] = float("nan")
+    some = objective(replace(batch, lonlat=lonlat), batch.rng)
+    rows = [0, 1, 3, 4, 5]
+    fewer = MicroBatch(
+        {m: x[rows] for m, x in batch.pixels.items()},
+        batch.weight[rows],
+        {},
+        batch.rng.select(torch.tensor(rows)),
+        lonlat=batch.lonlat[rows],
+    )
+    alone = objective(fewer, fewer.rng)
+    assert some.weight.item() == alone.weight.item() == 5
+    assert some.loss_sum.item() == pytest.approx(alone.loss_sum.item(), rel=1e-5)
+    nowhere = objective(replace(batch, lonlat=None), batch.rng)
+    assert nowhere.weight.item() == 0
+    assert nowhere.loss_sum.item() == 0
+
+
+def test_a_frozen_encoder_stays_as_it_is() -> None:
+    """Defect: frozen weights whose batch norms go on counting (SatCLIP's own code)."""
+    case = OBJECTIVES["satclip"]
+    objective = case.build()
+    objective.train()
+    batch = case.batch(objective)
+    before = {n: x.clone() for n, x in objective.backbone.state_dict().items()}
+    objective(batch, batch.rng).loss_sum.backward()
+    after = objective.backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None for p in objective.backbone.parameters())
+    assert objective.location.first.weight.grad is not None
+
+
+def test_soft_targets_follow_great_circles() -> None:
+    objective, _, _ = built(soft_km=100.0, jitter_degrees=0.0)
+    lonlat = torch.tensor([[0.0, 60.0], [1.0, 60.0], [180.0, 60.0]])
+    far = fm.geo.great_circle_m(lonlat[:1].numpy(), lonlat[1:2].numpy())
+    right = objective._right(lonlat)
+    assert right.diagonal().tolist() == [1.0, 1.0, 1.0]
+    assert right[0, 1].item() == pytest.approx(np.exp(-float(far.item()) / 1e5), rel=1e-3)
+    assert right[0, 2].item() < 1e-12
+
+
+def test_distances_are_great_circles() -> None:
+    a = torch.tensor([[0.0, 0.0], [10.0, 89.9], [179.99, 0.0], [5.0, 45.0]], dtype=torch.float64)
+    b = torch.tensor([[180.0, 0.0], [-170.0, 89.9], [-179.99, 0.0], [5.0, 45.0001]])
+    found = distances_km(a, b).diagonal()
+    want = fm.geo.great_circle_m(a.numpy(), b.double().numpy()) / 1000
+    np.testing.assert_allclose(found.numpy(), want, rtol=1e-5)
+
+
+def test_jitter_goes_to_all_sides_by_the_same_way_on_the_ground() -> None:
+    """Defect: SatCLIP adds to both coordinates, whatever the latitude."""
+    count = 4000
+    for lat in (0.0, 60.0, 89.0):
+        lonlat = torch.tensor([[20.0, lat]], dtype=torch.float64).expand(count, 2)
+        moved = jittered(lonlat, rng(count), 0.5)
+        north = (moved - lonlat)[:, 1]
+        east = (moved - lonlat)[:, 0] * np.cos(np.deg2rad(lat))
+        for way in (north, east):
+            assert way.abs().max() <= 0.5 + 1e-9
+            assert abs(float(way.mean())) < 0.03
+            assert float(way.std()) == pytest.approx(0.5 / np.sqrt(3), rel=0.05)
+
+
+def test_jitter_stays_on_the_sphere() -> None:
+    lonlat = torch.tensor([[-179.999, 89.999], [179.999, -89.999], [float("nan")] * 2])
+    for seed in range(20):
+        draws = CounterRng(seed, torch.zeros(3, dtype=torch.int64), torch.arange(3))
+        moved = jittered(lonlat, draws, 0.01)
+        assert moved[2].isnan().all()
+        assert (moved[:2, 1].abs() <= 90).all()
+        assert ((moved[:2, 0] >= -180) & (moved[:2, 0] < 180)).all()
+
+
+def test_wrong_settings_are_one_line() -> None:
+    case = OBJECTIVES["satclip-times"]
+    with pytest.raises(UsageError, match=r"objective\.chunk: the batch norms"):
+        replace(case, config={**case.config, "chunk": 2}).build()
+    with pytest.raises(UsageError, match="above largest_scale"):
+        built(scale=200.0)
+    with pytest.raises(UsageError, match="no location encoding"):
+        built(location={"encoding": "harmonics"})
