@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,6 @@ class Sum(nn.Module):
 
     def features(self, lonlat: Tensor) -> LocationFeatures:
         """Embed places and keep the hidden layers, branch after branch."""
-        found = [branch.features(lonlat) for branch in self.branches]
+        found = [cast(LocationEncoder, b).features(lonlat) for b in self.branches]
         hidden = tuple(layer for one in found for layer in one.hidden)
         return LocationFeatures(torch.stack([one.embedding for one in found]).sum(0), hidden)

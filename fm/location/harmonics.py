@@ -81,7 +81,7 @@ class SphericalHarmonics(Encoding):
             self._degrees.append([tensor(part) for part in parts if part])
         # the same for orders >= 0, all degrees of one parity at once
         self._classes: list[tuple[int, int, Tensor]] = []
-        place = {}
+        place: dict[tuple[int, int], int] = {}
         for odd_order in (0, 1):
             for odd in (0, 1):
                 found = [

@@ -23,7 +23,7 @@ class Head(nn.Module):
         self.last = nn.Linear(width, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def initialise(self, first: Sequence[nn.Parameter], inputs: int) -> None:
+    def initialise(self, first: Sequence[Tensor], inputs: int) -> None:
         """Draw initial weights; `first` is the weight and bias of the layer before."""
 
     def activate(self, before: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Siren(Head):
         super().__init__(width, depth, dim, dropout)
         self.first_w = first_w
 
-    def initialise(self, first: Sequence[nn.Parameter], inputs: int) -> None:
+    def initialise(self, first: Sequence[Tensor], inputs: int) -> None:
         """Draw initial weights; see the class."""
         bound = 1 / inputs
         for value in first:
