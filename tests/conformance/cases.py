@@ -359,12 +359,15 @@ _SATCLIP = {
 _SEASONS = {"view": {"size": 24}, "queue": 8, "width": 8}
 
 CONTRASTS: dict[str, ObjectiveCase] = {
-    "closp": ObjectiveCase(BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False),
+    "closp": ObjectiveCase(
+        BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False, rounding=10.0
+    ),
     "closp-place": ObjectiveCase(
         BACKBONES["vit-linear"],
         {**_CLOSP, "legacy_one_positive": True, "place": {"degrees": 3, "hidden": 8}},
         labels={"cover": 4},
         drawn=False,
+        rounding=10.0,
     ),
     "moco-v2": ObjectiveCase(
         BACKBONES["vit-linear"], {"kind": "moco", "version": "v2", "queue": 10, **_ASKED}
