@@ -22,7 +22,7 @@ from pretrain.augment import ViewConfig, draw_view
 from pretrain.augment.crop import draw_box
 from pretrain.engine.batches import MicroBatch
 
-SIDE, SIZE, SAMPLES = 264, 224, 64
+SIDE, SIZE, SAMPLES = 264, 224, 16
 CONFIG = ViewConfig(size=SIZE)
 NAME = "first"
 
@@ -30,15 +30,14 @@ _made: dict[str, Tensor] = {}
 
 
 @cache
-def _batch(quick: bool) -> MicroBatch:
+def _batch() -> MicroBatch:
     """Thirteen bands of Sentinel-2 on one grid, as stored."""
-    count = 4 if quick else SAMPLES
     generator = torch.Generator().manual_seed(0)
-    smooth = torch.rand(count, 13, 34, 34, generator=generator)
+    smooth = torch.rand(SAMPLES, 13, 12, 12, generator=generator)
     pixels = functional.interpolate(smooth, size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
     stored = (pixels * 6000).to(torch.int32).to(torch.uint16)
-    rng = CounterRng(0, torch.zeros(count, dtype=torch.int64), torch.arange(count))
-    return MicroBatch({"s2l1c_10": stored}, torch.ones(count), {"s2l1c_10": (1e-4, 0.0)}, rng)
+    rng = CounterRng(0, torch.zeros(SAMPLES, dtype=torch.int64), torch.arange(SAMPLES))
+    return MicroBatch({"s2l1c_10": stored}, torch.ones(SAMPLES), {"s2l1c_10": (1e-4, 0.0)}, rng)
 
 
 def _bands() -> dict[str, tuple[Band, ...]]:
@@ -47,7 +46,7 @@ def _bands() -> dict[str, tuple[Band, ...]]:
 
 def _ours(quick: bool) -> Ready:
     threads(quick)
-    batch = _batch(quick)
+    batch = _batch()
 
     def step() -> None:
         made = draw_view(batch, batch.rng, NAME, CONFIG, bands=_bands())
@@ -58,7 +57,7 @@ def _ours(quick: bool) -> Ready:
 
 def _loop(quick: bool) -> Ready:
     threads(quick)
-    batch = _batch(quick)
+    batch = _batch()
     rng, effects = batch.rng, CONFIG.optical
     box = draw_box(rng, NAME, CONFIG, (SIDE, SIDE))
 

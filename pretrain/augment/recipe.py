@@ -32,6 +32,8 @@ from pretrain.settings.view import (
 
 Pixels = dict[str, Tensor]
 Masks = dict[str, Tensor]
+CACHED = 2
+"""Samples that are made at once on a CPU."""
 Coloured = OpticalEffects | HyperspectralEffects | OtherEffects
 
 
@@ -65,24 +67,22 @@ def draw_view(
     """
     if image is None:
         image = torch.zeros(len(batch.weight), dtype=torch.int64, device=batch.weight.device)
-    pixels: Pixels = {}
-    masks: Masks = {}
+    kinds = {
+        modality: config.effects(kind_of((bands or {}).get(modality) or modality_bands(modality)))
+        for modality in batch.pixels
+    }
+    count = len(batch.weight)
+    # on a CPU a few samples at a time stay in its caches; nothing else depends on it
+    size = CACHED if batch.weight.device.type == "cpu" else max(count, 1)
     with full_precision(batch.weight.device):
-        for modality, x in batch.pixels.items():
-            chosen = _image_of(x, image)
-            pixels[modality] = to_physical(chosen, *batch.scaling.get(modality, (1.0, 0.0)))
-            if batch.valid is not None and modality in batch.valid:
-                masks[modality] = mask = _image_of(batch.valid[modality], image)
-                pixels[modality] = torch.where(mask, pixels[modality], 0.0)
-        pixels, masks = _placed(pixels, masks, rng, name, config)
-        draws = _Draws(rng, name)
-        ground = finest(pixels)[0]
-        for modality, x in pixels.items():
-            own = (bands or {}).get(modality) or modality_bands(modality)
-            effects = config.effects(kind_of(own))
-            mask = masks.get(modality)
-            made = _applied(x, mask, effects, draws, modality, x.shape[-2] / ground)
-            pixels[modality] = made if mask is None else torch.where(mask, made, 0.0)
+        parts = [
+            _made(batch, rng, name, config, image, kinds, slice(start, start + size))
+            for start in range(0, count, size)
+        ]
+    pixels, masks = (
+        {m: torch.cat([part[which][m] for part in parts]) for m in parts[0][which]}
+        for which in (0, 1)
+    )
     times = batch.times
     return View(
         pixels=pixels,
@@ -101,6 +101,35 @@ def draw_view(
         step=batch.step,
         clock=batch.clock,
     )
+
+
+def _made(
+    batch: ObjectiveBatch,
+    rng: CounterRng,
+    name: str,
+    config: ViewConfig,
+    image: Tensor,
+    kinds: Mapping[str, Effects],
+    rows: slice,
+) -> tuple[Pixels, Masks]:
+    """Make the views of some samples: pixels, and the masks of modalities that have one."""
+    rng, image = rng.select(rows), image[rows]
+    pixels: Pixels = {}
+    masks: Masks = {}
+    for modality, x in batch.pixels.items():
+        chosen = _image_of(x[rows], image)
+        pixels[modality] = to_physical(chosen, *batch.scaling.get(modality, (1.0, 0.0)))
+        if batch.valid is not None and modality in batch.valid:
+            masks[modality] = mask = _image_of(batch.valid[modality][rows], image)
+            pixels[modality] = torch.where(mask, pixels[modality], 0.0)
+    pixels, masks = _placed(pixels, masks, rng, name, config)
+    draws = _Draws(rng, name)
+    ground = finest(pixels)[0]
+    for modality, x in pixels.items():
+        mask = masks.get(modality)
+        made = _applied(x, mask, kinds[modality], draws, modality, x.shape[-2] / ground)
+        pixels[modality] = made if mask is None else torch.where(mask, made, 0.0)
+    return pixels, masks
 
 
 def _image_of(x: Tensor, image: Tensor) -> Tensor:
