@@ -92,11 +92,16 @@ def logistic(found: dict[str, Any]) -> str:
 def timing(found: dict[str, Any]) -> str:
     """Seconds of the study."""
     s = found["seconds"]
+    got = s["ridge_cpu"] / (s["ridge"] * found["workers"])
+    shared = (
+        f" The workers got {got:.0%} of {found['workers']} cores: other work shared the machine, so "
+        f"these seconds are not those of an idle one, and a target of 180 s is not shown by them."
+    )
     return (
         f"{found['cells']} cells by ridge: {s['ridge']:.0f} s on {found['workers']} workers of one "
         f"thread ({s['ridge_cpu']:.0f} s of processor), encoding included; opening the drawn "
         f"places {s['open']:.1f} s. The {len(found['logistic'])} cells of logistic regression: "
-        f"{s['logistic']:.0f} s."
+        f"{s['logistic']:.0f} s." + (shared if got < 0.7 else "")
     )
 
 

@@ -41,10 +41,8 @@ def elevation(cache: Path) -> Raster:
 
 def turbidity(cache: Path) -> Raster:
     """Linke turbidity, the mean of the twelve months, 5 minutes; stored as twentieths."""
-    import h5py
-
     path = member(TURBIDITY, cache)
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         total = np.zeros((2160, 4320), np.float32)
         stored = file["LinkeTurbidity"]
         if stored.shape != (2160, 4320, 12):
@@ -88,11 +86,19 @@ def land(cache: Path) -> Raster:
     return Raster(~water, 90 - step / 2, -180 + step / 2, step)
 
 
-def _era5(cache: Path, name: str, low: float, high: float) -> NDArray[np.float32]:
-    import h5py
+def _hdf5(path: Path) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise FMError(
+            "h5py is not installed; it reads the climate: pip install 'eofm[cube]'"
+        ) from None
+    return h5py.File(path)
 
+
+def _era5(cache: Path, name: str, low: float, high: float) -> NDArray[np.float32]:
     path = member(ERA5, cache)
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         values: Any = file[name][...]
         north, west = file["latitude"][0], file["longitude"][0]
     _expect(path, values, (12, 721, 1440), low, high)
