@@ -94,8 +94,8 @@ def timing(found: dict[str, Any]) -> str:
     s = found["seconds"]
     got = s["ridge_cpu"] / (s["ridge"] * found["workers"])
     shared = (
-        f" The workers got {got:.0%} of {found['workers']} cores: other work shared the machine, so "
-        f"these seconds are not those of an idle one, and a target of 180 s is not shown by them."
+        f" The workers got {got:.0%} of {found['workers']} cores: other work shared the machine, "
+        f"so these are not the seconds of an idle one, and do not show the target of 180 s."
     )
     return (
         f"{found['cells']} cells by ridge: {s['ridge']:.0f} s on {found['workers']} workers of one "
@@ -120,8 +120,8 @@ def written(page: str, found: dict[str, Any]) -> str:
     """Return the page with its tables anew."""
     for name, text in tables(found).items():
         page = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)",
-            lambda match, text=text: f"{match[1]}{text}{match[2]}",
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda match, text=text: f"{match[1]}{text}\n{match[2]}",
             page,
             flags=re.S,
         )
