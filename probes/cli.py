@@ -221,7 +221,7 @@ def _list(as_json: bool) -> int:
     from probes.backbones import KINDS, PACKAGES
     from probes.benchmarks import get_benchmark, list_benchmarks
     from probes.location import PREFIX
-    from probes.location.encoders import ALIASES, PRETRAINED
+    from probes.location.names import ALIASES, PRETRAINED
     from probes.location.verb import BENCHMARKS
     from probes.protocols import get_protocol, list_protocols
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from probes.location.encoders import TEN, get_encoder
+from probes.location.encoders import get_encoder
 from probes.location.judge import Cell
+from probes.location.names import TEN
 from probes.location.points import open_places
 from probes.location.splits import NAMES
 from probes.location.suite import Table

@@ -15,24 +15,9 @@ import fm.location
 from fm.errors import UsageError, suggest
 from fm.files import sha256_file
 from probes.location import PREFIX
+from probes.location.names import ALIASES, PRETRAINED
 from probes.location.packages import GEOCLIP, member
 
-ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "lonlat": ("degrees", {}),
-    "xyz": ("cartesian", {}),
-    "wrap": ("wrap", {}),
-    "sh10": ("sh", {"L": 10}),
-    "sh20": ("sh", {"L": 20}),
-    "sh40": ("sh", {"L": 40}),
-    "rff": ("rff", {"sigma": 2.0, "count": 256, "projection": "xyz"}),
-    "sphere-m": ("sphere_m", {}),
-}
-"""Raw encodings by the names of the tables."""
-FLOORS = ("lonlat", "xyz", "wrap", "sh10", "sh20", "sh40", "rff")
-"""They stand in every table."""
-PRETRAINED = ("geoclip", "satclip")
-TEN = (*FLOORS, "sphere-m", "geoclip-untrained", "geoclip")
-"""The encoders of the suite's own table."""
 _AT_ONCE = 2048
 
 

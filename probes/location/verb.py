@@ -46,7 +46,8 @@ def refusal(model: str | None, benchmark: str | None) -> str | None:
 def run(arguments: Namespace) -> int:
     """Judge a location encoder; the raw encodings stand beside it unless --no-floors."""
     from probes.location import points, report, suite
-    from probes.location.encoders import FLOORS, get_encoder
+    from probes.location.encoders import get_encoder
+    from probes.location.names import FLOORS
     from probes.location.published import open_published
     from probes.protocols import get_protocol
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.studies import location_page as page
 from fm.files import read_json
-from probes.location.encoders import TEN
+from probes.location.names import TEN
 from probes.location.splits import NAMES
 from probes.location.tasks import TASKS
 
