@@ -33,7 +33,7 @@ from pretrain.settings.view import (
 Pixels = dict[str, Tensor]
 Masks = dict[str, Tensor]
 CACHED = 2
-"""Samples that are made at once on a CPU."""
+"""Samples that are made at once on a CPU: half the time of sixteen."""
 Coloured = OpticalEffects | HyperspectralEffects | OtherEffects
 
 
@@ -126,9 +126,9 @@ def _made(
     draws = _Draws(rng, name)
     ground = finest(pixels)[0]
     for modality, x in pixels.items():
-        mask = masks.get(modality)
-        made = _applied(x, mask, kinds[modality], draws, modality, x.shape[-2] / ground)
-        pixels[modality] = made if mask is None else torch.where(mask, made, 0.0)
+        known = masks.get(modality)
+        made = _applied(x, known, kinds[modality], draws, modality, x.shape[-2] / ground)
+        pixels[modality] = made if known is None else torch.where(known, made, 0.0)
     return pixels, masks
 
 
