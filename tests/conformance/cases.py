@@ -377,8 +377,8 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         {"kind": "moco", "version": "v3", "mask_ratio": 0.25, **_ASKED},
         rounding=100.0,
     ),
-    "moco-v3-times": ObjectiveCase(
-        BACKBONES["vit-times"], {"kind": "moco", "version": "v3", **_ASKED}, rounding=100.0
+    "moco-times": ObjectiveCase(
+        BACKBONES["vit-times"], {"kind": "moco", "version": "v2", "queue": 10, **_ASKED}
     ),
     "softcon-v2": ObjectiveCase(
         _RADAR,

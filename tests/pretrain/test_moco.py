@@ -184,13 +184,13 @@ def test_the_teacher_of_a_bfloat16_student_moves(device: torch.device) -> None:
 
 
 def test_seasons_differ_unless_the_old_way_is_asked_for() -> None:
-    objective, batch = made("moco-v3-times")
+    objective, batch = made("moco-times")
     first, second = objective.seasons(batch, batch.rng)
     assert (first != second).all()
     told = objective(batch, batch.rng)
     assert told.metrics["one_season"] == 0
-    objective, _ = made("moco-v3-times", legacy_seasons_with_replacement=True)
-    many = CONTRASTS["moco-v3-times"].batch(objective, 64)
+    objective, _ = made("moco-times", legacy_seasons_with_replacement=True)
+    many = CONTRASTS["moco-times"].batch(objective, 64)
     first, second = objective.seasons(many, many.rng)
     assert 16 < int((first == second).sum()) < 48
 
