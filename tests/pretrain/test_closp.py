@@ -91,11 +91,20 @@ def test_the_same_set_of_labels_is_a_positive_whoever_has_it() -> None:
     assert torch.equal(t[0], t[1])
     target = torch.tensor([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     logits = v @ t.T / 0.07
-    wanted = sum(-(target * x.log_softmax(dim=1)).sum() for x in (logits, logits.T)) / 2
-    assert made(given, given.rng).loss_sum.item() == pytest.approx(wanted.item(), rel=1e-5)
+    both = [x.log_softmax(dim=1) for x in (logits, logits.T)]
+    shared = sum(-(target * x).sum(dim=1) for x in both) / 2
+    own = sum(-x.diagonal() for x in both) / 2
     published = closp(legacy_one_positive=True)
-    own = sum(-x.log_softmax(dim=1).diagonal().sum() for x in (logits, logits.T)) / 2
-    assert published(given, given.rng).loss_sum.item() == pytest.approx(own.item(), rel=1e-5)
+    # rows of one caption share what each would have alone: only their weights tell them apart
+    assert shared.sum().item() == pytest.approx(own.sum().item(), rel=1e-5)
+    given.weight = torch.tensor([1.0, 0.25, 1.0])
+    assert made(given, given.rng).loss_sum.item() == pytest.approx(
+        (shared * given.weight).sum().item(), rel=1e-5
+    )
+    assert published(given, given.rng).loss_sum.item() == pytest.approx(
+        (own * given.weight).sum().item(), rel=1e-5
+    )
+    assert abs((shared - own)[0].item()) > 1e-3
 
 
 def test_samples_without_a_label_are_no_negatives() -> None:

@@ -4,7 +4,8 @@ Text is the bridge: each sensor's images are drawn to the captions of their labe
 other's. What differs from the published code, and why: the scale is learned from 1 / 0.07 (theirs
 is fixed at 1, where the loss of 64 pairs cannot fall below 3.17), captions are sorted (theirs have
 another order in every process), and samples with the same set of labels are each other's positives
-(theirs are told apart although their captions are the same).
+(theirs are told apart although their captions are the same; as the captions' rows are equal, the
+sum over samples of equal weight is the same either way).
 """
 
 import math
