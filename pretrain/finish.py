@@ -113,12 +113,13 @@ def _export_location(loop: Loop, training: Mapping[str, Any]) -> None:
     config, folder = loop.config, loop.folder
     card = make_card(config, loop.data, loop.engine.objective.model, dict(training)).to_dict()
     about = {key: card[key] for key in ("name", "objective", "data", "training", "licence")}
-    written_by_first(
-        weights_of(encoder),
-        lambda weights: location_checkpoint.save(
+
+    def export(weights: Weights) -> None:
+        location_checkpoint.save(
             folder.path / "location", encoder, about, state=weights, overwrite=True
-        ),
-    )
+        )
+
+    written_by_first(weights_of(encoder), export)
 
 
 def _mean(values: list[float]) -> float | None:

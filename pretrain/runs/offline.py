@@ -15,6 +15,7 @@ from fm.tensors import Weights
 from pretrain.engine.files import ModelFiles
 from pretrain.runs.folder import TAG, Position, RunFolder
 
+
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
     """Write the backbone of a checkpoint as a model to take away.
 

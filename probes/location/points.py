@@ -9,6 +9,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,7 @@ def _numbered(names: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
 
 
 def _packed(sets: dict[str, Places]) -> bytes:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, places in sets.items():
         arrays[f"{name} lonlat"] = places.lonlat
         arrays |= {f"{name} value {task}": v for task, v in places.values.items()}

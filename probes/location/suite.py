@@ -104,14 +104,16 @@ def run(
         for split in splits:
             for seed in seeds:
                 parts: Split = divided[name, split, seed]
-                about = {"split": split, "seed": seed}
                 if recipe.settings.family == "ridge":
-                    cells = ridge(features, places[name], asked, parts, recipe, **about)
+                    cells = ridge(
+                        *(features, places[name], asked, parts, recipe), split=split, seed=seed
+                    )
                 else:
                     cells = [
                         by_family(
                             *(features, places[name], task, parts, recipe),
-                            **about,
+                            split=split,
+                            seed=seed,
                             label=encoder.name,
                         )
                         for task in asked

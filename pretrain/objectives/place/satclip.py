@@ -7,10 +7,10 @@ encoder stays in `eval()`, so that its batch norms' statistics stay those of its
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -19,6 +19,7 @@ from fm import location
 from fm.config import Config
 from fm.errors import UsageError
 from fm.hardware import full_precision
+from fm.location.encoder import LocationEncoder
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from pretrain.augment import View, ViewConfig, draw_view, seasons
@@ -37,7 +38,8 @@ from pretrain.settings.kinds import Positive
 class LocationConfig(Config):
     """The location encoder: arguments of `fm.location.create`.
 
-    The defaults are SatCLIP's network at L = 10 with exact harmonics, without its dropout of 0.5.
+    The defaults are SatCLIP's network at L = 10 with exact harmonics, without its dropout of 0.5
+    (which torch would draw: another one on other ranks).
 
     Attributes:
         encoding: of places, one of `fm.location.list_encodings()`.
@@ -46,7 +48,7 @@ class LocationConfig(Config):
         depth: hidden layers.
         first_w: factor in the first sine.
         season: take the month of the image too.
-        options: of the encoding.
+        options: of the encoding; left out, `{L: 10}` for harmonics and none for others.
     """
 
     encoding: str = "sh"
@@ -55,7 +57,32 @@ class LocationConfig(Config):
     depth: Positive = 2
     first_w: float = Field(30.0, gt=0)
     season: bool = False
-    options: dict[str, int | float | str] = Field(default_factory=lambda: {"L": 10})
+    options: dict[str, bool | int | float | str] = Field({"L": 10})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _degrees_are_of_harmonics(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("encoding", "sh") != "sh":
+            return {"options": {}, **values}
+        return values
+
+    def build(self, dim: int) -> LocationEncoder:
+        """Make the encoder with fresh weights, for embeddings of `dim`.
+
+        Raises:
+            UsageError: an unknown name or option, or a value out of range.
+        """
+        told = self.model_dump(exclude={"options"})
+        options: dict[str, Any] = dict(self.options)
+        if clash := sorted({*told, "dim", "dropout"} & options.keys()):
+            raise UsageError(
+                f"objective.location.options.{clash[0]}: options are of the encoding; sizes stand "
+                f"beside it, dim is objective.width, and there is no dropout"
+            )
+        try:
+            return location.create(**told, dim=dim, **options)
+        except UsageError as error:
+            raise UsageError(f"objective.location: {error}") from None
 
 
 class SatCLIPConfig(Config):
@@ -116,17 +143,7 @@ class SatCLIP(Objective):
         over_all_ranks(backbone)
         if self.frozen:
             backbone.requires_grad_(False)
-        told = config.location
-        self.location = location.create(
-            told.encoding,
-            head=told.head,
-            dim=config.width,
-            width=told.width,
-            depth=told.depth,
-            first_w=told.first_w,
-            season=told.season,
-            **told.options,
-        )
+        self.location = config.location.build(config.width)
         self.projector = nn.Linear(backbone.width, config.width)
         self.scale = LearnedScale(config.scale, config.largest_scale)
 
