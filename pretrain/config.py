@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fm.config import Config
 from pretrain.objectives import ObjectiveConfig
+from pretrain.objectives.place.satclip import SatCLIPConfig
 from pretrain.schedule import Clock, between
 from pretrain.settings.checkpoint import CheckpointConfig
 from pretrain.settings.data import DataConfig
@@ -58,6 +59,16 @@ class RunConfig(Config):
     def _init_of_something(self) -> Self:
         if self.init is not None and self.init_from is None:
             raise ValueError("init says how init_from begins the run; give init_from, or no init")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_of_something(self) -> Self:
+        frozen = isinstance(self.objective, SatCLIPConfig) and self.objective.image == "frozen"
+        if frozen and self.init_from is None:
+            raise ValueError(
+                "objective.image: a frozen image encoder has to know something; give its weights "
+                "by init_from, or learn it (tuned)"
+            )
         return self
 
     @model_validator(mode="after")

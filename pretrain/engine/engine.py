@@ -153,7 +153,10 @@ class Engine:
         shared = torch.tensor([own, float(stop)], dtype=torch.float64, device=self.device)
         total, stops = collective.all_reduce_sum(shared).tolist()
         if total <= 0:
-            raise FMError("no sample of the global batch could be read; run fm shards verify")
+            raise FMError(
+                "no sample of the global batch counts: none could be read (run fm shards verify), "
+                "or none has what the objective asks for, such as its place or labels"
+            )
         self._rates.set(self.engine.optimizer.param_groups, learning_rate, weight_decay)
         # DeepSpeed averages gradients over ranks and micro-batches; this makes it a weighted mean
         factor = collective.world_size() * self.accumulate / total

@@ -14,6 +14,7 @@ from torch import nn
 import fm.location
 from fm.errors import UsageError, suggest
 from fm.files import sha256_file
+from fm.location.checkpoint import describe
 from probes.location import PREFIX
 from probes.location.names import ALIASES, PRETRAINED
 from probes.location.packages import GEOCLIP, member
@@ -30,12 +31,14 @@ class Encoder:
         module: takes `[N, 2]` degrees (lon, lat) and returns `[N, D]`.
         kind: `floor`, `random-init` or `pretrained`, as in results.
         about: what else results tell of it.
+        seen: the data that it was trained on, as cards of models tell it; empty where unknown.
     """
 
     name: str
     module: Callable[[torch.Tensor], torch.Tensor]
     kind: str
     about: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, lonlat: np.ndarray) -> NDArray[np.float32]:
         """Encode places `[N, 2]` in degrees, in pieces."""
@@ -69,10 +72,7 @@ def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Enco
         return _released(kind, cache, file)
     known = (*ALIASES, *fm.location.list_encodings())
     if kind not in known and Path(name).is_dir():
-        made = of_module(Path(name).name, fm.location.load(name))
-        sha = sha256_file(Path(name) / "model.safetensors")
-        made.about |= {"path": name, "weights_sha256": sha}
-        return made
+        return _of_folder(name)
     if kind not in known:
         hint = suggest(kind, (*known, *PRETRAINED, "geoclip-untrained"))
         raise UsageError(f"there is no location encoder {kind!r}; {hint}")
@@ -85,6 +85,17 @@ def of_module(name: str, module: nn.Module, kind: str = "pretrained") -> Encoder
     """Take a module of one's own, such as a `fm.location.LocationEncoder`."""
     about = {"architecture": type(module).__name__, "parameters": _size(module)}
     return Encoder(name, module.eval(), kind, about)
+
+
+def _of_folder(folder: str) -> Encoder:
+    """Load what `fm.location.save` wrote, by the name that it says: a run's is `RUN/location`."""
+    encoder, told = fm.location.load(folder), describe(folder)
+    if encoder.month is not None:
+        raise UsageError(f"location:{folder} has a season; the tasks of places have no month")
+    made = of_module(str(told.get("name") or Path(folder).resolve().name), encoder)
+    made.about |= {"path": folder, "weights_sha256": told["weights_sha256"]}
+    made.seen = dict(told.get("data") or {})
+    return made
 
 
 def _released(kind: str, cache: Path | None, file: Path | None) -> Encoder:

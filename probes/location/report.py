@@ -3,10 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from probes.benchmarks.base import Data
 from probes.checks import overlap
 from probes.location.encoders import Encoder
 from probes.location.judge import Cell, as_data, benchmark, compare
@@ -67,7 +69,7 @@ def result(
         seed=cell.seed,
         metrics=cell.metrics,
         primary=cell.task.primary,
-        overlap=_overlap(encoder),
+        overlap=_overlap(encoder, data),
         interval={
             "kind": "percentile bootstrap",
             "unit": about.unit,
@@ -135,9 +137,12 @@ def lines(table: Table) -> str:
     return "\n".join(parts)
 
 
-def _overlap(encoder: Encoder) -> dict[str, Any]:
+def _overlap(encoder: Encoder, data: Data) -> dict[str, Any]:
     if encoder.kind != "pretrained":
         return overlap.none(encoder.name)
+    if encoder.seen:
+        card = SimpleNamespace(data=encoder.seen)
+        return overlap.describe(SimpleNamespace(card=card), data)
     return {
         "statement": "unknown: the released file does not say which places it was trained on",
         "shared_samples": None,

@@ -1,19 +1,28 @@
 """SatCLIP: the published loss in closed form, chunks, jitter, distances, frozen encoders."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 import fm.geo
+from fm import location
 from fm.errors import UsageError
+from fm.location.checkpoint import describe
 from fm.rng import CounterRng
+from pretrain.config import RunConfig
 from pretrain.engine.batches import MicroBatch
+from pretrain.engine.files import ModelFiles
 from pretrain.objectives.place.places import distances_km, jittered
-from pretrain.objectives.place.satclip import SatCLIP
+from pretrain.objectives.place.satclip import LocationConfig, SatCLIP
+from pretrain.runs.folder import TAG, RunFolder
+from pretrain.trainer import load_config, run
+from probes.location.encoders import get_encoder
 from tests.conformance.cases import OBJECTIVES, ObjectiveCase
 
 
@@ -170,5 +179,66 @@ def test_wrong_settings_are_one_line() -> None:
         replace(case, config={**case.config, "chunk": 2}).build()
     with pytest.raises(UsageError, match="above largest_scale"):
         built(scale=200.0)
-    with pytest.raises(UsageError, match="no location encoding"):
+    with pytest.raises(UsageError, match=r"objective\.location: there is no location encoding"):
         built(location={"encoding": "harmonics"})
+    with pytest.raises(UsageError, match=r"objective\.location\.options\.dim: "):
+        built(location={"options": {"dim": 3}})
+    with pytest.raises(UsageError, match=r"objective\.location: sh: L='x'"):
+        built(location={"options": {"L": "x"}})
+    with pytest.raises(UsageError, match="a frozen image encoder has to know something"):
+        load_config("satclip_tiny", ["objective.image=frozen"])
+
+
+def test_options_of_harmonics_are_not_given_to_other_encodings() -> None:
+    wrap, _, _ = built(location={"encoding": "wrap", "width": 16})
+    assert wrap.location.encoding.dim == 4
+    learned = {"encoding": "rff", "width": 16, "options": {"count": 3, "learnable": True}}
+    rff, _, _ = built(location=learned)
+    assert "location.first.encoding.frequencies" in dict(rff.named_parameters())
+    assert LocationConfig().options == {"L": 10}
+
+
+def test_a_run_leaves_a_location_encoder_behind(tmp_path: Path, tiny_dataset: Path) -> None:
+    """Tuned, then frozen from its export: what is in `RUN/location` is what was learned."""
+
+    def trained(name: str, **changes: object) -> Path:
+        values = {
+            "name": name,
+            "out": str(tmp_path / name),
+            "data": {"path": str(tiny_dataset), "batch_size": 8, "modalities": ["s2l1c_10"]},
+            "model": {"name": "vit_nano", "token_m": 60, "options": {"depth": 1, "width": 32}},
+            "objective": {"kind": "satclip", "width": 8, "view": {"size": 24}, **changes},
+            "augment": {"dihedral": False},
+            "engine": {"precision": "fp32"},
+            "schedule": {"steps": 2, "warmup": 0},
+            "monitor": {"pictures": 0, "tensorboard": False},
+        }
+        if name == "frozen":
+            values["init_from"] = str(tmp_path / "tuned" / "export")
+        run(RunConfig.model_validate(values))
+        return tmp_path / name
+
+    small = {"width": 16, "options": {"L": 4}}
+    tuned = trained("tuned", image="tuned", location=small)
+    frozen = trained("frozen", location=small, chunk=4, soft_km=20.0)
+    learned = []
+    for folder in (tuned, frozen):
+        state = location.load(folder / "location").state_dict()
+        found = RunFolder(folder).latest()
+        assert found is not None
+        checkpoint, position = found
+        stored = ModelFiles(checkpoint / TAG, position.zero_stage).weights("objective.location.")
+        values = dict(stored.values(stored.order()))
+        assert values.keys() == state.keys()
+        assert all(torch.equal(values[name], state[name]) for name in state)
+        learned.append(state["first.weight"])
+    assert not torch.equal(*learned)
+    told = describe(frozen / "location")
+    assert told["name"] == "frozen"
+    assert told["data"]["samples"] == 24
+    assert told["training"]["steps"] == 2
+    before, after = (load_file(f / "export" / "model.safetensors") for f in (tuned, frozen))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    encoder = get_encoder(f"location:{frozen / 'location'}", None)
+    assert encoder.name == "frozen"
+    assert encoder(np.array([[10.0, 50.0]])).shape == (1, 8)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fm.location
 from fm.errors import FMError, UsageError
 from fm.geo import block_id
 from probes.families.job import scaler
@@ -307,6 +308,13 @@ def test_other_encoders_are_refused(name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as found:
         encoders.get_encoder(name, None)
     assert "\n" not in str(found.value)
+
+
+def test_a_folder_with_a_season_is_refused_before_any_place(tmp_path: Path) -> None:
+    made = fm.location.create("wrap", width=4, dim=4, season=True)
+    fm.location.save(tmp_path / "climate", made, {"name": "climate"})
+    with pytest.raises(UsageError, match="has a season"):
+        encoders.get_encoder(f"location:{tmp_path / 'climate'}", None)
 
 
 @pytest.mark.data

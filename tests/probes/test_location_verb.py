@@ -72,15 +72,18 @@ def test_results_of_one_benchmark(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_places")
 def test_the_suite_has_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "place"
-    fm.location.save(folder, fm.location.create("sh", L=4, width=8, dim=8, depth=1))
+    seen = {"name": "chips", "manifest_hash": "f" * 64, "cells": [], "cell_km": 10.0}
+    encoder = fm.location.create("sh", L=4, width=8, dim=8, depth=1)
+    fm.location.save(folder, encoder, {"name": "by-name", "data": seen})
     words = ("--suite", "location", "--protocol", "ridge", "--seeds", "0,1", "--json")
     assert fm_probe(f"location:{folder}", *words, "--packages", tmp_path) == 0
     found = [Result.from_dict(one) for one in json.loads(capsys.readouterr().out)]
     assert len(found) == 10 * 3 * 2 * 8
-    own = [one for one in found if one.model["name"] == "place"]
+    own = [one for one in found if one.model["name"] == "by-name"]
     assert {len(one.versus) for one in own} == {7}
     assert own[0].model["kind"] == "pretrained"
     assert own[0].model["weights_sha256"]
+    assert own[0].overlap["statement"].startswith("pretrained on another dataset (chips)")
     first = own[0].versus[0]
     floor = next(
         one

@@ -41,7 +41,8 @@ def distances_km(a: Tensor, b: Tensor) -> Tensor:
 
     By the chord, which is exact for small distances as well; NaN where a place is unknown.
     """
-    chord = (_unit(a)[:, None] - _unit(b)[None]).norm(dim=2)
+    # not by products, which round small distances away, and without holding [n, m, 3]
+    chord = torch.cdist(_unit(a), _unit(b), compute_mode="donot_use_mm_for_euclid_dist")
     return 2 * EARTH_KM * torch.asin((chord / 2).clamp(max=1.0))
 
 
