@@ -144,6 +144,8 @@ TABLES = {
     "joint": joint,
     "learns": learns,
     "multisensor": learns,
+    "softcon": learns,
+    "softcon_val": learns,
 }
 
 

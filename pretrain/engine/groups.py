@@ -4,10 +4,11 @@ from typing import Any
 
 from torch import nn
 
+from fm.location import EncodedLinear
 from fm.models import Backbone
 from fm.models.layers import in_block, layer_numbers
 
-MATRICES = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
+MATRICES = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.MultiheadAttention, EncodedLinear)
 """Modules whose own parameters of two or more axes multiply what comes in: they are decayed.
 
 A parameter that any other module holds is a norm, a position, a token, a query or a code.

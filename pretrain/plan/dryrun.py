@@ -94,7 +94,15 @@ def _predicted(objective: Objective, shapes: Any, scaling: Any) -> float:
     one = torch.zeros(1, dtype=torch.int64)
     used = {name: scaling[name] for name in pixels}
     labels = made_up(objective, 1, "cpu")
-    batch = MicroBatch(pixels, torch.ones(1), used, CounterRng(0, one, one), labels=labels)
+    batch = MicroBatch(
+        pixels,
+        torch.ones(1),
+        used,
+        CounterRng(0, one, one),
+        lonlat=torch.zeros(1, 2),
+        time=torch.zeros(1, dtype=torch.float64),
+        labels=labels,
+    )
     return float(objective.weight(batch))
 
 

@@ -218,6 +218,16 @@ BACKBONES: dict[str, Case] = {
     ),
     "vit-metres": Case("vit_nano", {**SMALL, "positions": "metres"}, metric=True),
     "vit-learned": Case("vit_nano", {**SMALL, "positions": "learned", "grid": 3, "pooling": "cls"}),
+    "vit-registers": Case(
+        "vit_nano",
+        {
+            **SMALL,
+            "positions": "learned",
+            "grid": 3,
+            "position_resize": "dinov2",
+            "registers": 2,
+        },
+    ),
     "vit-times": Case("vit_nano", {**SMALL, "time_code_width": 12}, images=2),
     "vit-metadata": Case("vit_nano", {**SMALL, "metadata": ("lonlat", "time"), "layer_scale": 1.0}),
     "vit-spectral_adapter": Case(

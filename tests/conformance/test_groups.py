@@ -12,6 +12,7 @@ DECAYED = {
     ("Conv1d", "weight"),
     ("Conv2d", "weight"),
     ("ConvTranspose2d", "weight"),
+    ("EncodedLinear", "weight"),
     ("Linear", "weight"),
     ("MultiheadAttention", "in_proj_weight"),
     ("NonDynamicallyQuantizableLinear", "weight"),
@@ -35,6 +36,7 @@ NOT_DECAYED = {
     ("VisionTransformer", "channel_embed"),
     ("VisionTransformer", "cls_token"),
     ("VisionTransformer", "pos_embed"),
+    ("VisionTransformer", "reg_token"),
     ("_Generator", "bias_token"),
     ("_Generator", "weight_tokens"),
 }

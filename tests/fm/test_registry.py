@@ -37,6 +37,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tokenizer_options": {"tokenizer": "tied", "tokenizer_options": {"heads": 2}},
     "positions and reference_m": {"positions": "metres", "reference_m": 60.0},
     "positions and grid": {"positions": "learned", "grid": 3},
+    "position_resize": {"positions": "learned", "grid": 3, "position_resize": "dinov2"},
+    "registers": {"registers": 2},
     "group_code_width": {"group_code_width": 8},
     "time_code_width": {"time_code_width": 12},
     "metadata": {"metadata": ("time", "lonlat")},

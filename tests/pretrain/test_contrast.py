@@ -136,7 +136,7 @@ def test_own_columns_of_a_later_rank() -> None:
     same = info_nce(queries, keys, temperature=0.1, own=torch.tensor([2, 3]))
     first = info_nce(queries, keys[[2, 3, 0, 1]], temperature=0.1, own=0)
     assert torch.equal(loss, same)
-    assert torch.allclose(loss, first, rtol=1e-6)
+    assert torch.allclose(loss, first, rtol=1e-5, atol=1e-6)
 
 
 def test_a_learned_temperature_gets_a_gradient() -> None:
