@@ -13,6 +13,8 @@ from shards.format import LabelInfo
 
 UNREADABLE = ("mask", "text")
 """Kinds of labels that are no vector of a sample."""
+MADE = ("multilabel", "fractions")
+"""Kinds that `fm shards label` makes."""
 
 
 class ReadLabels:
@@ -81,9 +83,10 @@ def _found(ds: shards.Dataset, name: str, kinds: tuple[str, ...] | None) -> Labe
             f" a sample; fm shards label makes one of it"
         )
     if kinds is not None and labels[name].kind not in kinds:
+        made = [f"; fm shards label --kind {kind} makes one" for kind in kinds if kind in MADE]
         raise UsageError(
             f"{ds.place}: label {name} is a {labels[name].kind}, the objective needs "
-            f"{' or '.join(kinds)}; fm shards label --kind {kinds[0]} makes one"
+            f"{' or '.join(kinds)}{made[0] if made else ''}"
         )
     return labels[name]
 

@@ -66,6 +66,8 @@ class Output:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
+LAND_COVER = ("multilabel", "class", "fractions")
+"""Kinds of labels (`shards.LabelInfo`) that say which classes a sample has."""
 Parts = dict[tuple[str, str], Tensor]
 """(Modality, band) to `[2]`: the summed loss of a band and the weight it is divided by."""
 

@@ -165,13 +165,13 @@ def test_a_sensor_without_a_valid_pixel_is_not_compared() -> None:
 def test_the_scale_is_learned_and_held_and_comes_back() -> None:
     made = closp(scale=50.0)
     with torch.no_grad():
-        made.log_scale.fill_(math.log(300.0))
+        made.scale.log.fill_(math.log(300.0))
     assert made.scale().item() == pytest.approx(100.0, rel=1e-5)
     made.scale().backward()
-    assert made.log_scale.grad is not None
-    assert made.log_scale.grad.item() > 0  # so it can go down again
+    assert made.scale.log.grad is not None
+    assert made.scale.log.grad.item() > 0  # so it can go down again
     fixed = closp(scale=1.0, legacy_fixed_scale=True)
-    assert not fixed.log_scale.requires_grad
+    assert not fixed.scale.log.requires_grad
     assert fixed.scale().item() == 1.0
     with pytest.raises(UsageError, match="above largest_scale"):
         closp(scale=101.0)

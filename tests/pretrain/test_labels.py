@@ -80,6 +80,8 @@ def test_a_label_that_is_not_there_or_no_vector_is_refused_in_one_line(tmp_path:
         ReadLabels(("said",), {"": words})
     with pytest.raises(UsageError, match=r"cover is a class.*needs fractions; .*--kind fractions"):
         ReadLabels(("cover",), {"": ds}, {"cover": ("fractions",)})
+    with pytest.raises(UsageError, match=r"cover is a class, the objective needs regression$"):
+        ReadLabels(("cover",), {"": ds}, {"cover": ("regression",)})
     other = some(tmp_path / "other", cover=shards.LabelInfo("cover", "class", ("dark", "light")))
     with pytest.raises(UsageError, match=r"data\.parts\.b: label cover has other classes"):
         ReadLabels(("cover",), {"a": ds, "b": other})

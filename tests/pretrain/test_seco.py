@@ -114,6 +114,7 @@ def test_the_loss_is_the_sum_over_spaces_and_the_queues_take_each_its_own_key() 
 def test_seasons_of_a_label_are_all_different() -> None:
     objective = seco(season_label="season")
     assert objective.label_names == ("season",)
+    assert objective.label_kinds == {"season": ("class",)}  # of a number all would be one season
     batch = series()
     of = torch.tensor([0, 0, 0, 1, 2, 2])
     batch.labels = {"season": torch.nn.functional.one_hot(of, 4).float().repeat(COUNT, 1, 1)}

@@ -141,3 +141,9 @@ def test_a_label_of_other_classes_is_refused() -> None:
     assert objective.label_names == ("cover",)
     with pytest.raises(UsageError, match=r"label cover has 2 classes in the data, .* built for 4"):
         objective.take_classes({"cover": ("water", "land")})
+
+
+def test_a_number_is_no_land_cover() -> None:
+    """Defect: every pair of numbers is alike, and nothing says so."""
+    objective, _ = made()
+    assert objective.label_kinds == {"cover": ("multilabel", "class", "fractions")}

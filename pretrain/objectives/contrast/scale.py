@@ -11,7 +11,7 @@ from fm.errors import UsageError
 class LearnedScale(nn.Module):
     """A positive factor, learned as its logarithm and held below a limit.
 
-    SatCLIP's code learns it without the limit.
+    SatCLIP's code learns it without the limit; CLOSP's keeps it at 1.
 
     Args:
         start: the factor at first.

@@ -91,6 +91,7 @@ class Subspaces(Objective):
         self.backbone, self.config = backbone, config
         self.plain = config.view.without_effects()
         self.label_names = () if config.season_label is None else (config.season_label,)
+        self.label_kinds = dict.fromkeys(self.label_names, ("class",))
         inside, out = config.hidden or backbone.width, config.width
         self.heads = nn.ModuleList([perceptron(backbone.width, inside, out) for _ in range(SPACES)])
         size = config.queue // eras

@@ -14,6 +14,7 @@ from fm.models import Backbone
 from pretrain.augment import View
 from pretrain.losses import cosines, label_similarity, soft_bce
 from pretrain.losses.soft_labels import Reduction
+from pretrain.objective import LAND_COVER
 from pretrain.objectives.contrast.moco import instance_loss
 from pretrain.objectives.contrast.momentum import Compared, MomentumConfig, MomentumContrast
 from pretrain.ranks import collective
@@ -68,6 +69,7 @@ class SoftCon(MomentumContrast):
         super().__init__(backbone, config, config.classes)
         self.label_names = (config.label,)
         self.label_sizes = {config.label: config.classes}
+        self.label_kinds = {config.label: LAND_COVER}
 
     def labels_of(self, view: View) -> Tensor:
         """Return the labels of a view's images: `[B, C]`, NaN in rows without one."""

@@ -8,7 +8,6 @@ another order in every process), and samples with the same set of labels are eac
 sum over samples of equal weight is the same either way).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
@@ -24,12 +23,13 @@ from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from fm.sensors import sensor_of_modality
 from pretrain.losses import cosines, info_nce
-from pretrain.objective import Objective, ObjectiveBatch, Output
+from pretrain.objective import LAND_COVER, Objective, ObjectiveBatch, Output
 from pretrain.objectives.contrast.batch_norm import over_all_ranks
 from pretrain.objectives.contrast.closp.captions import captions
 from pretrain.objectives.contrast.closp.place import PlaceConfig, PlaceTower
 from pretrain.objectives.contrast.closp.tower import TextConfig, text_tower
 from pretrain.objectives.contrast.rows import placed, readable, taken
+from pretrain.objectives.contrast.scale import LearnedScale
 from pretrain.objectives.one_image import one_image
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
@@ -87,14 +87,10 @@ class CLOSP(Objective):
 
     def __init__(self, backbone: Backbone, config: CLOSPConfig) -> None:
         super().__init__()
-        if config.scale > config.largest_scale:
-            raise UsageError(
-                f"objective.scale={config.scale:g} is above largest_scale="
-                f"{config.largest_scale:g}; lower one or raise the other"
-            )
         over_all_ranks(backbone)
         self.backbone, self.config = backbone, config
         self.label_names, self.label_sizes = (config.label,), {config.label: config.classes}
+        self.label_kinds = {config.label: LAND_COVER}
         self.words: tuple[str, ...] = tuple(f"class {n}" for n in range(config.classes))
         self.text = text_tower(config.text)
         self.sensors: dict[str, tuple[str, ...]] = {}
@@ -105,8 +101,8 @@ class CLOSP(Objective):
             {name: nn.Linear(backbone.width, self.text.width) for name in self.sensors}
         )
         self.place = None if config.place is None else PlaceTower(config.place, self.text.width)
-        start = torch.full((1,), math.log(config.scale))  # DeepSpeed sends no scalars
-        self.log_scale = nn.Parameter(start, requires_grad=not config.legacy_fixed_scale)
+        learned = not config.legacy_fixed_scale
+        self.scale = LearnedScale(config.scale, config.largest_scale, learned=learned)
 
     @property
     def takes_series(self) -> bool:
@@ -117,13 +113,6 @@ class CLOSP(Objective):
         """Take the words that captions are made of."""
         super().take_classes(classes)
         self.words = classes[self.config.label]
-
-    def scale(self) -> Tensor:
-        """Return what multiplies the cosines: at most `largest_scale`, learned also from there."""
-        most = math.log(self.config.largest_scale)
-        # the limit passes gradients on: beyond it a plain clamp would never come back
-        held = self.log_scale + (self.log_scale.clamp(max=most) - self.log_scale).detach()
-        return held.float().exp()[0]
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the weight of the samples with a caption."""
