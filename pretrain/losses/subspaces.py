@@ -42,8 +42,9 @@ def subspace_contrast(
         queues: of each subspace, `[K, D]`.
         queue_allowed: of each subspace, bool `[K]` or `[n, K]`.
         others: more negatives in every subspace, `[m, D]` each (CACo: the same places years apart).
-        others_allowed: bool, or added after division by the temperature (see `info_nce`); `[m]` or
-            `[n, m]` of those.
+        others_allowed: which of those: bool, or added after division by the temperature (see
+            `info_nce`); `[m]` or `[n, m]`. The readable ones if None: a place that has no key here
+            may have one there.
 
     Returns:
         `[n, S]` float32, one number a row and subspace.
@@ -69,11 +70,9 @@ def subspace_contrast(
         with full_precision(device):
             added = [additive(mask, torch.float32) for mask in masks]
             if others is not None:
-                more = additive(here, torch.float32).expand(rows, -1)
-                if others_allowed is not None:
-                    more = more + additive(others_allowed, torch.float32)
+                among = here if others_allowed is None else others_allowed
                 columns.append(others[s])
-                added.append(more)
+                added.append(additive(among, torch.float32).expand(rows, -1))
             found = info_nce(
                 query,
                 torch.cat([wide(x) for x in columns]).detach(),

@@ -96,6 +96,22 @@ def test_keys_years_apart_repel_in_every_subspace_where_they_are_allowed() -> No
         assert half_row == pytest.approx([x / 2 for x in whole_row], rel=1e-3, abs=1e-4)
 
 
+def test_a_place_with_a_key_of_the_other_era_alone_still_repels() -> None:
+    queries, keys = made(2, 3)
+    others = [torch.randn(2, 5, generator=torch.Generator().manual_seed(s)) for s in range(3)]
+    here = torch.tensor([True, False])  # the second place has no key of this era
+    allowed = torch.tensor([[False, True], [True, False]])
+    without = subspace_contrast(queries, keys, temperature=T, own=0, readable=here)
+    found = subspace_contrast(
+        queries, keys, temperature=T, own=0, readable=here, others=others, others_allowed=allowed
+    )
+    for s in range(3):
+        q = normalised(queries[s][0].double())
+        gap = (normalised(others[s][1].double()) - normalised(keys[s][s][0].double())) @ q / T
+        wanted = without[0, s].double().exp() + gap.exp()
+        assert found[0, s].exp().item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
 def test_rows_of_a_later_rank_and_samples_that_could_not_be_read() -> None:
     queries, keys = made(4, 2)
     readable = torch.tensor([True, False, True, True])
