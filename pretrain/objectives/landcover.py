@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Optional
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fm.config import Config
 from fm.errors import UsageError
@@ -18,6 +19,8 @@ from fm.hardware import full_precision
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output, Panel, Parts
+from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objectives.contrast.rows import placed, readable, taken
 from pretrain.objectives.one_image import one_image
 from pretrain.settings.kinds import Positive
 
@@ -52,7 +55,7 @@ class LandCover(Objective):
     one of them, drawn by the sample's position, and predicts its own.
 
     Args:
-        backbone: any.
+        backbone: any; its batch norms become ones over all ranks.
         config: see `LandCoverConfig`.
         beside: the other objective, built around the same backbone.
     """
@@ -63,8 +66,11 @@ class LandCover(Objective):
         super().__init__()
         self.config = config
         self.beside = beside
+        over_all_ranks(backbone)
+        self.norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
         if beside is None:
             self.backbone = backbone
+            self.whole_batch = self.norms  # else samples do not see each other
         else:  # it holds the backbone: weights are there once
             vars(self)["backbone"] = backbone
             self.whole_batch = beside.whole_batch
@@ -108,8 +114,10 @@ class LandCover(Objective):
         """
         seen = self._seen(batch)
         known = self._known(seen)
-        pooled = self.backbone._encode(self._inputs(seen), hidden=False).pooled
-        made = self.head(pooled)
+        rows = readable(batch.weight) if self.norms else None
+        inputs = taken(self._inputs(seen), rows)
+        pooled = self.backbone._encode(inputs, hidden=False).pooled
+        made = self.head(placed(pooled, rows, len(batch.weight)))
         with full_precision(batch.weight.device):
             made = made.float().softmax(dim=-1)
             losses = (made - torch.nan_to_num(self._target(seen))).abs().mean(dim=1)

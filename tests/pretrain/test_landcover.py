@@ -14,6 +14,7 @@ from fm.rng import CounterRng
 from fm.sensors import sensor
 from pretrain.engine.batches import MicroBatch
 from pretrain.objectives import ObjectiveConfig, build_objective
+from pretrain.objectives.contrast.batch_norm import BatchNorm
 from pretrain.objectives.landcover import LandCover
 from tests.pretrain.batches import backbone, s2_batch
 
@@ -57,6 +58,24 @@ def test_unlabelled_and_unreadable_samples_change_nothing() -> None:
     given.weight[0] = 0
     other = made(given, given.rng)
     assert (other.weight.item(), made.weight(given).item()) == (1.0, 1.0)
+
+
+def test_batch_norms_are_of_the_whole_batch_without_what_could_not_be_read() -> None:
+    bands = {"s2l1c_10": sensor("sentinel2-l1c").modalities["s2l1c_10"]}
+    config: Any = TypeAdapter(ObjectiveConfig).validate_python(
+        {"kind": "landcover", "label": "cover", "classes": 3}
+    )
+    torch.manual_seed(0)
+    model = create_model("resnet_18", bands=bands, token_m=320, blocks=(1, 1, 1, 1), planes=4)
+    made, given = build_objective(config, model), batch()
+    assert made.whole_batch
+    assert not objective().whole_batch  # a ViT has none
+    assert any(isinstance(part, BatchNorm) for part in made.modules())
+    given.pixels, given.scaling = {"s2l1c_10": torch.rand(4, 4, 64, 64)}, {}
+    given.weight[3] = 0
+    before = made(given, given.rng).loss_sum.item()
+    given.pixels["s2l1c_10"][3] = 9
+    assert made(given, given.rng).loss_sum.item() == before
 
 
 def test_it_learns_the_shares() -> None:

@@ -19,7 +19,7 @@ def readable(weight: Tensor) -> Tensor | None:
 
 
 def taken(inputs: Inputs, rows: Tensor | None) -> Inputs:
-    """Return some samples of a batch of single images, all of them for None."""
+    """Return some samples of a batch, all of them for None."""
     if rows is None:
         return inputs
     return replace(
@@ -28,6 +28,7 @@ def taken(inputs: Inputs, rows: Tensor | None) -> Inputs:
         valid=None if inputs.valid is None else {m: x[rows] for m, x in inputs.valid.items()},
         lonlat=None if inputs.lonlat is None else inputs.lonlat[rows],
         time=None if inputs.time is None else inputs.time[rows],
+        times=None if inputs.times is None else inputs.times[rows],
     )
 
 
