@@ -176,9 +176,15 @@ def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
 
     Raises:
         UsageError: ranks times micro-batch times a whole number is not the batch; names the nearest
-            sizes that are.
+            sizes that are. A queue that a batch does not fit in.
     """
     size, micro = config.data.batch_size, config.engine.micro_batch
+    queue = getattr(config.objective, "queue", size)
+    if queue < size:
+        raise UsageError(
+            f"objective.queue={queue} does not hold the keys of a batch (data.batch_size={size}); "
+            f"give {size} or more"
+        )
     if size % world:
         raise UsageError(
             f"data.batch_size={size} does not divide over {world} ranks; nearest that does: "

@@ -213,3 +213,14 @@ def test_a_batch_that_does_not_divide_is_told_with_what_would() -> None:
         check_batch(config(24, 5), 2)
     with pytest.raises(UsageError, match=r"nearest engine.micro_batch: 4, .*batch_size: 16$"):
         check_batch(config(8, 8), 2)
+
+
+def test_a_queue_that_does_not_hold_a_batch_is_refused() -> None:
+    def config(queue: int) -> RunConfig:
+        objective = {"kind": "moco", "version": "v2", "queue": queue}
+        values = {"name": "x", "out": "x", "objective": objective}
+        return RunConfig.model_validate(values | {"data": {"path": "x", "batch_size": 16}})
+
+    assert check_batch(config(16), 2) == (8, 1)
+    with pytest.raises(UsageError, match=r"queue=15 does not hold .*=16\); give 16 or more$"):
+        check_batch(config(15), 2)
