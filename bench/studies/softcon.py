@@ -65,7 +65,9 @@ def run(
     runs = []
     for name in methods:
         for seed in seeds:
-            words = [f"data.path={tiles}", f"seed={seed}", *learns.QUIET, *METHODS[name]]
+            # tiles are taken whole
+            words = [f"data.path={tiles}", "data.crop=null", f"seed={seed}"]
+            words += [*learns.QUIET, *METHODS[name]]
             out = work / f"{name.replace(' ', '-')}-{seed}"
             export, told = pretrained(RECIPE, words, out)
             runs.append({"row": name, "seed": seed, "loss": [told["loss_start"], told["loss_end"]]})
