@@ -21,14 +21,14 @@ def number(found: Mapping[str, Any], *, percent: bool = False, sign: bool = Fals
 
 def learns(found: Mapping[str, Any]) -> str:
     """Return one table a benchmark and label regime; also of the study `multisensor`."""
-    parts = []
+    parts, split = [], found.get("split", "test")
     for table in found["tables"]:
         labels = "all labels" if table["per_class"] is None else f"{table['per_class']} a class"
         metric = "oa" if "oa" in table["rows"][0] else "map"
         lines = [
             f"**{table['benchmark']}, {labels}**",
             "",
-            f"| row | test {'OA' if metric == 'oa' else 'mAP'} | pretrained - row | single runs |",
+            f"| row | {split} {'OA' if metric == 'oa' else 'mAP'} | pretrained - row | single runs |",
             "| --- | --- | --- | --- |",
         ]
         for row in table["rows"]:
