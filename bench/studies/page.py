@@ -24,11 +24,11 @@ def learns(found: Mapping[str, Any]) -> str:
     parts, split = [], found.get("split", "test")
     for table in found["tables"]:
         labels = "all labels" if table["per_class"] is None else f"{table['per_class']} a class"
-        metric = "oa" if "oa" in table["rows"][0] else "map"
+        metric, shown_as = ("oa", "OA") if "oa" in table["rows"][0] else ("map", "mAP")
         lines = [
             f"**{table['benchmark']}, {labels}**",
             "",
-            f"| row | {split} {'OA' if metric == 'oa' else 'mAP'} | pretrained - row | single runs |",
+            f"| row | {split} {shown_as} | pretrained - row | single runs |",
             "| --- | --- | --- | --- |",
         ]
         for row in table["rows"]:
