@@ -12,31 +12,28 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from fm.config import Config
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.models.towers import Towers
 from fm.rng import CounterRng, purpose_bits
 from pretrain.augment import ViewConfig, draw_view, seasons
 from pretrain.losses import correlation, decoupled, redundancy
-from pretrain.objective import Objective, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.contrast.crops import together
 from pretrain.objectives.contrast.heads import normed_perceptron
 from pretrain.objectives.contrast.rows import readable, taken
 from pretrain.objectives.contrast.siamese import pooled
-from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
 
-class DeCURConfig(Config):
+class DeCURConfig(TwoViewsConfig):
     """Decoupled common and unique representations of two sensors.
 
     Attributes:
         kind: tells objectives apart.
-        view: how the first view of each sensor is made.
-        second_view: how the second is made; null makes it as the first.
+        view: how the first view of each sensor is made; `second_view` likewise.
         same_season: views of the two sensors are of one image of a series; each sensor's two views
             are of different ones either way. As published the seasons of all four are drawn apart,
             so that what the sensors share is the place.
@@ -48,8 +45,6 @@ class DeCURConfig(Config):
     """
 
     kind: Literal["decur"] = "decur"
-    view: ViewConfig = ViewConfig()
-    second_view: ViewConfig | None = None
     same_season: bool = False
     legacy_seasons_with_replacement: bool = False
     hidden: Positive = 8192
@@ -58,7 +53,7 @@ class DeCURConfig(Config):
     off_diagonal: float = Field(0.0051, ge=0)
 
 
-class DeCUR(Objective):
+class DeCUR(TwoViews):
     """Barlow Twins within each sensor and, decoupled, between the first views of the two.
 
     Args:
@@ -71,27 +66,22 @@ class DeCUR(Objective):
 
     whole_batch = True
     backbone: Towers
+    config: DeCURConfig
 
     def __init__(self, backbone: Backbone, config: DeCURConfig) -> None:
-        super().__init__()
         if not isinstance(backbone, Towers) or len(backbone.groups) != 2:
             raise UsageError(
                 f"objective.kind=decur needs a backbone for each of two sensors: set model.name to "
                 f"towers_resnet_50 or towers_vit_small, and two sensors in data.modalities; got "
                 f"{backbone.architecture.get('name')} of {', '.join(backbone.groups)}"
             )
+        super().__init__(backbone, config)
         self.common = round(config.common * config.width)
         if not 0 < self.common < config.width:
             raise UsageError(
                 f"objective.common={config.common:g} of objective.width={config.width} leaves no "
                 f"common or no unique dimension"
             )
-        self.how = (config.view, config.second_view or config.view)
-        for key, view in (("view", config.view), ("second_view", config.second_view)):
-            if view is not None:
-                view.check(backbone.bands, f"objective.{key}")
-        over_all_ranks(backbone)
-        self.backbone, self.config = backbone, config
         inside = (config.hidden, config.hidden)
         self.projectors = nn.ModuleDict(
             {
@@ -100,43 +90,21 @@ class DeCUR(Objective):
             }
         )
 
-    @property
-    def takes_series(self) -> bool:
-        """The images of a series are the seasons of a place; each view is of one."""
-        return True
-
-    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-        """Return the token grid of each group in a first view of pixels as stored.
+    def grids_of(
+        self, pixels: Mapping[str, Tensor], view: ViewConfig
+    ) -> dict[str, tuple[int, int]]:
+        """Return the token grid of each sensor in a view that is made in some way.
 
         Raises:
-            UsageError: a sensor is missing, or two sizes of views.
+            UsageError: a sensor is missing.
         """
-        found = []
-        for view in self.how:
-            grids: dict[str, tuple[int, int]] = {}
-            for name in self.backbone.groups:
-                own = self._own(name, pixels)
-                if not own:
-                    raise UsageError(f"objective.kind=decur compares two sensors; no {name} given")
-                grids |= self.backbone.grids(empty_view(own, view.size))
-            found.append(grids)
-        if found[0] != found[1]:
-            raise UsageError(
-                f"objective.second_view.size: its tokens would be {found[1]}, those of view "
-                f"{found[0]}; give both one size"
-            )
-        return found[0]
-
-    def weight(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the sum of the samples' weights."""
-        return batch.weight.sum()
-
-    def features(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the towers' mean pooled features of whole samples, series by one image."""
-        (image,) = seasons(batch, batch.rng, 1)
-        how = whole_view(self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
-        return pooled(self.backbone, self.inputs(made), None)
+        grids: dict[str, tuple[int, int]] = {}
+        for name in self.backbone.groups:
+            own = self._own(name, pixels)
+            if not own:
+                raise UsageError(f"objective.kind=decur compares two sensors; no {name} given")
+            grids |= super().grids_of(own, view)
+        return grids
 
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Correlate the views of each sensor, and the first views of the two.

@@ -5,7 +5,6 @@ for satellite images. Views are of other seasons where there are some: each larg
 all small ones of a third.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
@@ -14,19 +13,18 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fm.config import Config
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
 from pretrain.augment import ViewConfig, draw_view, repeated, seasons
 from pretrain.losses import Centre, distillation, sinkhorn
-from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objective import MomentumPair, ObjectiveBatch, Output
 from pretrain.objectives.contrast.crops import together
 from pretrain.objectives.contrast.prototypes import DistillationHead
 from pretrain.objectives.contrast.rows import readable, taken
 from pretrain.objectives.contrast.siamese import pooled
-from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
+from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 from pretrain.settings.ramp import Ramp
@@ -37,13 +35,12 @@ GLOBAL = ("first", "second")
 Temperature = Annotated[float, Field(gt=0)]
 
 
-class DINOConfig(Config):
+class DINOConfig(TwoViewsConfig):
     """Self-distillation over several crops.
 
     Attributes:
         kind: tells objectives apart.
         view: how the first large view is made; the teacher sees the large ones.
-        second_view: how the second is made; null makes it as the first.
         local_view: how the small views are made, which the student alone sees.
         local_views: how many.
         legacy_seasons_with_replacement: draw the three seasons each on its own (SSL4EO-S12).
@@ -63,7 +60,6 @@ class DINOConfig(Config):
 
     kind: Literal["dino"] = "dino"
     view: ViewConfig = ViewConfig(scale=(0.4, 1.0))
-    second_view: ViewConfig | None = None
     local_view: ViewConfig = ViewConfig(scale=(0.05, 0.4))
     local_views: int = Field(8, ge=0)
     legacy_seasons_with_replacement: bool = False
@@ -80,7 +76,7 @@ class DINOConfig(Config):
     export: Literal["student", "teacher"] = "teacher"
 
 
-class DINO(Objective):
+class DINO(TwoViews):
     """The student says of every view what the teacher says of the other large ones.
 
     Args:
@@ -88,19 +84,15 @@ class DINO(Objective):
         config: see `DINOConfig`.
     """
 
+    config: DINOConfig
+
     def __init__(self, backbone: Backbone, config: DINOConfig) -> None:
-        super().__init__()
+        super().__init__(backbone, config)
         ramp = config.teacher_temperature
         if isinstance(ramp, Ramp) and min(ramp.start, ramp.end) <= 0:
             raise UsageError("objective.teacher_temperature must be above 0 at both ends")
-        self.how = (config.view, config.second_view or config.view)
-        for key, view in (("view", config.view), ("second_view", config.second_view)):
-            if view is not None:
-                view.check(backbone.bands, f"objective.{key}")
         if config.local_views:
             config.local_view.check(backbone.bands, "objective.local_view")
-        over_all_ranks(backbone)
-        self.backbone, self.config = backbone, config
         self.head = DistillationHead(
             backbone.width,
             hidden=config.hidden,
@@ -108,51 +100,28 @@ class DINO(Objective):
             outputs=config.outputs,
             learn_lengths=not config.norm_last_layer,
         )
-        followed = {"backbone": backbone, "head": self.head}
-        self.teacher = nn.ModuleDict(copy.deepcopy(followed)).requires_grad_(False)
+        self.teacher = teacher_of(backbone=backbone, head=self.head)
         self.centre = Centre(config.outputs, config.centre_momentum)
         # else samples do not see each other, and a batch may be cut
         norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
         self.whole_batch = norms or config.centring == "sinkhorn"
 
-    @property
-    def takes_series(self) -> bool:
-        """The images of a series are the seasons of a place; each view is of one."""
-        return True
-
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group in a large view of pixels as stored."""
-        first, second = (self.backbone.grids(empty_view(pixels, view.size)) for view in self.how)
-        if first != second:
-            raise UsageError(
-                f"objective.second_view.size: its tokens would be {second}, those of view {first}; "
-                f"give both one size"
-            )
+        found = super().grids(pixels)
         if self.config.local_views:
-            self.backbone.grids(empty_view(pixels, self.config.local_view.size))
-        return first
-
-    def weight(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the sum of the samples' weights."""
-        return batch.weight.sum()
+            self.grids_of(pixels, self.config.local_view)
+        return found
 
     def momentum_pairs(self) -> list[MomentumPair]:
         """Return the teacher's backbone and head."""
-        parts = {"backbone": self.backbone, "head": self.head}
-        return [(own, self.teacher[name], self.config.momentum) for name, own in parts.items()]
+        return pairs_of(self, self.teacher, self.config.momentum)
 
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the student's or the teacher's backbone, as the config says."""
         if self.config.export == "teacher":
             return {"backbone": self.teacher["backbone"]}
         return super().exported()
-
-    def features(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the student's pooled features of whole samples, series by one image: `[B, D]`."""
-        (image,) = seasons(batch, batch.rng, 1)
-        how = whole_view(self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
-        return pooled(self.backbone, self.inputs(made), None)
 
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compare what student and teacher say of the views of each sample.

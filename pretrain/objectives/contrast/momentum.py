@@ -6,7 +6,6 @@ gathered from all ranks and batch norms take the moments of all of them, so any 
 learns the same.
 """
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +15,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fm.config import Config
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs, VisionTransformer
 from fm.rng import CounterRng
-from pretrain.augment import View, ViewConfig, draw_view, repeated, seasons
+from pretrain.augment import View, draw_view, repeated, seasons
 from pretrain.losses import normalised
 from pretrain.losses.precision import wide
-from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objective import MomentumPair, ObjectiveBatch, Output
 from pretrain.objectives.contrast.heads import normed_perceptron, perceptron
 from pretrain.objectives.contrast.rows import placed, readable, taken
 from pretrain.objectives.contrast.siamese import pooled, visible
-from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
+from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
@@ -38,15 +36,13 @@ VIEWS = ("first", "second")
 """Names of the two views, which their random numbers are drawn under."""
 
 
-class MomentumConfig(Config):
+class MomentumConfig(TwoViewsConfig):
     """What contrasts with a momentum teacher share.
 
     Attributes:
         version: `v2` compares the first view with keys of earlier steps in a queue, its head is a
             perceptron (MoCo-v2); `v3` compares both views with the keys of the whole batch, its
             heads have batch norms, and the student has a predictor (MoCo-v3).
-        view: how the first view is made; seasons of a series are drawn for each view.
-        second_view: how the second is made; null makes it as the first.
         legacy_seasons_with_replacement: draw the two seasons on their own, so that one pair in
             four seasons is one image under two crops (SSL4EO-S12).
         temperature: divides the cosines.
@@ -64,8 +60,6 @@ class MomentumConfig(Config):
     """
 
     version: Literal["v2", "v3"] = "v3"
-    view: ViewConfig = ViewConfig()
-    second_view: ViewConfig | None = None
     legacy_seasons_with_replacement: bool = False
     temperature: float = Field(0.2, gt=0)
     momentum: float | Ramp | None = None
@@ -99,7 +93,7 @@ class Compared:
     labels: Tensor | None = None
 
 
-class MomentumContrast(Objective):
+class MomentumContrast(TwoViews):
     """Base of the contrasts between a student and its momentum teacher.
 
     Args:
@@ -108,10 +102,11 @@ class MomentumContrast(Objective):
         classes: of the labels that wait in the queue beside their keys; 0 for none.
     """
 
+    config: MomentumConfig
     whole_batch = True
 
     def __init__(self, backbone: Backbone, config: MomentumConfig, classes: int = 0) -> None:
-        super().__init__()
+        super().__init__(backbone, config)
         vit = isinstance(backbone, VisionTransformer)
         if config.frozen_embedding:
             if not vit:
@@ -120,11 +115,6 @@ class MomentumContrast(Objective):
                     f"{backbone.architecture.get('name')}; leave it out"
                 )
             cast(VisionTransformer, backbone).patch_embed.requires_grad_(False)
-        self.how = (config.view, config.second_view or config.view)
-        for key, view in zip(("view", "second_view"), self.how, strict=True):
-            view.check(backbone.bands, f"objective.{key}")
-        over_all_ranks(backbone)
-        self.backbone, self.config = backbone, config
         self.queue: Queue | None = None
         self.queued_labels: Queue | None = None
         self.predictor: nn.Module = nn.Identity()
@@ -140,8 +130,7 @@ class MomentumContrast(Objective):
             more = (inside,) * (2 if vit else 1)
             self.projector = normed_perceptron(backbone.width, *more, out)
             self.predictor = normed_perceptron(out, inside, out, last="plain" if vit else "none")
-        followed = {"backbone": backbone, "projector": self.projector}
-        self.teacher = nn.ModuleDict(copy.deepcopy(followed)).requires_grad_(False)
+        self.teacher = teacher_of(backbone=backbone, projector=self.projector)
 
     @property
     def symmetric(self) -> bool:
@@ -149,41 +138,12 @@ class MomentumContrast(Objective):
         asked = self.config.symmetric
         return self.config.version == "v3" if asked is None else asked
 
-    @property
-    def takes_series(self) -> bool:
-        """The images of a series are the seasons of a place; each view is of one."""
-        return True
-
-    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-        """Return the token grid of each group in a view of pixels as stored."""
-        first, second = (self.backbone.grids(empty_view(pixels, view.size)) for view in self.how)
-        if first != second:
-            raise UsageError(
-                f"objective.second_view.size: its tokens would be {second}, those of view {first}; "
-                f"give both one size"
-            )
-        return first
-
-    def features(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the student's pooled features of whole samples, series by one image: `[B, D]`."""
-        (image,) = seasons(batch, batch.rng, 1)
-        how = whole_view(self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
-        return pooled(self.backbone, self.inputs(made), None)
-
-    def weight(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the sum of the samples' weights."""
-        return batch.weight.sum()
-
     def momentum_pairs(self) -> list[MomentumPair]:
         """Return the teacher's backbone and projector; the predictor has no teacher."""
         momentum = self.config.momentum
         if momentum is None:
             momentum = 0.999 if self.config.version == "v2" else Ramp(start=0.99, end=1.0)
-        return [
-            (self.backbone, self.teacher["backbone"], momentum),
-            (self.projector, self.teacher["projector"], momentum),
-        ]
+        return pairs_of(self, self.teacher, momentum)
 
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the student's or the teacher's backbone, as the config says."""

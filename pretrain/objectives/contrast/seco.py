@@ -6,7 +6,6 @@ keys of the other views are negatives. Views in the order of SSL4Eco (Plekhanova
 2504.18256, and its release), whose seasons are those of vegetation and drawn without replacement.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
@@ -14,18 +13,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fm.config import Config
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
-from pretrain.augment import ViewConfig, draw_view, repeated, seasons
+from pretrain.augment import draw_view, repeated, seasons
 from pretrain.losses import normalised, subspace_contrast
-from pretrain.objective import MomentumPair, Objective, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objective import MomentumPair, ObjectiveBatch, Output
 from pretrain.objectives.contrast.heads import perceptron
 from pretrain.objectives.contrast.rows import placed, readable, taken
 from pretrain.objectives.contrast.siamese import pooled
-from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
+from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
@@ -37,7 +35,7 @@ Keys = list[list[Tensor]]
 """`[s][v]`: view v by the key head of space s, `[n, D]`."""
 
 
-class SubspacesConfig(Config):
+class SubspacesConfig(ViewedConfig):
     """What seasonal contrasts share.
 
     Attributes:
@@ -53,7 +51,6 @@ class SubspacesConfig(Config):
         width: of the rows that are compared.
     """
 
-    view: ViewConfig = ViewConfig()
     season_label: str | None = None
     legacy_seasons_with_replacement: bool = False
     temperature: float = Field(0.07, gt=0)
@@ -73,7 +70,7 @@ class SeCoConfig(SubspacesConfig):
     kind: Literal["seco"] = "seco"
 
 
-class Subspaces(Objective):
+class Subspaces(Viewed):
     """Base of the seasonal contrasts: a student, its teacher, a head and queues for each space.
 
     Args:
@@ -82,13 +79,11 @@ class Subspaces(Objective):
         eras: queues of each space, `config.queue / eras` keys each.
     """
 
+    config: SubspacesConfig
     whole_batch = True
 
     def __init__(self, backbone: Backbone, config: SubspacesConfig, eras: int = 1) -> None:
-        super().__init__()
-        config.view.check(backbone.bands, "objective.view")
-        over_all_ranks(backbone)
-        self.backbone, self.config = backbone, config
+        super().__init__(backbone, config)
         self.plain = config.view.without_effects()
         self.label_names = () if config.season_label is None else (config.season_label,)
         self.label_kinds = dict.fromkeys(self.label_names, ("class",))
@@ -98,13 +93,7 @@ class Subspaces(Objective):
         self.queues = nn.ModuleList(
             [Queue(size, out, normalised(torch.randn(size, out))) for _ in range(SPACES * eras)]
         )
-        followed = {"backbone": backbone, "heads": self.heads}
-        self.teacher = nn.ModuleDict(copy.deepcopy(followed)).requires_grad_(False)
-
-    @property
-    def takes_series(self) -> bool:
-        """The images of a series are the seasons of a place; each view is of one."""
-        return True
+        self.teacher = teacher_of(backbone=backbone, heads=self.heads)
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group in a view of pixels as stored.
@@ -118,23 +107,11 @@ class Subspaces(Objective):
                 f"objective.kind={kind} contrasts the images of series, the samples are single "
                 f"images; give series of a place, or take kind=moco"
             )
-        return self.backbone.grids(empty_view(pixels, self.config.view.size))
-
-    def weight(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the sum of the samples' weights."""
-        return batch.weight.sum()
+        return super().grids(pixels)
 
     def momentum_pairs(self) -> list[MomentumPair]:
         """Return the teacher's backbone and heads."""
-        parts = {"backbone": self.backbone, "heads": self.heads}
-        return [(own, self.teacher[name], self.config.momentum) for name, own in parts.items()]
-
-    def features(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the student's pooled features of whole samples, by one image: `[B, D]`."""
-        (image,) = seasons(batch, batch.rng, 1)
-        how = whole_view(self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
-        return pooled(self.backbone, self.inputs(made), None)
+        return pairs_of(self, self.teacher, self.config.momentum)
 
     def chosen(
         self,

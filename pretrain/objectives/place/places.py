@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
+from fm.geo import EARTH_RADIUS_M
+from fm.location.encoding import unit_vector
 from fm.rng import CounterRng
-
-EARTH_KM = 6371.0088
-"""Mean radius (IUGG)."""
 
 
 def jittered(lonlat: Tensor, rng: CounterRng, degrees: float) -> Tensor:
@@ -41,11 +40,7 @@ def distances_km(a: Tensor, b: Tensor) -> Tensor:
 
     By the chord, which is exact for small distances as well; NaN where a place is unknown.
     """
+    a, b = (unit_vector(x.double()) for x in (a, b))
     # not by products, which round small distances away, and without holding [n, m, 3]
-    chord = torch.cdist(_unit(a), _unit(b), compute_mode="donot_use_mm_for_euclid_dist")
-    return 2 * EARTH_KM * torch.asin((chord / 2).clamp(max=1.0))
-
-
-def _unit(lonlat: Tensor) -> Tensor:
-    lon, lat = torch.deg2rad(lonlat.double()).unbind(1)
-    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
+    chord = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return 2 * EARTH_RADIUS_M / 1000 * torch.asin((chord / 2).clamp(max=1.0))

@@ -22,14 +22,13 @@ from fm.hardware import full_precision
 from fm.location.encoder import LocationEncoder
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
-from pretrain.augment import View, ViewConfig, draw_view, seasons
+from pretrain.augment import View, draw_view, seasons
 from pretrain.losses import info_nce
-from pretrain.objective import Objective, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.contrast.rows import placed, taken
 from pretrain.objectives.contrast.scale import LearnedScale
 from pretrain.objectives.contrast.siamese import pooled
-from pretrain.objectives.contrast.whole import empty_view, whole_view
+from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.place.places import distances_km, jittered
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
@@ -85,12 +84,11 @@ class LocationConfig(Config):
             raise UsageError(f"objective.location: {error}") from None
 
 
-class SatCLIPConfig(Config):
+class SatCLIPConfig(ViewedConfig):
     """Contrast of images with where they are.
 
     Attributes:
         kind: tells objectives apart.
-        view: how the image is made.
         location: the location encoder.
         image: `frozen` learns only a linear layer behind the image encoder (published; give its
             weights by `init_from`), `tuned` learns all of it.
@@ -106,7 +104,6 @@ class SatCLIPConfig(Config):
     """
 
     kind: Literal["satclip"] = "satclip"
-    view: ViewConfig = ViewConfig()
     location: LocationConfig = LocationConfig()
     image: Literal["frozen", "tuned"] = "frozen"
     width: Positive = 256
@@ -117,7 +114,7 @@ class SatCLIPConfig(Config):
     chunk: Positive | None = None
 
 
-class SatCLIP(Objective):
+class SatCLIP(Viewed):
     """Images and their places are alike, among all of the global batch, in both directions.
 
     Samples whose place (or, with a season, time) is unknown count nothing and are no negatives.
@@ -127,11 +124,11 @@ class SatCLIP(Objective):
         config: see `SatCLIPConfig`.
     """
 
+    config: SatCLIPConfig
     whole_batch = True
 
     def __init__(self, backbone: Backbone, config: SatCLIPConfig) -> None:
-        super().__init__()
-        config.view.check(backbone.bands, "objective.view")
+        super().__init__(backbone, config)
         self.frozen = config.image == "frozen"
         norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
         if config.chunk is not None and norms and not self.frozen:
@@ -139,8 +136,6 @@ class SatCLIP(Objective):
                 "objective.chunk: the batch norms of a tuned image encoder would see a chunk and "
                 "not the batch; freeze it, take a ViT, or leave chunk out"
             )
-        self.backbone, self.config = backbone, config
-        over_all_ranks(backbone)
         if self.frozen:
             backbone.requires_grad_(False)
         self.location = config.location.build(config.width)
@@ -154,25 +149,9 @@ class SatCLIP(Objective):
             self.backbone.eval()
         return self
 
-    @property
-    def takes_series(self) -> bool:
-        """One image of a series is shown."""
-        return True
-
-    def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-        """Return the token grid of each group in a view of pixels as stored."""
-        return self.backbone.grids(empty_view(pixels, self.config.view.size))
-
     def exported(self) -> Mapping[str, nn.Module]:
         """Return the image encoder and the location encoder."""
         return {"backbone": self.backbone, "location": self.location}
-
-    def features(self, batch: ObjectiveBatch) -> Tensor:
-        """Return the image encoder's pooled features of whole samples: `[B, D]`."""
-        (image,) = seasons(batch, batch.rng, 1)
-        how = whole_view(self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.backbone.bands)
-        return pooled(self.backbone, self.inputs(made), None)
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the weight of the samples whose place is known."""
