@@ -193,6 +193,8 @@ class Loop:
             minimum=schedule.min_lr,
             kind=schedule.kind,
             decay=schedule.decay,
+            milestones=schedule.falls,
+            factor=schedule.factor,
         )
         size = config.data.batch_size
         clock = Clock(self.step * size, (schedule.steps - 1) * size)

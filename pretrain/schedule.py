@@ -1,10 +1,11 @@
 """What changes over a run, as functions of how far it has come."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["cosine", "linear", "constant", "wsd"]
+Kind = Literal["cosine", "linear", "constant", "wsd", "steps"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def learning_rate(
     minimum: float,
     kind: Kind = "cosine",
     decay: int = 0,
+    milestones: Sequence[int] = (),
+    factor: float = 1.0,
 ) -> float:
     """Linear warm-up, then down so that the last step has the least rate.
 
@@ -57,12 +60,16 @@ def learning_rate(
         minimum: reached at the last step, also right after a warm-up.
         kind: as in `ScheduleConfig`.
         decay: steps of the way down of kind `wsd`.
+        milestones: steps from which on, one after the other, the rate of kind `steps` is lower.
+        factor: how much lower.
 
     Returns:
         the learning rate of that step.
     """
     if step < warmup:
         return peak * (step + 1) / warmup
+    if kind == "steps":
+        return peak * factor ** sum(step >= milestone for milestone in milestones)
     first = steps - 1 - decay if kind == "wsd" else warmup
     if step == steps - 1 and steps > 1:
         share = 1.0

@@ -21,6 +21,8 @@ def parameter_groups(
     *,
     backbone: Backbone | None = None,
     layer_decay: float = 1.0,
+    bias_scale: float = 1.0,
+    all_decayed: bool = False,
     hidden_apart: bool = False,
 ) -> list[dict[str, Any]]:
     """Arrange the trained parameters for an optimiser.
@@ -31,11 +33,14 @@ def parameter_groups(
         backbone: the part of it that `layer_decay` is for.
         layer_decay: factor of the learning rate for each layer of the backbone between a
             parameter and its end.
+        bias_scale: factor of the learning rate of all that is no matrix.
+        all_decayed: decay that too.
         hidden_apart: put the matrices inside blocks into groups of their own.
 
     Returns:
-        groups with `params`, `weight_decay`, `decayed`, `lr_scale` (factor of the learning rate)
-        and `hidden` (matrices inside blocks, when these are apart), always in the same order.
+        groups with `params`, `weight_decay`, `decayed`, `lr_scale` (factor of the learning rate),
+        `matrices` and `hidden` (matrices inside blocks, when these are apart), always in the same
+        order.
 
     Raises:
         UsageError: the backbone has no layers that can be numbered.
@@ -52,19 +57,20 @@ def parameter_groups(
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = id(parameter) in matrices
-        hidden = hidden_apart and decayed and in_block(name)
-        key = (hidden, scales.get(id(parameter), 1.0), decayed)
-        found.setdefault(key, []).append(parameter)
+        matrix = id(parameter) in matrices
+        hidden = hidden_apart and matrix and in_block(name)
+        scale = scales.get(id(parameter), 1.0) * (1.0 if matrix else bias_scale)
+        found.setdefault((hidden, scale, matrix), []).append(parameter)
     return [
         {
-            "params": found[hidden, scale, decayed],
-            "weight_decay": weight_decay if decayed else 0.0,
-            "decayed": decayed,
+            "params": found[hidden, scale, matrix],
+            "weight_decay": weight_decay if matrix or all_decayed else 0.0,
+            "decayed": matrix or all_decayed,
             "lr_scale": scale,
+            "matrices": matrix,
             "hidden": hidden,
         }
-        for hidden, scale, decayed in sorted(found, reverse=True)
+        for hidden, scale, matrix in sorted(found, reverse=True)
     ]
 
 

@@ -11,6 +11,9 @@ from fm.models import Backbone
 from pretrain.engine.groups import parameter_groups
 from pretrain.settings.optimizer import OptimizerConfig
 
+ELEMENTWISE = ("adamw", "sgd")
+"""Kinds that treat each number on its own, so that ZeRO may cut what they work on."""
+
 
 def build_optimizer(
     module: nn.Module, backbone: Backbone, config: OptimizerConfig, zero_stage: int
@@ -30,16 +33,18 @@ def build_optimizer(
         UsageError: the kind needs whole matrices and ZeRO cuts them; no layers for `layer_decay`;
             no matrix for Muon.
     """
-    if config.kind != "adamw" and zero_stage > 0:
+    if config.kind not in ELEMENTWISE and zero_stage > 0:
         raise UsageError(
             f"optimizer.kind={config.kind} looks at whole matrices, and ZeRO stage {zero_stage} "
-            f"cuts them; set engine.deepspeed=zero0, or optimizer.kind=adamw"
+            f"cuts them; set engine.deepspeed=zero0, or optimizer.kind={ELEMENTWISE[0]}"
         )
     groups: list[dict[str, Any]] = parameter_groups(
         module,
         config.weight_decay,
         backbone=backbone,
         layer_decay=config.layer_decay,
+        bias_scale=config.bias_scale,
+        all_decayed=config.decayed == "all",
         hidden_apart=config.kind == "muon",
     )
     if config.kind == "adamw":
@@ -48,6 +53,17 @@ def build_optimizer(
         return torch.optim.AdamW(
             groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
         )
+    if config.kind == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.inertia, nesterov=config.nesterov, fused=True
+        )
+    if config.kind == "lars":
+        from timm.optim.lars import Lars
+
+        for group in groups:
+            # timm adapts what is decayed; a matrix is adapted also where the decay is 0
+            group["always_adapt"] = group["matrices"]
+        return Lars(groups, lr=config.lr, momentum=config.inertia, trust_coeff=config.trust)
     if config.kind == "lamb":
         from timm.optim.lamb import Lamb
 
@@ -62,7 +78,7 @@ def build_optimizer(
         )
     for group in groups:
         group["use_fallback"] = not group["hidden"]
-    return Muon(groups, lr=config.lr, momentum=config.momentum, betas=config.betas, eps=config.eps)
+    return Muon(groups, lr=config.lr, momentum=config.inertia, betas=config.betas, eps=config.eps)
 
 
 class Rates:

@@ -42,6 +42,8 @@ def convert(written: Path, out: Path) -> None:
             ds_to_universal.main(settings)
     except Exception as error:  # its asserts, and what the disk says
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, KeyError) and error.args[0] in ("exp_avg", "exp_avg_sq"):
+            words = "DeepSpeed converts AdamW's moments alone"
         raise FMError(
             f"{written}: cannot be converted for other ranks ({words}); start as many as wrote it"
         ) from None

@@ -16,6 +16,18 @@ from tests import ranks
 STEPS, KEPT = 20, 9
 """Steps of a run, and the step of its first checkpoint."""
 
+OPTIMIZERS = {
+    "adamw": {"lr": 1e-3},
+    "sgd": {"lr": 0.03, "weight_decay": 1e-4, "decayed": "all"},
+    "lars": {"lr": 1.0, "weight_decay": 1e-4},
+}
+
+OPTIMIZERS = {
+    "adamw": {"lr": 1e-3},
+    "sgd": {"lr": 0.03, "weight_decay": 1e-4, "decayed": "all"},
+    "lars": {"lr": 1.0, "weight_decay": 1e-4},
+}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -26,15 +38,18 @@ class Cell:
         stage: ZeRO's.
         precision: of the engine.
         accumulate: micro-batches a rank takes in a step.
+        optimizer: one of `OPTIMIZERS`.
     """
 
     ranks: int
     stage: int
     precision: str = "fp32"
     accumulate: int = 1
+    optimizer: str = "adamw"
 
     def __str__(self) -> str:
-        return f"{self.ranks}-zero{self.stage}-{self.precision}-{self.accumulate}"
+        words = f"{self.ranks}-zero{self.stage}-{self.precision}-{self.accumulate}"
+        return words if self.optimizer == "adamw" else f"{words}-{self.optimizer}"
 
 
 @dataclass
@@ -87,7 +102,7 @@ class Runner:
             },
             "model": {"name": "vit_nano", "token_m": 60, "options": {"depth": 1, "width": 64}},
             "objective": {"kind": "mae", "decoder": {"width": 32, "depth": 1, "heads": 2}},
-            "optimizer": {"lr": 1e-3, "clip": 0.25},
+            "optimizer": {"kind": cell.optimizer, "clip": 0.25, **OPTIMIZERS[cell.optimizer]},
             "engine": {
                 "precision": cell.precision,
                 "deepspeed": str(settings),

@@ -6,8 +6,11 @@ import pytest
 
 from tests.pretrain.matrix import KEPT, STEPS, Cell, Runner
 
-FAST = (Cell(1, 0), Cell(2, 1), Cell(1, 2, "bf16"), Cell(2, 3))
-"""One cell a stage; the others are slow."""
+FAST = (
+    *(Cell(1, 0), Cell(2, 1), Cell(1, 2, "bf16"), Cell(2, 3)),
+    Cell(2, 2, optimizer="sgd"),
+)
+"""One cell a stage and one of SGD; the others are slow."""
 
 STAGES = (0, 1, 2, 3)
 pytestmark = pytest.mark.timeout(900)  # many processes on what may be a busy machine
@@ -18,6 +21,10 @@ KILLED = [
     for stage in STAGES
     for precision in ("fp32", "bf16")
 ] + [Cell(2, stage, "pure-bf16") for stage in STAGES[1:]]
+KILLED += [Cell(2, stage, optimizer="sgd") for stage in STAGES] + [Cell(2, 0, optimizer="lars")]
+WITH_MOMENTUM = [Cell(2, stage, optimizer="sgd") for stage in STAGES]
+WITH_MOMENTUM += [Cell(2, 0, optimizer="lars")]
+KILLED += WITH_MOMENTUM
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,36 @@ def test_two_ranks_under_every_stage_are_one_rank_of_stage_0(stage: int, runner:
     # before clipping, so the same number under every stage
     assert [row[1] for row in two] == pytest.approx([row[1] for row in one], rel=1e-4)
     assert min(row[1] for row in one) > 0.25, "a step was not clipped"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(c, marks=() if c in FAST else pytest.mark.slow)
+        for c in KILLED
+        if c.optimizer != "adamw"
+    ],
+    ids=str,
+)
+def test_two_ranks_are_one_also_with_momentum_alone(cell: Cell, runner: Runner) -> None:
+    one = runner.straight(Cell(1, 0, optimizer=cell.optimizer))
+    two = runner.straight(cell)
+    assert [row[0] for row in two] == pytest.approx([row[0] for row in one], rel=1e-6)
+    assert [row[1] for row in two] == pytest.approx([row[1] for row in one], rel=1e-4)
+    assert one[-1][0] < one[0][0]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in KILLED if c.optimizer != "adamw"],
+    ids=str,
+)
+def test_two_ranks_are_one_also_with_momentum_alone(cell: Cell, runner: Runner) -> None:
+    one = runner.straight(Cell(1, 0, optimizer=cell.optimizer))
+    two = runner.straight(cell)
+    assert [row[0] for row in two] == pytest.approx([row[0] for row in one], rel=1e-6)
+    assert [row[1] for row in two] == pytest.approx([row[1] for row in one], rel=1e-4)
+    assert one[-1][0] < one[0][0]
 
 
 @pytest.mark.slow
