@@ -111,6 +111,3 @@ def test_two_sensors_with_a_tower_each_are_needed() -> None:
     objective, batch = made()
     with pytest.raises(UsageError, match="no coarser given"):
         objective.grids({"s2l1c_10": batch.pixels["s2l1c_10"]})
-    odd, batch = made(second_view={"size": 36})
-    with pytest.raises(UsageError, match=r"second_view\.size"):
-        odd.grids(batch.pixels)

@@ -187,9 +187,6 @@ def test_seasons_of_a_place() -> None:
 
 
 def test_views_that_do_not_fit_are_refused() -> None:
-    objective, batch = made(second_view={"size": 36})
-    with pytest.raises(UsageError, match=r"objective\.second_view\.size"):
-        objective.grids(batch.pixels)
     objective, batch = made(local_view={"size": 16})
     with pytest.raises(UsageError, match="whole"):
         objective.grids(batch.pixels)

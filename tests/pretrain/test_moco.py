@@ -209,13 +209,6 @@ def test_settings_that_do_not_fit_are_told() -> None:
         UsageError, match=r"objective\.view\.radar is set, and no modality is radar"
     ):
         MoCo(backbone(), MoCoConfig.model_validate({"view": {"radar": {"speckle": 8}}}))
-    objective = MoCo(
-        backbone(),
-        MoCoConfig.model_validate({"view": {"size": 24}, "second_view": {"size": 36}}),
-    )
-    batch = CONTRASTS["moco-v2"].batch(objective)
-    with pytest.raises(UsageError, match=r"second_view\.size"):
-        objective.grids(batch.pixels)
 
 
 def test_a_run_leaves_the_teacher_where_asked(tmp_path: Path, tiny_dataset: Path) -> None:
