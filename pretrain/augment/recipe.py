@@ -12,11 +12,12 @@ from torch import Tensor
 
 from fm.hardware import full_precision
 from fm.models.embed.patches import to_physical
+from fm.resample import finest, resample, sizes_of
 from fm.rng import CounterRng
 from fm.sensors import Band, modality_bands
 from pretrain.augment import colour, noise
 from pretrain.augment.blur import blurred
-from pretrain.augment.crop import cut, draw_box, draw_cut, finest, resample, sizes_of
+from pretrain.augment.crop import cut, draw_box, draw_cut
 from pretrain.augment.symmetries import dihedral
 from pretrain.augment.view import View
 from pretrain.objective import ObjectiveBatch

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pretrain.augment.crop import sizes_of
+from fm.resample import sizes_of
 from pretrain.settings.view import ViewConfig
 
 
