@@ -1,11 +1,13 @@
 """Embeddings on a regular grid of longitudes and latitudes, by a first layer that separates."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fm.location.encoder import LocationEncoder, Sum
+from fm.linear import linear
+from fm.location.encoder import LocationEncoder
 from fm.location.encoding import check
 from fm.location.harmonics import SphericalHarmonics
 
@@ -15,7 +17,7 @@ _POINTS = 8192
 
 @torch.no_grad()
 def on_grid(
-    encoder: LocationEncoder | Sum,
+    encoder: nn.Module,
     lon: Tensor,
     lat: Tensor,
     *,
@@ -29,7 +31,8 @@ def on_grid(
     At L = 40 that layer costs a twentieth. Other encodings take the ordinary way.
 
     Args:
-        encoder: in `eval()`.
+        encoder: a `LocationEncoder`, or any module of places `[N, 2]`, such as an encoding; in
+            `eval()`.
         lon: `[X]` degrees.
         lat: `[Y]` degrees.
         month: 1 to 12, where the encoder has a season.
@@ -41,7 +44,7 @@ def on_grid(
     Raises:
         FMError: a latitude beyond the poles, or a month missing or not used.
     """
-    device = next(encoder.parameters()).device
+    device = next(chain(encoder.parameters(), encoder.buffers())).device
     lon, lat = lon.to(device, torch.float64), lat.to(device, torch.float64)
     check(torch.stack([torch.zeros_like(lat), lat], dim=1))
     rows = max(1, _POINTS // len(lon))
@@ -95,4 +98,4 @@ class _Separated:
         summed = polar.new_empty((len(lat), len(self.columns), len(self.bias)))
         for order, (columns, weight) in enumerate(zip(self.columns, self.weights, strict=True)):
             summed[:, order] = polar[columns].T @ weight
-        return (self.azimuth @ summed + self.bias).flatten(0, 1)
+        return torch.cat([linear(self.azimuth, row.T, self.bias) for row in summed])

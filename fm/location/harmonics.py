@@ -95,7 +95,11 @@ class SphericalHarmonics(Encoding):
                     self._classes.append((odd_order, odd, tensor(rows)))
         columns = [(degree, m) for degree in range(self.L) for m in range(-degree, degree + 1)]
         self._polar = torch.tensor([place[degree, abs(m)] for degree, m in columns], device=device)
-        self._azimuth = torch.tensor([self.L - 1 + m for _, m in columns], device=device)
+        # rows of the cosines, then of the sines
+        rows_of = [m if m >= 0 else self.L - m for _, m in columns]
+        self._azimuth = torch.tensor(rows_of, device=device)
+        multiples = torch.cat([torch.arange(_STRIDE), torch.arange(0, self.L, _STRIDE)])
+        self._turns = torch.deg2rad(multiples.double()).to(device)[:, None]
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Encode by degrees on a CPU, at once where gradients or a device are involved."""
@@ -119,15 +123,19 @@ class SphericalHarmonics(Encoding):
         """
         lon, lat = lonlat.unbind(1)
         cosines, sines = self._multiples(torch.stack([torch.remainder(lon, 360), 90 - lat]))
-        polar = self._polars(cosines[1], sines[1])
-        azimuth = self._azimuths(cosines[0], sines[0]).index_select(0, self._azimuth)
+        of_lon, of_lat = zip(
+            cosines.to(self.dtype).unbind(), sines.to(self.dtype).unbind(), strict=True
+        )
+        polar = self._polars(*of_lat)
+        azimuth = torch.cat(of_lon).index_select(0, self._azimuth)
         if torch.is_grad_enabled() and lonlat.requires_grad:
             return (polar * azimuth).T
         return polar.mul_(azimuth).T
 
     def polar(self, lat: Tensor) -> Tensor:
         """Return what harmonics have of the latitude, `[L * L, n]`, for `[n]` float64 degrees."""
-        return self._polars(*self._multiples(90 - lat))
+        cosines, sines = self._multiples(90 - lat)
+        return self._polars(cosines.to(self.dtype), sines.to(self.dtype))
 
     def azimuth(self, lon: Tensor) -> Tensor:
         """Return what they have of the longitude: `[2L - 1, n]` for orders -(L - 1) to L - 1."""
@@ -152,10 +160,10 @@ class SphericalHarmonics(Encoding):
             rows.mul_(azimuths[self.L - 1 - degree : self.L + degree])
 
     def _polars(self, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Return `[L * L, n]` of multiples `[L, n]` of the colatitude."""
+        """Return `[L * L, n]` of multiples `[L, n]` of the colatitude, in the dtype of features."""
         return torch.cat(
             [
-                table @ (sines if odd_order else cosines)[odd::2].to(self.dtype)
+                table @ (sines if odd_order else cosines)[odd::2]
                 for odd_order, odd, table in self._classes
             ]
         ).index_select(0, self._polar)
@@ -169,13 +177,14 @@ class SphericalHarmonics(Encoding):
 
         Eight multiples and every eighth are evaluated, the rest follows by the addition theorem.
         """
-        angle = torch.deg2rad(degrees)[..., None, :]
-        fine = torch.arange(_STRIDE, device=angle.device, dtype=angle.dtype)
-        coarse = torch.arange(0, self.L, _STRIDE, device=angle.device, dtype=angle.dtype)
-        turned = angle * torch.cat([fine, coarse])[:, None]
-        cosine, sine = turned.cos(), turned.sin()
-        c, s = cosine[..., None, :_STRIDE, :], sine[..., None, :_STRIDE, :]
-        big_c, big_s = cosine[..., _STRIDE:, None, :], sine[..., _STRIDE:, None, :]
+        turned = degrees.unsqueeze(-2) * self._turns
+        parts = [_STRIDE, len(self._turns) - _STRIDE]
+        fine_c, coarse_c = turned.cos().split(parts, dim=-2)
+        fine_s, coarse_s = turned.sin().split(parts, dim=-2)
+        c, s = fine_c.unsqueeze(-3), fine_s.unsqueeze(-3)
+        big_c, big_s = coarse_c.unsqueeze(-2), coarse_s.unsqueeze(-2)
         cosines = torch.addcmul(big_c * c, big_s, s, value=-1).flatten(-3, -2)
         sines = torch.addcmul(big_s * c, big_c, s).flatten(-3, -2)
+        if self.L % _STRIDE == 0:
+            return cosines, sines
         return cosines[..., : self.L, :], sines[..., : self.L, :]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fm.linear import linear
+
 
 class Head(nn.Module):
     """Takes the first layer's output before its activation.
@@ -136,4 +138,4 @@ class Linear(Head):
 def through(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer whose weights may be bfloat16 while its input is float32."""
     assert isinstance(layer, nn.Linear)
-    return layer(x.to(layer.weight.dtype))
+    return linear(x.to(layer.weight.dtype), layer.weight, layer.bias)

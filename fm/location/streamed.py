@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fm.hardware import full_precision
+from fm.linear import linear
 from fm.location.encoding import Encoding, block_of, check
 
 
@@ -47,7 +48,7 @@ class EncodedLinear(nn.Module):
             dtype = self.encoding.dtype
             weight, bias = self.weight.to(dtype), self.bias.to(dtype)
             if not self.encoding.fixed or torch.compiler.is_compiling():
-                return nn.functional.linear(self.encoding(lonlat), weight, bias)
+                return linear(self.encoding(lonlat), weight, bias)
             check(lonlat)
             places = lonlat.to(weight.device, torch.float64)
             return _Streamed.apply(places, weight, bias, self.encoding)
@@ -62,7 +63,7 @@ class _Streamed(torch.autograd.Function):
         ctx.save_for_backward(lonlat, weight)
         out = weight.new_empty((len(lonlat), len(weight)))
         for rows in _blocks(lonlat, encoding):
-            torch.addmm(bias, encoding.encode(lonlat[rows]), weight.T, out=out[rows])
+            out[rows] = linear(encoding.encode(lonlat[rows]), weight, bias)
         return out
 
     @staticmethod
@@ -78,9 +79,10 @@ class _Streamed(torch.autograd.Function):
                 with torch.set_grad_enabled(places):
                     features = ctx.encoding.encode(block.requires_grad_(places))
                 if of_places is not None:
-                    (of_places[rows],) = torch.autograd.grad(features, block, of_block @ weight)
+                    of_features = linear(of_block, weight.T)
+                    (of_places[rows],) = torch.autograd.grad(features, block, of_features)
                 if of_weight is not None:
-                    of_weight.addmm_(of_block.T, features.detach())
+                    of_weight += linear(of_block.T, features.detach().T)
         return of_places, of_weight, gradient.sum(0) if biases else None, None
 
 
