@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import shards
 from fm.errors import UsageError, suggest
 from fm.normalize import Kind, Normalisation
@@ -87,8 +89,16 @@ class RunData:
         """Have the loader read the labels that an objective asks for, and tell it their classes.
 
         Raises:
-            UsageError: a part has not such a label, or not as the objective needs it.
+            UsageError: a part has not such a label, or not as the objective needs it; or it needs
+                places, and no sample has one.
         """
+        if objective.needs_places and not any(_placed(ds) for ds in self.parts.values()):
+            where = ", ".join(str(ds.place) for ds in self.parts.values())
+            raise UsageError(
+                f"{where}: the objective needs to know where samples are, and none of the "
+                f"{sum(map(len, self.parts.values()))} has a place; write it with the samples "
+                f"(lonlat=), or take another objective"
+            )
         self.labels = ReadLabels(objective.label_names, self.parts, objective.label_kinds)
         objective.take_classes(self.labels.classes)
 
@@ -255,6 +265,11 @@ def _dated(ds: shards.Dataset) -> bool:
     """Say whether any sample has times of its images."""
     table = ds.index
     return "times" in table.column_names and table.column("times").null_count < len(table)
+
+
+def _placed(ds: shards.Dataset) -> bool:
+    """Say whether any sample has a place."""
+    return bool(np.isfinite(ds.lonlat).all(axis=1).any())
 
 
 def _check_images(samples: Samples, part: str, modality: str, shape: Shape) -> None:

@@ -104,6 +104,8 @@ class Objective(nn.Module, ABC):
     """Number of classes of a label, where the objective is built for one number."""
     label_kinds: Mapping[str, tuple[str, ...]] = {}
     """Kinds of a label (`shards.LabelInfo`) that the objective can use, where not all."""
+    needs_places: bool = False
+    """Learns nothing it is meant to learn where no sample says where it is."""
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:

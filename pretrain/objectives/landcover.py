@@ -74,6 +74,7 @@ class LandCover(Objective):
         else:  # it holds the backbone: weights are there once
             vars(self)["backbone"] = backbone
             self.whole_batch = beside.whole_batch
+            self.needs_places = beside.needs_places
             if config.label in beside.label_names:
                 raise UsageError(
                     f"objective.label: {config.label} is the label of objective.beside too; name "

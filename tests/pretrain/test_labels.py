@@ -10,6 +10,7 @@ import torch
 import shards
 from fm.errors import UsageError
 from fm.rng import CounterRng
+from pretrain.build import build
 from pretrain.data import open_data
 from pretrain.engine.batches import MicroBatch
 from pretrain.labels import ReadLabels, made_up
@@ -18,11 +19,12 @@ from tests.conftest import tiny_samples
 from tests.pretrain.test_trainer import config_file
 
 
-def some(tmp_path: Path, **labels: shards.LabelInfo) -> shards.Dataset:
+def some(tmp_path: Path, *, placed: bool = True, **labels: shards.LabelInfo) -> shards.Dataset:
     """The tiny dataset's first grid, with each third sample's labels unknown."""
     samples = list(tiny_samples(6))
     for i, sample in enumerate(samples):
         sample.arrays = {"s2l1c_10": sample.arrays["s2l1c_10"]}
+        sample.lonlat = sample.lonlat if placed else None
         sample.labels = {} if i % 3 == 2 else {k: sample.labels[k] for k in labels}
     folder = tmp_path / "some"
     modalities = {"s2l1c_10": shards.Declared("sentinel2-l1c", ("B02", "B03", "B04", "B08"))}
@@ -105,13 +107,39 @@ def test_a_run_reads_what_its_objective_asks_for_and_nothing_else(
     before = next(data.loader(batch_size=4, seed=0))
     assert before.labels == {}
     told = {}
-    asks = SimpleNamespace(label_names=("tags",), label_kinds={}, take_classes=told.update)
+    asks = SimpleNamespace(
+        label_names=("tags",), label_kinds={}, take_classes=told.update, needs_places=True
+    )
     data.read_labels(asks)
     assert told == {"tags": ("land", "even", "odd")}
     after = next(data.loader(batch_size=4, seed=0))
     assert list(after.labels) == ["tags"]
     assert after.keys == before.keys
     assert data.labels.vectors(after)["tags"].shape == (4, 3)
+
+
+def test_an_objective_of_places_wants_samples_that_have_one(tmp_path: Path) -> None:
+    """Defect: CACo without a place masks nothing, all run long, and nothing says so."""
+    folder = some(tmp_path, placed=False).path
+    text = {"width": 16, "depth": 1, "heads": 2, "words": 64}
+    closp = {"kind": "closp", "label": "cover", "classes": 2, "text": text}
+    cases = [
+        ({"kind": "caco", "queue": 8}, True),
+        ({"kind": "satclip", "image": "tuned"}, True),
+        ({**closp, "place": {}}, True),
+        ({"kind": "landcover", "classes": 2, "beside": {"kind": "caco", "queue": 8}}, True),
+        ({"kind": "seco", "queue": 8}, False),
+    ]
+    for settings, needs in cases:
+        config = load_config(str(config_file(tmp_path, folder, objective=settings)))
+        data = open_data(config)
+        objective = build(config, data.layout)
+        assert objective.needs_places == needs
+        if not needs:
+            data.read_labels(objective)
+            continue
+        with pytest.raises(UsageError, match=r"some: .* none of the 6 has a place; write it"):
+            data.read_labels(objective)
 
 
 def test_measured_samples_have_labels_of_the_size_the_objective_is_built_for() -> None:

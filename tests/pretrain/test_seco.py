@@ -196,6 +196,17 @@ def test_changed_places_repel_their_other_era_and_others_do_not() -> None:
     assert after.loss_sum > before.loss_sum
 
 
+def test_samples_without_a_place_are_counted() -> None:
+    """Defect: they never change, which looks like ground that does not."""
+    objective, batch = caco(), series()
+    assert objective(batch, batch.rng).metrics["unplaced"] == 0
+    assert batch.lonlat is not None
+    batch.lonlat[1] = float("nan")
+    assert objective(batch, batch.rng).metrics["unplaced"] == 1
+    batch.lonlat = None
+    assert objective(batch, batch.rng).metrics["unplaced"] == 4
+
+
 def test_a_place_of_one_era_counts_with_that_era_alone() -> None:
     objective, batch = caco(), series()
     assert batch.times is not None

@@ -66,6 +66,7 @@ class CACo(Subspaces):
     """
 
     config: CACoConfig
+    needs_places = True
 
     def __init__(self, backbone: Backbone, config: CACoConfig) -> None:
         if config.queue % ERAS:
@@ -133,6 +134,7 @@ class CACo(Subspaces):
         found |= {
             "one_season": again,
             "one_era": 1.0 - both.float(),
+            "unplaced": (ids == 0).float(),
             "changed": changed.float(),
             "change_ratio": torch.where(both, ratios, 0.0),
         }

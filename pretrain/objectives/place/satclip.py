@@ -126,6 +126,7 @@ class SatCLIP(Viewed):
 
     config: SatCLIPConfig
     whole_batch = True
+    needs_places = True
 
     def __init__(self, backbone: Backbone, config: SatCLIPConfig) -> None:
         super().__init__(backbone, config)

@@ -101,6 +101,7 @@ class CLOSP(Objective):
             {name: nn.Linear(backbone.width, self.text.width) for name in self.sensors}
         )
         self.place = None if config.place is None else PlaceTower(config.place, self.text.width)
+        self.needs_places = self.place is not None
         learned = not config.legacy_fixed_scale
         self.scale = LearnedScale(config.scale, config.largest_scale, learned=learned)
 
