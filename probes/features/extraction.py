@@ -59,11 +59,16 @@ def model_hash(model: Any) -> str:
         "scaling": getattr(model, "scaling", None),
     }
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    update(digest, model.state_dict())
+    return digest.hexdigest()
+
+
+def update(digest: "hashlib._Hash", state: Mapping[str, Tensor]) -> None:
+    """Add tensors to a digest: names, types, shapes and bytes."""
+    for name, tensor in sorted(state.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def prepare(model: Any, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:

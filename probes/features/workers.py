@@ -10,6 +10,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,43 +44,67 @@ def rows(
             parts.append(work(batch))
             advance(len(batch))
         return np.concatenate(parts)
-    if sys.platform == "win32":
-        raise UsageError("--workers: this system cannot fork processes; leave it out")
     total = sum(len(batch) for batch in batches)
     shared = mmap.mmap(-1, max(1, total * first.shape[1] * 4))
     out = np.frombuffer(shared, np.float32, total * first.shape[1]).reshape(total, -1)
     out[batches[0]] = first
+
+    def fill(batch: np.ndarray) -> int:
+        out[batch] = work(batch)
+        return len(batch)
+
+    each(fill, batches[1:], workers, advance)
+    return out.copy()
+
+
+def each(
+    work: Callable[[Any], int],
+    pieces: Sequence[Any],
+    workers: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Do every piece of work, which leaves its result where the caller finds it.
+
+    Args:
+        work: a piece to the number of steps that it was.
+        pieces: of work, in any order.
+        workers: processes; below 2 everything happens in this one.
+        advance: told the number of steps that are done.
+
+    Raises:
+        UsageError: several processes where the system cannot fork.
+        FMError: what a process raised, or that it ended.
+    """
+    if workers < 2:
+        for piece in pieces:
+            advance(work(piece))
+        return
+    if sys.platform == "win32":
+        raise UsageError("--workers: this system cannot fork processes; leave it out")
     context = multiprocessing.get_context("fork")
     pipes: dict[Connection, multiprocessing.process.BaseProcess] = {}
     try:
         for rank in range(workers):
-            mine = batches[1:][rank::workers]
+            mine = pieces[rank::workers]
             if not mine:
                 break
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_serve, args=(work, mine, out, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(work, mine, theirs), daemon=True)
             process.start()
             theirs.close()
             pipes[ours] = process
         _collect(pipes, advance)
-        return out.copy()
     finally:
         for started in pipes.values():
             started.terminate()
             started.join()
 
 
-def _serve(
-    work: Callable[[np.ndarray], np.ndarray],
-    batches: Sequence[np.ndarray],
-    out: np.ndarray,
-    pipe: Connection,
-) -> None:
+def _serve(work: Callable[[Any], int], pieces: Sequence[Any], pipe: Connection) -> None:
     torch.set_num_threads(1)
     try:
-        for batch in batches:
-            out[batch] = work(batch)
-            pipe.send(len(batch))
+        for piece in pieces:
+            pipe.send(work(piece))
         pipe.send(None)
     except FMError as error:
         pipe.send((type(error), str(error)))

@@ -48,7 +48,9 @@ class Encoder:
         return np.concatenate(parts)
 
 
-def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Encoder:
+def get_encoder(
+    name: str, cache: Path | None, file: Path | None = None, *, seasons: bool = False
+) -> Encoder:
     """Make an encoder.
 
     Args:
@@ -57,6 +59,7 @@ def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Enco
             `fm.location.save` wrote. `location:` may stand before it.
         cache: folder of packages, for GeoCLIP's weights.
         file: weights of `geoclip` (the package's where None) or `satclip`.
+        seasons: take encoders that ask for a month too; the tasks of places have none.
 
     Raises:
         UsageError: there is no such encoder or option.
@@ -72,7 +75,7 @@ def get_encoder(name: str, cache: Path | None, file: Path | None = None) -> Enco
         return _released(kind, cache, file)
     known = (*ALIASES, *fm.location.list_encodings())
     if kind not in known and Path(name).is_dir():
-        return _of_folder(name)
+        return _of_folder(name, seasons)
     if kind not in known:
         hint = suggest(kind, (*known, *PRETRAINED, "geoclip-untrained"))
         raise UsageError(f"there is no location encoder {kind!r}; {hint}")
@@ -87,10 +90,10 @@ def of_module(name: str, module: nn.Module, kind: str = "pretrained") -> Encoder
     return Encoder(name, module.eval(), kind, about)
 
 
-def _of_folder(folder: str) -> Encoder:
+def _of_folder(folder: str, seasons: bool) -> Encoder:
     """Load what `fm.location.save` wrote, by the name that it says: a run's is `RUN/location`."""
     encoder, told = fm.location.load(folder), describe(folder)
-    if encoder.month is not None:
+    if encoder.month is not None and not seasons:
         raise UsageError(f"location:{folder} has a season; the tasks of places have no month")
     made = of_module(str(told.get("name") or Path(folder).resolve().name), encoder)
     made.about |= {"path": folder, "weights_sha256": told["weights_sha256"]}

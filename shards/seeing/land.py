@@ -73,6 +73,14 @@ def picture(width: int) -> tuple[np.ndarray, tuple[float, float, float, float]] 
     return found, (-right, right, -top, top)
 
 
+def coarse_land() -> np.ndarray | None:
+    """Return land at 6 arc minutes, bool `[1800, 3600]` from the north-west.
+
+    None where the package with the coasts is not installed.
+    """
+    return _land()
+
+
 @lru_cache(maxsize=1)
 def _land() -> np.ndarray | None:
     """Land at 6 arc minutes, bool `[1800, 3600]` from the north-west.

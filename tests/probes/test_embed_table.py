@@ -10,7 +10,7 @@ import torch
 import fm
 import shards
 from fm.errors import FMError, UsageError
-from probes.features.embed import embed
+from probes.embed.table import embed
 from probes.features.extraction import model_hash
 from shards.building.writer import Declared, Sample, write_dataset
 from tests.probes import standin
