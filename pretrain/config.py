@@ -20,6 +20,7 @@ from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.settings.probe import ProbeConfig
 from pretrain.settings.schedule import ScheduleConfig
+from pretrain.settings.validation import ValidationConfig
 from pretrain.settings.watchdog import WatchdogConfig
 
 
@@ -54,6 +55,7 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     monitor: MonitorConfig = MonitorConfig()
     probe: ProbeConfig | None = None
+    validation: ValidationConfig | None = None
 
     @model_validator(mode="after")
     def _init_of_something(self) -> Self:
@@ -68,6 +70,21 @@ class RunConfig(Config):
             raise ValueError(
                 "objective.image: a frozen image encoder has to know something; give its weights "
                 "by init_from, or learn it (tuned)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_validated(self) -> Self:
+        if self.validation is None:
+            return self
+        if not isinstance(self.objective, SatCLIPConfig):
+            raise ValueError(
+                f"validation: {self.objective.kind} cannot be judged on held-out samples; watch "
+                f"its backbone by a benchmark (probe)"
+            )
+        if self.data.parts is not None:
+            raise ValueError(
+                "validation is of one dataset, and data.parts are several; leave it out"
             )
         return self
 
@@ -87,7 +104,16 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is resumed: all but paths and display."""
         values = self.model_dump(mode="json")
-        for key in ("out", "follows", "guard", "watchdog", "checkpoint", "monitor", "probe"):
+        for key in (
+            "out",
+            "follows",
+            "guard",
+            "watchdog",
+            "checkpoint",
+            "monitor",
+            "probe",
+            "validation",
+        ):
             values.pop(key)
         values["data"] = self.data.identity()
         values["optimizer"] = self.optimizer.identity()

@@ -92,6 +92,19 @@ class Panel:
     bands: tuple[Band, ...] = ()
 
 
+@dataclass
+class Judged:
+    """What held-out samples say of the weights.
+
+    Attributes:
+        figures: name to number; of several that belong together, `WHAT/OF`.
+        about: of the samples, whatever the weights.
+    """
+
+    figures: dict[str, float]
+    about: dict[str, float]
+
+
 class Objective(nn.Module, ABC):
     """Base of the objectives; `__init__` takes the backbone and the objective's config."""
 
@@ -168,6 +181,27 @@ class Objective(nn.Module, ABC):
     def features(self, batch: ObjectiveBatch) -> Tensor:
         """Return the backbone's pooled features of whole samples: `[B, D]`."""
         return self.backbone._encode(self.inputs(batch), hidden=False).pooled
+
+    def compared(self, batch: ObjectiveBatch) -> dict[str, Tensor]:
+        """Return what validation compares of each sample: name to `[B, ...]`.
+
+        Samples are shown without augmentation; nothing depends on what else is in the batch.
+
+        Raises:
+            UsageError: this objective has no validation.
+        """
+        raise UsageError(f"{type(self).__name__} cannot be judged on held-out samples")
+
+    def judged(self, rows: Mapping[str, Tensor]) -> Judged:
+        """Judge the weights by all rows of a held-out set, on one process.
+
+        Args:
+            rows: of `compared`, `[N, ...]` on the CPU.
+
+        Raises:
+            FMError: the rows say nothing.
+        """
+        raise UsageError(f"{type(self).__name__} cannot be judged on held-out samples")
 
     def momentum_pairs(self) -> Sequence[MomentumPair]:
         """Return the teachers that follow students; the engine moves them after each step.

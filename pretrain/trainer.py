@@ -79,8 +79,8 @@ def run(
         room.told(folder),
     ):
         # everything that can be wrong with the request is found before anything is written
-        own = chosen(settings, folder)
         data = open_data(settings)
+        own = chosen(settings, folder, data)
         objective = build(settings, data.layout)
         data.read_labels(objective)
         token_grids(data.layout, objective)

@@ -1,6 +1,7 @@
 """The watchers that a run's config asks for."""
 
 from pretrain.config import RunConfig
+from pretrain.data import RunData
 from pretrain.loop import Watcher
 from pretrain.monitors.collapse import Collapse
 from pretrain.monitors.details import Details
@@ -10,10 +11,11 @@ from pretrain.monitors.online_probe import OnlineProbe
 from pretrain.monitors.rates import Rates
 from pretrain.monitors.throughput import Throughput
 from pretrain.monitors.trace import Trace
+from pretrain.monitors.validation import Validation
 from pretrain.runs.folder import RunFolder
 
 
-def chosen(config: RunConfig, folder: RunFolder) -> list[Watcher]:
+def chosen(config: RunConfig, folder: RunFolder, data: RunData) -> list[Watcher]:
     """Make the watchers of a run, in the order in which they are called; nothing is written yet.
 
     Raises:
@@ -30,4 +32,6 @@ def chosen(config: RunConfig, folder: RunFolder) -> list[Watcher]:
         watchers.append(Collapse())
     if config.probe is not None:
         watchers.append(OnlineProbe(config.probe, folder))
+    if config.validation is not None:
+        watchers.append(Validation(config, folder, data))
     return [*watchers, Monitor(config, folder)]

@@ -29,6 +29,7 @@ class Kind:
 _KINDS: tuple[tuple[str, Kind], ...] = (
     ("loss", Kind("Loss", section="learning")),
     (r"loss[_/].*", Kind("", section="learning")),
+    (r"validation/.*", Kind("", section="learning")),
     ("lr", Kind("Learning rate", section="learning")),
     (r"lr[_/].*", Kind("", section="learning")),
     ("grad_norm", Kind("Gradient norm", section="learning")),

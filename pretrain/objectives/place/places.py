@@ -44,3 +44,8 @@ def distances_km(a: Tensor, b: Tensor) -> Tensor:
     # not by products, which round small distances away, and without holding [n, m, 3]
     chord = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
     return 2 * EARTH_RADIUS_M / 1000 * torch.asin((chord / 2).clamp(max=1.0))
+
+
+def nearness(km: Tensor, soft_km: float) -> Tensor:
+    """Return how right the answers at these distances are: exp(-distance / soft_km), float32."""
+    return torch.exp(-km / soft_km).nan_to_num(nan=0.0).float()

@@ -7,6 +7,7 @@ encoder stays in `eval()`, so that its batch norms' statistics stay those of its
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,15 +22,18 @@ from fm.errors import UsageError
 from fm.hardware import full_precision
 from fm.location.encoder import LocationEncoder
 from fm.models import Backbone, Inputs
+from fm.resample import as_a_whole
 from fm.rng import CounterRng
 from pretrain.augment import View, draw_view, seasons
 from pretrain.losses import info_nce
-from pretrain.objective import ObjectiveBatch, Output
+from pretrain.objective import Judged, ObjectiveBatch, Output
 from pretrain.objectives.contrast.rows import placed, taken
 from pretrain.objectives.contrast.scale import LearnedScale
 from pretrain.objectives.contrast.siamese import pooled
 from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
-from pretrain.objectives.place.places import distances_km, jittered
+from pretrain.objectives.contrast.whole import whole_view
+from pretrain.objectives.place.found import found
+from pretrain.objectives.place.places import distances_km, jittered, nearness
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
@@ -200,6 +204,38 @@ class SatCLIP(Viewed):
         loss_sum = (((loss[0] + loss[1]) / 2) * weight).sum()
         return Output(loss_sum, total, {name: value.detach() for name, value in metrics.items()})
 
+    def compared(self, batch: ObjectiveBatch) -> dict[str, Tensor]:
+        """Return the embeddings of images, whole or cut from the centre, and of their places."""
+        (image,) = seasons(batch, batch.rng, 1)
+        known = self._known(batch, image)
+        how, bands = self.config.view, self.backbone.bands
+        view = draw_view(batch, batch.rng, "whole", whole_view(None), image, bands=bands)
+        pixels, masks = as_a_whole(view.pixels, view.valid, how.size, resize=how.resize)
+        view = replace(view, pixels=pixels, valid=masks or None)
+        rows = known.nonzero()[:, 0]
+        lonlat = torch.zeros(len(known), 2, dtype=torch.float64, device=known.device)
+        if batch.lonlat is not None:
+            lonlat = torch.where(known[:, None], batch.lonlat.double(), lonlat)
+        return {
+            "image": placed(self._images(self.inputs(view), rows), rows, len(known)),
+            "place": placed(self._located(lonlat, view, rows), rows, len(known)),
+            "lonlat": lonlat,
+            "known": known.float(),
+            "scale": self.scale().expand(len(known)),
+        }
+
+    def judged(self, rows: Mapping[str, Tensor]) -> Judged:
+        """Say how well images find their places among all of a set, and places their images."""
+        known = rows["known"] > 0
+        device = self.scale.log.device
+        kept = {name: x[known].to(device) for name, x in rows.items()}
+        scale = float(rows["scale"][0])
+        made = found(
+            kept["image"], kept["place"], kept["lonlat"], scale=scale, soft_km=self.config.soft_km
+        )
+        made.about["left_out"] = int((~known).sum())
+        return made
+
     def _known(self, batch: ObjectiveBatch, image: Tensor) -> Tensor:
         """Say which samples could be read and have a place, and a time where it is asked for."""
         if batch.weight.is_meta:  # only measured: all are
@@ -263,8 +299,7 @@ class SatCLIP(Viewed):
     def _right(self, lonlat: Tensor) -> Tensor:
         """Return how right each place of the batch is for each of this rank's: `[n, m]`."""
         assert self.config.soft_km is not None
-        far = distances_km(lonlat, collective.gather_rows(lonlat))
-        return torch.exp(-far / self.config.soft_km).nan_to_num(nan=0.0).float()
+        return nearness(distances_km(lonlat, collective.gather_rows(lonlat)), self.config.soft_km)
 
 
 @torch.no_grad()
