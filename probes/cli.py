@@ -56,7 +56,19 @@ def _configure_probe(parser: ArgumentParser) -> None:
     places = parser.add_argument_group("location encoders")
     places.add_argument("--suite", metavar="NAME", help="location, or satclip with --data FOLDER")
     places.add_argument("--seeds", metavar="N[,N]", help="of the splits, in the place of --seed")
-    places.add_argument("--maps", type=Path, metavar="FOLDER", help="maps of answers and errors")
+    places.add_argument(
+        "--maps",
+        type=Path,
+        metavar="FOLDER",
+        help="maps of answers and errors; of models of images, on the benchmarks geolocation-*",
+    )
+    places.add_argument(
+        "--database",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="also with retrieval from it: RANGE's .npz, or .parquet of fm embed (keys, values)",
+    )
     axes = parser.add_argument_group(
         "axes", "how pixels come to the model; several values make a table, one result a cell"
     )
@@ -84,7 +96,7 @@ def _probe(arguments: Namespace) -> int:
         return _probe_places(arguments)
     if why := of_places.refusal(arguments.model, arguments.benchmark):
         raise UsageError(why)
-    for option in ("suite", "seeds", "maps"):
+    for option in ("suite", "seeds", "database"):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option} is for location encoders (location:ENCODER)")
     for option in ("benchmark", "data"):
@@ -92,7 +104,7 @@ def _probe(arguments: Namespace) -> int:
             raise UsageError(f"--{option} is missing; fm probe --list shows what there is")
     if arguments.seed < 0:
         raise UsageError(f"--seed {arguments.seed}: give a whole number from 0")
-    for option in ("out", "cache"):
+    for option in ("out", "cache", "maps"):
         if (folder := getattr(arguments, option)) is not None:
             _check_writable(folder, f"--{option}")
     if arguments.workers < 1:
@@ -123,6 +135,7 @@ def _probe(arguments: Namespace) -> int:
         exclude_near=arguments.exclude_near,
         name=arguments.name,
         command="fm " + " ".join(sys.argv[1:]),
+        maps=arguments.maps,
     )
     if arguments.json:
         print(json.dumps([result.to_dict() for result in results], indent=2))

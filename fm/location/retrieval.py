@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from fm.errors import FMError
 from fm.location.encoding import unit_vector
 
+_WEIGHTS = 1 << 24
+"""Shares held at a time: places by images of the database."""
+
 
 class Retrieval(nn.Module):
     """Joins a location embedding with image features retrieved for it, without training.
@@ -57,6 +60,13 @@ class Retrieval(nn.Module):
         query = self.encoder(lonlat).float()
         if query.shape[1] != self.keys.shape[1]:
             raise FMError(f"keys of width {self.keys.shape[1]} for queries of {query.shape[1]}")
+        step = max(1, _WEIGHTS // len(self.keys))
+        parts = zip(query.split(step), lonlat.split(step), strict=True)
+        found = [self._weights(some, places) @ self.values for some, places in parts]
+        return torch.cat([query, torch.cat(found) if found else self.values[:0]], dim=1)
+
+    def _weights(self, query: Tensor, lonlat: Tensor) -> Tensor:
+        """Share of each image of the database in what is retrieved, `[n, M]`."""
         weights = torch.zeros(len(query), len(self.keys), device=query.device)
         if self.share > 0:
             alike = nn.functional.normalize(query, dim=1) @ self.keys.T
@@ -64,4 +74,4 @@ class Retrieval(nn.Module):
         if self.share < 1:
             near = unit_vector(lonlat.to(query.device, torch.float64)).float() @ self.places.T
             weights = weights + (1 - self.share) * torch.softmax(self.sharpness * near, dim=1)
-        return torch.cat([query, weights @ self.values], dim=1)
+        return weights

@@ -11,7 +11,10 @@ from fm.errors import FMError
 from fm.files import write_atomic
 
 if TYPE_CHECKING:
+    from probes.embed.stage import Kept
     from probes.embed.world import Grid
+
+    Values = np.ndarray | Kept
 
 _STRIP_BYTES = 64 << 20
 _SHARE = (2.0, 98.0)
@@ -20,7 +23,7 @@ _BINS = 4096
 
 
 def components(
-    values: np.ndarray, weight: np.ndarray
+    values: "Values", weight: np.ndarray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Find principal components strip by strip; the array is read once and never held.
 
@@ -65,7 +68,7 @@ def components(
 
 
 def colours(
-    values: np.ndarray, weight: np.ndarray
+    values: "Values", weight: np.ndarray
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Colour cells by the first three components, each stretched to its middle 96 % by area.
 
@@ -93,7 +96,7 @@ def colours(
     return scores, np.resize(np.append(share[:3], [0, 0, 0])[:3], 3)
 
 
-def draw(values: np.ndarray, grid: "Grid", title: str, out: Path) -> None:
+def draw(values: "Values", grid: "Grid", title: str, out: Path) -> None:
     """Draw the map with its coasts, where the extra `geo` is installed.
 
     Args:
@@ -153,7 +156,7 @@ def _coasts(axes: object) -> None:
     contour(lon, lat, land, levels=[0.5], colors="black", linewidths=0.35, alpha=0.7, zorder=3)
 
 
-def _strips(values: np.ndarray) -> list[slice]:
+def _strips(values: "Values") -> list[slice]:
     each = 8 * values.shape[1] * values.shape[2]
     step = max(1, _STRIP_BYTES // each)
     return [slice(a, min(a + step, len(values))) for a in range(0, len(values), step)]

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,35 @@ _JOB, _ROWS, _JOURNAL, _RESULT = "job.json", "rows.f32", "journal", "result"
 def work_folder(out: Path) -> Path:
     """Return the folder where the unfinished state of a result lies."""
     return out.parent / f".{out.name}.embedding"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows on disk, read when they are sliced and never held (a mapped file would stay resident).
+
+    Attributes:
+        path: of the raw file.
+        shape: `[N, ...]`.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        """Read rows `[n, ...]`; the step is 1."""
+        start, stop, _ = rows.indices(len(self))
+        each = int(np.prod(self.shape[1:], dtype=np.int64))
+        count = max(0, stop - start) * each
+        found = np.fromfile(self.path, np.float32, count, offset=4 * start * each)
+        return found.reshape(-1, *self.shape[1:])
+
+    def take(self, rows: np.ndarray) -> NDArray[np.float32]:
+        """Read rows `[n]` in any order."""
+        mapped = np.memmap(self.path, np.float32, "r", shape=self.shape)
+        return np.array(mapped[rows])
 
 
 class Stage:
@@ -85,9 +115,9 @@ class Stage:
         finally:
             os.close(journal)
 
-    def read(self) -> NDArray[np.float32]:
-        """Map all rows `[N, ...]` into memory, read-only."""
-        return np.memmap(self.folder / _ROWS, np.float32, "r", shape=self.shape)
+    def read(self) -> "Kept":
+        """Give all rows for reading, some at a time."""
+        return Kept(self.folder / _ROWS, self.shape)
 
     def _checked(self) -> set[int]:
         """Read the journal; a piece whose bytes are not what it says is made again."""

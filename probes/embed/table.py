@@ -1,28 +1,37 @@
 """Pooled features of a dataset as GeoParquet: one row a sample."""
 
-import json
-import struct
+import os
+import time
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 import fm
 import shards
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
-from fm.files import write_atomic
 from fm.models import Backbone
 from probes.backbones.feed import make_feed
 from probes.backbones.look import units
 from probes.benchmarks.base import Data, Inputs
+from probes.embed import parquet
+from probes.embed.stage import Stage, opened, publish, refuse_existing
+from probes.embed.target import check_ending, check_room
+from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
 from probes.settings.features import Axes
 from shards.seeing.scan import scan
+
+VERSION = 1
+"""Raised when the same model and samples would give other numbers."""
+_SPAN = 8
+"""Batches that are read one after another by one process."""
 
 
 def embed(
@@ -32,20 +41,25 @@ def embed(
     *,
     where: str | None = None,
     batch_size: int = 64,
+    workers: int = 1,
+    overwrite: bool = False,
 ) -> Path:
-    """Write the features of every sample of a dataset.
+    """Write the features of every sample of a dataset, in its order.
 
-    Columns: key, lon, lat, time, split, embedding (list of float32), geometry (WKB point, null
+    Columns: key, lon, lat, time, split, embedding (a list of D float32), geometry (WKB point, null
     where unknown). The file's metadata holds `geo` (GeoParquet 1.1.0) and `eofm`: the model's
-    name and hash, the dataset's name and manifest hash, the filter, the modalities, and warnings
-    about what the model was given, which are also printed.
+    name, hash, bands and normalisation, the dataset's name and manifest hash, the filter, the
+    modalities, and warnings about what the model was given, which are also printed. Batches that
+    are done are kept when the process dies: the same call goes on from there.
 
     Args:
         model: a checkpoint folder, or a model with `encode`.
         dataset: a dataset folder.
-        out: the file to write; it appears whole or not at all.
+        out: the `.parquet` file to write; it appears whole or not at all.
         where: keep the samples for which this is true (`shards.open`).
         batch_size: samples of one shape at once.
+        workers: processes that share the batches; no number depends on them.
+        overwrite: replace what is there.
 
     Returns:
         `out`.
@@ -53,8 +67,12 @@ def embed(
     Raises:
         UsageError: the model takes none of the dataset's modalities, or other bands of them, or
             the numbers cannot be what their unit says.
-        FMError: the model or the dataset cannot be read.
+        FMError: the model or the dataset cannot be read, an embedding is not finite, the file is
+            there, or the disk is too small.
     """
+    out = Path(out)
+    check_ending(out, (parquet.ENDING,), "a dataset's embeddings")
+    refuse_existing(out, overwrite)
     loaded = fm.load(model) if isinstance(model, str | Path) else model
     ds = shards.open(dataset, where=where)
     modalities = [m for m in ds.modalities if m in loaded.bands]
@@ -64,22 +82,163 @@ def embed(
             f"{', '.join(ds.modalities)}; embed with another model"
         )
     loaded.eval()
-    features, notes = _features(loaded, ds, modalities, batch_size)
-    table = _table(ds, features)
+    work = _Work(loaded, dataset, where, ds, modalities, batch_size)
+    numbers = getattr(loaded, "normalisation", {})
     about = {
         "model": getattr(getattr(loaded, "card", None), "name", type(loaded).__name__),
         "model_sha256": model_hash(loaded),
+        "bands": {m: [str(band.name) for band in loaded.bands[m]] for m in modalities},
+        "normalisation": {m: numbers[m].to_dict() for m in modalities if m in numbers},
         "dataset": ds.info.name,
         "manifest_hash": ds.manifest_hash,
         "where": where,
         "modalities": modalities,
-        "notes": notes,
     }
-    metadata = {"geo": json.dumps(_geo(table)), "eofm": json.dumps(about)}
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    write_atomic(out, sink.getvalue().to_pybytes())
-    return Path(out)
+    job = {"version": VERSION, "batch_size": batch_size, **about}
+    with torch.inference_mode():
+        first, notes = work.first()
+    dim = first.shape[1]
+    check_room(out, 2 * 4 * dim * len(ds))
+    with opened(out, job, overwrite=overwrite) as folder:
+        stage = Stage(folder, (len(ds), dim), work.bounds)
+        begun, there = time.perf_counter(), sum(work.size(p) for p in stage.done)
+        if there:
+            note(f"going on: {there} of {len(ds)} samples are there")
+        with progress("embedding", len(ds), done=there) as bar:
+            total = 0
+
+            def advance(count: int) -> None:
+                nonlocal total
+                total += count
+                rate = total / max(1e-9, time.perf_counter() - begun)
+                bar.advance(count, rate=f"{rate:.0f}/s")
+
+            pool.each(lambda span: work.fill(stage, span), work.spans(stage.left), workers, advance)
+        if total:
+            spent = time.perf_counter() - begun
+            note(f"{total} samples in {spent:.1f} s, {total / spent:.0f} a second")
+        kept, order = stage.read(), np.argsort(work.rows)
+        parquet.write(
+            stage.result,
+            _table(ds),
+            dim,
+            lambda a, b: kept.take(order[a:b]),
+            {**about, "notes": notes},
+        )
+        publish(stage.result, out)
+    return out
+
+
+class _Work:
+    """The batches of a dataset: of the samples of one kind after those of another.
+
+    Attributes:
+        rows: `[N]` places in the dataset, in the order of the work.
+        bounds: ends of the batches in that order.
+    """
+
+    def __init__(
+        self,
+        loaded: Any,
+        dataset: str | Path,
+        where: str | None,
+        ds: "shards.Dataset",
+        modalities: list[str],
+        batch_size: int,
+    ) -> None:
+        self.loaded, self.batch_size = loaded, batch_size
+        self._again = (dataset, where)
+        self._own, self._ds = os.getpid(), ds
+        self.groups = _groups(ds, modalities)
+        self.bands = {m: tuple(ds.modalities[m].bands) for m in modalities}
+        self.scaling = {m: ds.modalities[m].scaling for m in modalities}
+        self.rows = np.concatenate([places for places, _ in self.groups])
+        self.bounds = [0]
+        self._of: list[tuple[int, int]] = []
+        """Group of each batch, and the batch's number in it."""
+        for number, (places, _) in enumerate(self.groups):
+            base = self.bounds[-1]
+            cuts = [*range(0, len(places), batch_size), len(places)]
+            self.bounds += [base + cut for cut in cuts[1:]]
+            self._of += [(number, n) for n in range(len(cuts) - 1)]
+        self._kinds = lru_cache(maxsize=8)(self._kind)
+
+    def size(self, batch: int) -> int:
+        """Samples of a batch."""
+        return self.bounds[batch + 1] - self.bounds[batch]
+
+    def spans(self, batches: list[int]) -> list[list[int]]:
+        """Cut batches into runs that follow one another within a group."""
+        found: list[list[int]] = []
+        for batch in batches:
+            last = found[-1] if found else []
+            follows = last and batch == last[-1] + 1 and self._of[batch][0] == self._of[last[0]][0]
+            if follows and len(last) < _SPAN:
+                last.append(batch)
+            else:
+                found.append([batch])
+        return found
+
+    def first(self) -> tuple[np.ndarray, list[str]]:
+        """Look at the first batch, and embed it."""
+        stream = self._read([0])
+        inputs, own = next(stream)
+        stream.close()
+        notes: list[str] = []
+        if all(x.ndim == 4 for x in inputs.pixels.values()):
+            notes = _doubts(self.loaded, self._ds, inputs, own, self.scaling)
+        return self._encode(inputs, own), notes
+
+    def fill(self, stage: Stage, span: list[int]) -> int:
+        """Embed batches that follow one another."""
+        with torch.inference_mode():
+            for batch, (inputs, own) in zip(span, self._read(span), strict=True):
+                stage.put(batch, self._encode(inputs, own))
+        return sum(map(self.size, span))
+
+    def _encode(self, inputs: Inputs, own: dict[str, tuple[str, ...]]) -> np.ndarray:
+        pooled = encode(self.loaded, inputs, own, self.scaling).float().cpu().numpy()
+        if not np.isfinite(pooled).all():
+            raise FMError(f"{self._ds.place}: the model gives NaN or infinite embeddings")
+        return pooled
+
+    def _kind(self, process: int, group: int) -> tuple["shards.Dataset", list[str]]:
+        """The samples of a group, opened anew in a process of one's own."""
+        places, names = self.groups[group]
+        ds = self._ds
+        if process != self._own:
+            dataset, where = self._again
+            ds = shards.open(dataset, where=where)
+        return (
+            ds if len(places) == len(ds) else ds.only(ds.keys[i] for i in places.tolist())
+        ), names
+
+    def _read(self, span: list[int]) -> Generator[tuple[Inputs, dict[str, tuple[str, ...]]]]:
+        group, number = self._of[span[0]]
+        ds, names = self._kinds(os.getpid(), group)
+        reasons: list[tuple[str, str]] = []
+        batches: Iterator[Any] = ds.loader(
+            self.batch_size,
+            position=number * self.batch_size,
+            steps=len(span),
+            modalities=names,
+            labels=(),
+            shuffle=False,
+            pad=True,
+            on_quarantine=lambda *reason: reasons.append(reason),
+        )
+        own = {m: self.bands[m] for m in names}
+        for batch in batches:
+            if reasons:
+                key, reason = reasons[0]
+                raise FMError(
+                    f"{ds.place}: sample {key}: {reason}; run fm shards verify and repair"
+                )
+            real = batch.weight.numpy() > 0  # the last batch is filled up
+            inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
+            if batch.times is not None:
+                inputs = replace(inputs, times=batch.times.numpy()[real])
+            yield inputs, own
 
 
 def _doubts(
@@ -119,47 +278,6 @@ def _doubts(
     return found
 
 
-def _features(
-    loaded: Any, ds: "shards.Dataset", modalities: list[str], batch_size: int
-) -> tuple[np.ndarray, list[str]]:
-    """Return the features of every sample, `[N, D]`, in the order of the dataset, and warnings."""
-    bands = {m: tuple(ds.modalities[m].bands) for m in modalities}
-    scaling = {m: ds.modalities[m].scaling for m in modalities}
-    features = np.empty((0, 0), np.float32)
-    reasons: list[tuple[str, str]] = []
-    notes: list[str] = []
-    with torch.inference_mode(), progress("embedding", len(ds)) as bar:
-        for places, names in _groups(ds, modalities):
-            own = {m: bands[m] for m in names}
-            alike = ds if len(places) == len(ds) else ds.only(ds.keys[i] for i in places.tolist())
-            batches = alike.loader(
-                batch_size,
-                modalities=names,
-                labels=(),
-                shuffle=False,
-                pad=True,
-                on_quarantine=lambda *reason: reasons.append(reason),
-            )
-            for batch in batches:
-                if reasons:
-                    key, reason = reasons[0]
-                    raise FMError(
-                        f"{ds.place}: sample {key}: {reason}; run fm shards verify and repair"
-                    )
-                real = batch.weight.numpy() > 0  # the last batch is filled up
-                inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
-                if batch.times is not None:
-                    inputs = replace(inputs, times=batch.times.numpy()[real])
-                if not features.size and all(x.ndim == 4 for x in inputs.pixels.values()):
-                    notes = _doubts(loaded, ds, inputs, own, scaling)
-                pooled = encode(loaded, inputs, own, scaling).float().cpu().numpy()
-                if not features.size:
-                    features = np.empty((len(ds), pooled.shape[1]), np.float32)
-                features[places[batch.positions.numpy()[real]]] = pooled
-                bar.advance(len(pooled))
-    return features, notes
-
-
 def _groups(ds: "shards.Dataset", modalities: list[str]) -> list[tuple[np.ndarray, list[str]]]:
     """Return the places of samples with the same modalities and shapes, and which those are.
 
@@ -181,29 +299,8 @@ def _groups(ds: "shards.Dataset", modalities: list[str]) -> list[tuple[np.ndarra
     ]
 
 
-def _table(ds: "shards.Dataset", features: np.ndarray) -> pa.Table:
+def _table(ds: "shards.Dataset") -> pa.Table:
     names = ["key", "lon", "lat", "time", "split"]
     parts = list(scan(ds, names))
     found = pa.Table.from_batches([batch for _, batch in parts]).select(names)
-    found = found.take(pa.array(np.argsort(np.concatenate([places for places, _ in parts]))))
-    columns = {name: found.column(name) for name in names}
-    columns["embedding"] = pa.array(list(features), type=pa.list_(pa.float32()))
-    places = zip(columns["lon"].to_pylist(), columns["lat"].to_pylist(), strict=True)
-    columns["geometry"] = pa.array([_point(lon, lat) for lon, lat in places], type=pa.binary())
-    return pa.table(columns)
-
-
-def _point(lon: float | None, lat: float | None) -> bytes | None:
-    """Little-endian WKB of a point."""
-    if lon is None or lat is None:
-        return None
-    return struct.pack("<BIdd", 1, 1, lon, lat)
-
-
-def _geo(table: pa.Table) -> dict[str, Any]:
-    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"]}
-    lon = [x for x in table.column("lon").to_pylist() if x is not None]
-    lat = [x for x in table.column("lat").to_pylist() if x is not None]
-    if lon and lat:
-        column["bbox"] = [min(lon), min(lat), max(lon), max(lat)]
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    return found.take(pa.array(np.argsort(np.concatenate([places for places, _ in parts]))))

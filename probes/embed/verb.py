@@ -90,15 +90,19 @@ def _dataset(arguments: Namespace) -> Path:
     size = 64 if arguments.batch_size is None else arguments.batch_size
     if size < 1:
         raise UsageError(f"--batch-size {size}: give a whole number from 1")
-    if arguments.out.is_dir():
-        raise UsageError(f"--out {arguments.out} is a folder; name a file such as features.parquet")
     if is_backbone(arguments.model):
         raise UsageError(
             f"{arguments.model}: embed takes checkpoint folders; `fm models convert` makes one of "
             f"released weights (docs/foreign.md)"
         )
     return embed(
-        arguments.model, arguments.source, arguments.out, where=arguments.where, batch_size=size
+        arguments.model,
+        arguments.source,
+        arguments.out,
+        where=arguments.where,
+        batch_size=size,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
     )
 
 

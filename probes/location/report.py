@@ -89,11 +89,16 @@ def result(
 def results(
     table: Table, encoders: dict[str, Encoder], places: dict[str, Places], command: str | None
 ) -> list[Result]:
-    """All results of a table; rows that are no floor are compared with those that are."""
+    """All results of a table; rows that are no floor are compared with those that are.
+
+    A retrieval head is compared with its encoder too.
+    """
     floors = [name for name in table.cells if encoders[name].kind != "pretrained"]
     found = []
     for name, cells in table.cells.items():
         beside = [other for other in floors if other != name]
+        under = encoders[name].about.get("head_on")
+        beside += [under] if under in table.cells and under not in beside else []
         for place, cell in enumerate(cells):
             against = [
                 (other, encoders[other].kind, table.cells[other][place])

@@ -44,8 +44,12 @@ def refusal(model: str | None, benchmark: str | None) -> str | None:
 
 
 def run(arguments: Namespace) -> int:
-    """Judge a location encoder; the raw encodings stand beside it unless --no-floors."""
+    """Judge a location encoder, and with --database the retrieval heads on it.
+
+    The raw encodings stand beside it unless --no-floors.
+    """
     from probes.location import points, report, suite
+    from probes.location.database import open_database
     from probes.location.encoders import get_encoder
     from probes.location.names import FLOORS
     from probes.location.published import open_published
@@ -65,7 +69,9 @@ def run(arguments: Namespace) -> int:
     if arguments.name:
         model.name = arguments.name
     names = [name for name in FLOORS if name != model.name] if arguments.floors else []
-    encoders = {name: get_encoder(name, cache) for name in names} | {model.name: model}
+    heads = open_database(arguments.database).on(model) if arguments.database else []
+    encoders = {name: get_encoder(name, cache) for name in names}
+    encoders |= {one.name: one for one in (model, *heads)}
     if arguments.suite == "satclip":
         tasks, places = open_published(arguments.data)
     else:
@@ -94,8 +100,9 @@ def run(arguments: Namespace) -> int:
         if arguments.maps is not None:
             from probes.location.pictures import draw
 
-            for cell in table.cells[model.name]:
-                draw(cell, places[cell.task.places], model.name, arguments.maps)
+            for one in (model, *heads):
+                for cell in table.cells[one.name]:
+                    draw(cell, places[cell.task.places], one.name, arguments.maps)
     if arguments.json:
         print(json.dumps([result.to_dict() for result in everything], indent=2))
     elif arguments.out is not None:

@@ -1,15 +1,22 @@
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import struct
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 import fm
 import shards
+from fm.cli import main
 from fm.errors import FMError, UsageError
+from probes.embed import parquet
+from probes.embed.stage import Stage, work_folder
 from probes.embed.table import embed
 from probes.features.extraction import model_hash
 from shards.building.writer import Declared, Sample, write_dataset
@@ -29,6 +36,7 @@ def test_one_row_a_sample_with_place_and_hash(pairs, tmp_path):
     assert table.column_names == ["key", "lon", "lat", "time", "split", "embedding", "geometry"]
     assert table.column("key").to_pylist() == list(ds.keys)
     assert str(table.schema.field("embedding").type.value_type) == "float"
+    assert table.schema.field("embedding").type.list_size == 32
     vectors = np.array(table.column("embedding").to_pylist())
     assert vectors.shape == (18, 32)
     assert np.ptp(vectors, axis=0).max() > 0
@@ -37,6 +45,7 @@ def test_one_row_a_sample_with_place_and_hash(pairs, tmp_path):
     about = json.loads(table.schema.metadata[b"eofm"])
     assert about["model_sha256"] == model_hash(model)
     assert about["manifest_hash"] == ds.manifest_hash
+    assert about["normalisation"].keys() == set(about["modalities"])
     geo = json.loads(table.schema.metadata[b"geo"])
     assert geo["columns"]["geometry"]["encoding"] == "WKB"
     alone = pq.read_table(embed(model, pairs, tmp_path / "f.parquet", batch_size=1))
@@ -160,3 +169,78 @@ def test_wrong_units_are_refused_and_odd_values_told(tmp_path, capsys):
     [text] = json.loads(made.schema.metadata[b"eofm"])["notes"]
     assert text.startswith("WARNING: what the model is given is far from normalised (VV")
     assert text in capsys.readouterr().err
+
+
+def _killed(model, dataset, out):
+    """Embed in a process that dies by SIGKILL before its third batch is written."""
+
+    def dies(self, piece, values):
+        if piece == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        put(self, piece, values)
+
+    put, Stage.put = Stage.put, dies
+    embed(model, dataset, out, batch_size=4)
+
+
+def test_a_killed_run_goes_on_to_the_same_file(pairs, tmp_path, monkeypatch):
+    model, out = _model(), tmp_path / "e.parquet"
+    whole = embed(model, pairs, tmp_path / "w.parquet", batch_size=4).read_bytes()
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(model, pairs, out))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert not out.exists()
+    made, put = [], Stage.put
+    monkeypatch.setattr(Stage, "put", lambda self, n, x: (made.append(n), put(self, n, x)))
+    assert embed(model, pairs, out, batch_size=4).read_bytes() == whole
+    assert made == [2, 3, 4]
+    assert not work_folder(out).exists()
+
+
+@pytest.mark.parametrize("where", [None, "split != 'train'"])
+def test_workers_change_no_byte(pairs, tmp_path, where, monkeypatch):
+    monkeypatch.setattr("probes.embed.table._SPAN", 2)
+    model = _model()
+    parts = [
+        embed(model, pairs, tmp_path / f"{n}.parquet", where=where, batch_size=2, workers=n)
+        for n in (1, 3)
+    ]
+    assert parts[0].read_bytes() == parts[1].read_bytes()
+    found = parquet.read(parts[0])
+    assert found.keys == list(shards.open(pairs, where=where).keys)
+    assert found.embedding.shape == (len(found.keys), 32)
+    assert found.time[0] is None or found.time[0].endswith("Z")
+
+
+def test_workers_on_samples_of_several_kinds(tmp_path):
+    pixels, label = standin.scene(side=40)
+    ds = standin.write_scene(tmp_path / "ragged", pixels, label)
+    one = embed(standin.Encoder(), ds, tmp_path / "a.parquet", batch_size=1)
+    two = embed(standin.Encoder(), ds, tmp_path / "b.parquet", batch_size=1, workers=2)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_is_there_is_not_replaced_unasked(pairs, tmp_path, capsys):
+    out = embed(_model(), pairs, tmp_path / "e.parquet")
+    with pytest.raises(FMError, match="exists already"):
+        embed(_model(), pairs, out)
+    embed(_model(), pairs, out, where="split == 'test'", overwrite=True)
+    assert len(parquet.read(out).keys) < 18
+    with pytest.raises(UsageError, match=r"\.parquet"):
+        embed(_model(), pairs, tmp_path / "e.csv")
+    fm.checkpoint.save(tmp_path / "model", _model())
+    words = ["embed", str(tmp_path / "model"), str(pairs), "--out", str(tmp_path / "v.parquet")]
+    assert main([*words, "--workers", "2", "--batch-size", "4"]) == 0
+    assert "samples in" in capsys.readouterr().err
+
+
+def test_files_that_hold_no_embeddings(tmp_path):
+    with pytest.raises(FMError, match="no such file"):
+        parquet.read(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"nothing")
+    with pytest.raises(FMError, match="not a Parquet file"):
+        parquet.read(tmp_path / "b.parquet")
+    pq.write_table(pa.table({"key": ["a"]}), tmp_path / "c.parquet")
+    with pytest.raises(FMError, match="no embeddings of fm embed"):
+        parquet.read(tmp_path / "c.parquet")

@@ -1,0 +1,136 @@
+"""Embeddings of samples as GeoParquet: one row a sample, vectors of one length."""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fm.errors import FMError
+
+ENDING = ".parquet"
+_ROWS = 8192
+"""Rows written and read at a time."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a file holds.
+
+    Attributes:
+        keys: of the samples.
+        lonlat: `[N, 2]` degrees, NaN where unknown.
+        time: ISO 8601 UTC or None, a sample each.
+        embedding: `[N, D]`.
+        about: what `eofm` in its metadata says: model, model_sha256, dataset, manifest_hash.
+    """
+
+    keys: list[str]
+    lonlat: NDArray[np.float64]
+    time: list[str | None]
+    embedding: NDArray[np.float32]
+    about: dict[str, Any]
+
+
+def write(
+    path: Path,
+    table: pa.Table,
+    dim: int,
+    read: Callable[[int, int], np.ndarray],
+    about: Mapping[str, Any],
+) -> None:
+    """Write samples and their embeddings, some thousand rows at a time.
+
+    Args:
+        path: of the file, where nothing is yet.
+        table: key, lon, lat, time and what else there is of each sample.
+        dim: D.
+        read: (first row, last row + 1) to `[n, D]` float32.
+        about: plain values for the metadata.
+    """
+    columns = [table.schema.field(name) for name in table.column_names]
+    vectors = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
+    fields = [*columns, pa.field("embedding", vectors), pa.field("geometry", pa.binary())]
+    metadata = {"geo": json.dumps(_geo(table)), "eofm": json.dumps(dict(about))}
+    schema = pa.schema(fields, metadata=metadata)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, max(1, len(table)), _ROWS):
+            some = table.slice(start, _ROWS)
+            numbers = np.ascontiguousarray(read(start, start + len(some)), np.float32)
+            embedding = pa.FixedSizeListArray.from_arrays(
+                pa.array(numbers.reshape(-1), pa.float32()), type=vectors
+            )
+            places = zip(
+                some.column("lon").to_pylist(), some.column("lat").to_pylist(), strict=True
+            )
+            points = pa.array([_point(lon, lat) for lon, lat in places], pa.binary())
+            parts = [some.column(name).combine_chunks() for name in table.column_names]
+            writer.write_table(pa.Table.from_arrays([*parts, embedding, points], schema=schema))
+
+
+def read(path: Path) -> Embeddings:
+    """Read a file that `fm embed` wrote.
+
+    Raises:
+        FMError: no such file, or none of embeddings.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            missing = {"key", "lon", "lat", "embedding"} - set(schema.names)
+            told = (schema.metadata or {}).get(b"eofm")
+            if missing or told is None:
+                raise FMError(f"{path}: no embeddings of fm embed; make them from a dataset")
+            names = [n for n in ("key", "lon", "lat", "time", "embedding") if n in schema.names]
+            table = file.read(columns=names)
+    except FileNotFoundError:
+        raise FMError(f"{path}: no such file of embeddings") from None
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise FMError(f"{path}: not a Parquet file that can be read ({reason})") from None
+    column = table.column("embedding").combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if not len(table) or column.null_count or len(flat) % len(table):
+        raise FMError(f"{path}: embeddings that are missing or of several lengths")
+    places = [
+        np.array([np.nan if v is None else v for v in table.column(name).to_pylist()], np.float64)
+        for name in ("lon", "lat")
+    ]
+    time = table.column("time") if "time" in table.column_names else None
+    return Embeddings(
+        keys=[str(key) for key in table.column("key").to_pylist()],
+        lonlat=np.stack(places, axis=1),
+        time=[None] * len(table) if time is None else [_iso(t) for t in time.to_pylist()],
+        embedding=flat.reshape(len(table), -1),
+        about=dict(json.loads(told)),
+    )
+
+
+def _iso(moment: Any) -> str | None:
+    if moment is None:
+        return None
+    return (
+        str(moment.strftime("%Y-%m-%dT%H:%M:%SZ")) if hasattr(moment, "strftime") else str(moment)
+    )
+
+
+def _point(lon: float | None, lat: float | None) -> bytes | None:
+    """Little-endian WKB of a point."""
+    if lon is None or lat is None:
+        return None
+    return struct.pack("<BIdd", 1, 1, lon, lat)
+
+
+def _geo(table: pa.Table) -> dict[str, Any]:
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point"]}
+    lon = [x for x in table.column("lon").to_pylist() if x is not None]
+    lat = [x for x in table.column("lat").to_pylist() if x is not None]
+    if lon and lat:
+        column["bbox"] = [min(lon), min(lat), max(lon), max(lat)]
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
