@@ -182,6 +182,8 @@ class OtherEffects(Effects):
 
 
 Side = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
+Flips = Literal["none", "horizontal", "square"]
 
 
 class ViewConfig(Config):
@@ -207,9 +209,9 @@ class ViewConfig(Config):
 
     size: Positive | None = None
     scale: tuple[Side, Side] = (0.2, 1.0)
-    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
+    ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)
     resize: bool = True
-    flips: Literal["none", "horizontal", "square"] = "horizontal"
+    flips: Flips = "horizontal"
     optical: OpticalEffects = OpticalEffects()
     hyperspectral: HyperspectralEffects = HyperspectralEffects()
     radar: RadarEffects = RadarEffects()

@@ -15,11 +15,14 @@ from fm import location
 from fm.errors import UsageError
 from fm.location.checkpoint import describe
 from fm.rng import CounterRng
+from pretrain.augment import draw_view
 from pretrain.config import RunConfig
 from pretrain.engine.batches import MicroBatch
 from pretrain.engine.files import ModelFiles
+from pretrain.objectives.contrast.whole import whole_view
 from pretrain.objectives.place.places import distances_km, jittered
-from pretrain.objectives.place.satclip import LocationConfig, SatCLIP
+from pretrain.objectives.place.satclip import LocationConfig, SatCLIP, SatCLIPConfig
+from pretrain.objectives.place.view import PlaceView
 from pretrain.runs.folder import TAG, RunFolder
 from pretrain.trainer import load_config, run
 from probes.location.encoders import get_encoder
@@ -171,6 +174,48 @@ def test_jitter_stays_on_the_sphere() -> None:
         assert moved[2].isnan().all()
         assert (moved[:2, 1].abs() <= 90).all()
         assert ((moved[:2, 0] >= -180) & (moved[:2, 0] < 180)).all()
+
+
+def test_views_are_as_published_unless_more_is_asked_for() -> None:
+    """Defect: the colour effects of other contrasts by default, which change what a place is."""
+
+    def view(**given: object) -> PlaceView:
+        return SatCLIPConfig.model_validate({"view": given} if given else {}).view
+
+    kinds = ("optical", "hyperspectral", "radar", "other")
+    changing = {"colour_chance", "grey", "noise_chance", "speckle_chance", "solarise", "gain_db"}
+    some: dict[str, object] = {
+        "size": 12,
+        "optical": {"blur": [0.1, 1.0]},
+        "radar": {"blur": [1, 2]},
+    }
+    for made in (view(), view(size=12), view(**some)):
+        for effects in (made.effects(kind) for kind in kinds):
+            asked = {k: getattr(effects, k) for k in changing if hasattr(effects, k)}
+            assert asked
+            assert not any(asked.values()), asked
+            assert effects.blur_chance == 1.0
+        assert made.flips == "square"
+    assert view().whole
+    assert not view(size=12).resize
+    assert view(size=12, scale=[0.5, 1.0]).resize
+    asked = view(optical={"colour_chance": 0.5}).optical
+    assert (asked.colour_chance, asked.brightness, asked.grey) == (0.5, 0.4, 0.0)
+    again = SatCLIPConfig.model_validate(SatCLIPConfig(view=view(size=12)).model_dump(mode="json"))
+    assert again.view == view(size=12)
+
+
+def test_no_view_changes_what_a_sample_reflects_on_the_whole() -> None:
+    """In physical units: turned, cut and blurred, the mean of a smooth sample stays."""
+    objective, batch, _ = built(view={})
+    made = draw_view(
+        batch, batch.rng, "image", objective.config.view, bands=objective.backbone.bands
+    )
+    still = draw_view(batch, batch.rng, "image", whole_view(None), bands=objective.backbone.bands)
+    for modality, x in made.pixels.items():
+        before = still.pixels[modality].mean(dim=(2, 3))
+        assert torch.allclose(x.mean(dim=(2, 3)), before, rtol=0.05)
+        assert not torch.equal(x, still.pixels[modality])
 
 
 def test_wrong_settings_are_one_line() -> None:

@@ -34,6 +34,7 @@ from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.contrast.whole import whole_view
 from pretrain.objectives.place.found import found
 from pretrain.objectives.place.places import distances_km, jittered, nearness
+from pretrain.objectives.place.view import PlaceView
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
@@ -93,6 +94,7 @@ class SatCLIPConfig(ViewedConfig):
 
     Attributes:
         kind: tells objectives apart.
+        view: how the image is shown.
         location: the location encoder.
         image: `frozen` learns only a linear layer behind the image encoder (published; give its
             weights by `init_from`), `tuned` learns all of it.
@@ -108,6 +110,7 @@ class SatCLIPConfig(ViewedConfig):
     """
 
     kind: Literal["satclip"] = "satclip"
+    view: PlaceView = PlaceView()
     location: LocationConfig = LocationConfig()
     image: Literal["frozen", "tuned"] = "frozen"
     width: Positive = 256
