@@ -11,6 +11,7 @@ SOURCES = {
     "bigearthnet": "shards.sources.bigearthnet",
     "bigearthnet-v1": "shards.sources.bigearthnet_v1",
     "bigearthnet-v2": "shards.sources.bigearthnet_folder",
+    "blue-marble": "shards.sources.blue_marble",
     "cube": "shards.sources.cube",
     "enmap": "shards.sources.enmap",
     "eurosat": "shards.sources.eurosat",

@@ -42,6 +42,7 @@ MODALITIES = {
     "landsat7-etm-sr8": {"l7sr8_30": 6},
     "landsat8-oli-toa8": {"l8toa8_30": 11},
     "landsat8-oli-sr8": {"l8sr8_30": 7},
+    "modis-blue-marble": {"bluemarble_7413": 3},
     "modis-shiptracks": {"modisbyte_1000": 3},
     "neon-rgb": {"neonrgb_0": 3},
     "rgb": {"rgb_0": 3},
