@@ -12,7 +12,10 @@ from bench import machine
 from bench.studies.page import RESULTS
 from fm.files import write_json
 
-NAMES = ("board", "folds", "heads", "joint", "learns", "location", "multisensor", "softcon")
+NAMES = (
+    *("board", "contrast", "folds", "geolocation", "heads", "joint", "learns", "location"),
+    *("multisensor", "softcon"),
+)
 
 
 def main() -> int:

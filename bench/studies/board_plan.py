@@ -128,6 +128,7 @@ PLAN: dict[str, Task] = {
 }
 """By the name of the benchmark."""
 
+_PLACES = "asks where, not what: the study `geolocation` is its table"
 _SIX = "six of its 590,326 patches are packaged, and none of its published lists"
 _TESTS = "its few samples lie in the authors' tests, which no package carries"
 LEFT_OUT = {
@@ -142,5 +143,9 @@ LEFT_OUT = {
     "gb2-treesatai-s2": _TESTS,
     "gb2-flair2": _TESTS,
     "gb2-spacenet7": _TESTS,
+    "geolocation-random": _PLACES,
+    "geolocation-blocks": _PLACES,
+    "geolocation-local-random": _PLACES,
+    "geolocation-local-blocks": _PLACES,
 }
 """Benchmarks checked on real files or samples that no package carries enough of, and why."""

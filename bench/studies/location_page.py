@@ -118,7 +118,12 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
 
 def written(page: str, found: dict[str, Any]) -> str:
     """Return the page with its tables anew."""
-    for name, text in tables(found).items():
+    return filled(page, tables(found))
+
+
+def filled(page: str, texts: dict[str, str]) -> str:
+    """Return a page with what stands between each pair of markers replaced."""
+    for name, text in texts.items():
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
             lambda match, text=text: f"{match[1]}{text}\n{match[2]}",

@@ -16,6 +16,7 @@ from probes.benchmarks import (
     fusu,
     geobench_v1,
     geobench_v2,
+    geolocation,
     hyperview,
     indian_pines,
     isprs,
@@ -79,6 +80,7 @@ _ALL = {
         tree_cover,
         tree_cover_series,
         bigearthnet,
+        geolocation,
     )
     for b in module.BENCHMARKS
 } | {d.full_name: d.benchmark() for d in DECLARATIONS}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from probes.benchmarks.dates import Dates
+    from probes.geolocation.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Data:
         gsd_m: modality to metres a pixel, where that is not what the sensor's table says.
         dates: the images of the samples, where each sample is a series of them; `read` then gives
             whole series.
+        cells: what the classes are of the task `geolocation`; `lonlat` then knows every sample's
+            place, and a target is -1 where that lies in no cell.
     """
 
     read: Callable[[NDArray[np.int64]], Inputs]
@@ -92,6 +95,7 @@ class Data:
     lonlat: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None
     gsd_m: dict[str, float] = field(default_factory=dict)
     dates: "Dates | None" = None
+    cells: "Cells | None" = None
 
     def single(self) -> "Data":
         """The same data with the images of the series as its samples, in the series' splits.
@@ -111,6 +115,7 @@ class Data:
             maps=None,
             lonlat=None if places is None else lambda index: places(owner[index]),
             dates=None,
+            cells=None,
         )
 
     def of(self, split: str) -> NDArray[np.int64]:
@@ -138,7 +143,8 @@ class Benchmark:
         source: how to get the dataset: a `fm shards build` command, or the layout of the
             published folder.
         task: `class` (one class a sample), `multilabel`, `regression`, or a class a pixel:
-            `segmentation`, or `change` between two dates; or `retrieval` of like samples.
+            `segmentation`, or `change` between two dates; `retrieval` of like samples; or
+            `geolocation`, the place of a sample.
         primary: the metric that selection and differences use.
         unit: what the bootstrap draws.
         split: the split in words.
@@ -151,13 +157,22 @@ class Benchmark:
         query: modalities of a query of a retrieval; the model encodes them alone.
         gallery: modalities of the samples it is compared with, likewise.
         series: a sample is a series of dated images.
+        floors: protocols without a model that stand beside a row here, whatever its protocol.
     """
 
     name: str
     version: int
     help: str
     source: str
-    task: Literal["class", "multilabel", "regression", "segmentation", "change", "retrieval"]
+    task: Literal[
+        "class",
+        "multilabel",
+        "regression",
+        "segmentation",
+        "change",
+        "retrieval",
+        "geolocation",
+    ]
     primary: str
     unit: Literal["block", "image", "scene"]
     split: str
@@ -169,6 +184,7 @@ class Benchmark:
     query: tuple[str, ...] = ()
     gallery: tuple[str, ...] = ()
     series: bool = False
+    floors: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:

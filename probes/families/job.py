@@ -11,6 +11,7 @@ from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
 from probes.features.extraction import Account, extract
 from probes.features.floors import floor_features
+from probes.geolocation import choice
 from probes.settings import OnFeatures
 from probes.statistics.tries import Tries
 from probes.tasks import TASKS, Task
@@ -82,6 +83,26 @@ class Job:
         """Numbers of the train, val and test samples."""
         train, val, test = (self.data.of(name) for name in ("train", "val", "test"))
         return train, val, test
+
+    @property
+    def classed(self) -> bool:
+        """Whether a target is one class number: the class asked for, or the cell of a place."""
+        return self.benchmark.task in ("class", "geolocation")
+
+    def answer(self, scores: np.ndarray, scale: str | None = None) -> np.ndarray:
+        """Predictions as the task wants them of scores [n, K]: places, where classes are cells.
+
+        Args:
+            scores: of classes, labels or targets.
+            scale: what they are, as in `Outcome`; None where they are only ranked.
+        """
+        if self.data.cells is None:
+            return scores
+        return choice.places(self.data.cells, scores, scale)
+
+    def known(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some samples that have a class: a place of val may lie in no cell."""
+        return rows if self.data.cells is None else rows[self.data.targets[rows] >= 0]
 
     def score(self, rows: np.ndarray, predictions: np.ndarray) -> float:
         """The primary metric of predictions for some samples; larger is better."""

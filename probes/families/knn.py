@@ -14,7 +14,7 @@ from probes.families.labels import subset, told
 from probes.settings import Knn
 from probes.solvers import knn
 
-TASKS = ("class", "multilabel", "regression")
+TASKS = ("class", "multilabel", "regression", "geolocation")
 Scaling = Callable[[np.ndarray], np.ndarray]
 
 
@@ -41,7 +41,7 @@ def run(job: Job) -> Outcome:
             data.targets[train],
             scales[name](rows),
             k,
-            classes=len(data.classes) if job.benchmark.task == "class" else None,
+            classes=len(data.classes) if job.classed else None,
             metric=settings.metric,
             temperature=settings.temperature if settings.vote == "temperature" else None,
             center=settings.center,
@@ -52,7 +52,7 @@ def run(job: Job) -> Outcome:
     best, about = 0, None
     if len(tried) > 1:
         votes = [row for name in settings.scale for row in predict(name, features[val], ks)]
-        values = [job.score(val, row) for row in votes]
+        values = [job.score(val, job.answer(row)) for row in votes]
         best = best_of(values)
         if len(settings.scale) == 1:
             about = selection("k", ks, values, best)
@@ -62,12 +62,13 @@ def run(job: Job) -> Outcome:
         notes += edge_note("k", ks, tried[best][1])
     name, k = tried[best]
 
-    def final(rows: np.ndarray) -> np.ndarray:
-        return predict(name, rows, [k])[0]
-
     kind: Literal["probabilities"] | None = (
         None if job.benchmark.task == "regression" else "probabilities"
     )
+
+    def final(rows: np.ndarray) -> np.ndarray:
+        return job.answer(predict(name, rows, [k])[0], kind)
+
     found = final(features[test])
     return Outcome(found, about, notes, final, kind, features=features, source=source)
 

@@ -8,7 +8,7 @@ from probes.families.labels import subset, told
 from probes.settings import Linear
 from probes.solvers import logistic
 
-TASKS = ("class", "multilabel")
+TASKS = ("class", "multilabel", "geolocation")
 
 
 def run(job: Job) -> Outcome:
@@ -31,7 +31,7 @@ def run(job: Job) -> Outcome:
             tol=settings.search_tol,
             dtype=getattr(torch, settings.compute),
         )
-        values = [job.score(val, s) for s in fitted.scores(scale(features[val]))]
+        values = [job.score(val, job.answer(s)) for s in fitted.scores(scale(features[val]))]
         best = best_of(values)
         both = settings.refit == "train+val"
         about = selection("C", grid, values, best, refit=REFIT if both else "train only")
@@ -41,7 +41,7 @@ def run(job: Job) -> Outcome:
         if missed:
             notes.append(f"{missed} of {len(grid)} values of C did not converge in the search")
         if both:
-            rows = np.concatenate([train, val])
+            rows = np.concatenate([train, job.known(val)])
     last = scaler(features[rows]) if settings.scale == "standard" else np.asarray
     final = logistic.fit(
         last(features[rows]), data.targets[rows], [chosen], classes=classes, tol=settings.tol
@@ -50,7 +50,7 @@ def run(job: Job) -> Outcome:
         notes.append(f"the final fit at C={chosen:g} did not converge")
 
     def predict(queries: np.ndarray) -> np.ndarray:
-        return final.scores(last(queries))[0]
+        return job.answer(final.scores(last(queries))[0], "logits")
 
     found = predict(features[test])
     return Outcome(found, about, notes, predict, "logits", features=features)

@@ -7,7 +7,7 @@ from probes.families.labels import subset, told
 from probes.settings import Ridge
 from probes.solvers import ridge
 
-TASKS = ("regression", "class", "multilabel")
+TASKS = ("regression", "class", "multilabel", "geolocation")
 
 
 def run(job: Job) -> Outcome:
@@ -23,19 +23,19 @@ def run(job: Job) -> Outcome:
     notes = told(job.data, whole, train)
     if fitted.decompositions > 1:
         notes.append("each target is fitted on the samples for which it is known")
-    values = [job.score(val, p) for p in fitted.predict(scale(features[val]))]
+    values = [job.score(val, job.answer(p)) for p in fitted.predict(scale(features[val]))]
     best = best_of(values)
     both = settings.refit == "train+val"
     about = selection("alpha", grid, values, best, refit=REFIT if both else "train only")
     notes += edge_note("alpha", grid[::-1], grid[best])
     chosen = best
     if both:
-        rows = np.concatenate([train, val])
+        rows = np.concatenate([train, job.known(val)])
         scale = scaler(features[rows]) if settings.scale == "standard" else np.asarray
         fitted, chosen = ridge.fit(scale(features[rows]), targets[rows], [grid[best]]), 0
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        return fitted.predict(scale(rows))[chosen]
+        return job.answer(fitted.predict(scale(rows))[chosen])
 
     return Outcome(predict(features[test]), about, notes, predict, features=features)
 
@@ -45,6 +45,6 @@ def vectors(job: Job) -> np.ndarray:
     targets = job.data.targets
     if job.benchmark.task == "regression":
         return np.asarray(targets, np.float64)
-    if job.benchmark.task == "class":
+    if job.classed:
         targets = np.eye(len(job.data.classes), dtype=bool)[targets]
     return np.where(targets, 1.0, -1.0)

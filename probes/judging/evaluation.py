@@ -16,6 +16,7 @@ from probes.checks import bands
 from probes.checks.carded import told
 from probes.checks.contamination import Rule
 from probes.features import floors
+from probes.geolocation.pictures import draw
 from probes.judging.earlier import refuse_others
 from probes.judging.judge import check, floors_of
 from probes.judging.kept import beside, differ
@@ -25,6 +26,7 @@ from probes.location import is_location
 from probes.location.verb import is_benchmark, refusal
 from probes.protocols import Protocol, get_protocol
 from probes.result import Result
+from probes.statistics.places import PlaceAnswers
 
 
 def evaluate(
@@ -116,13 +118,15 @@ def evaluate_many(
     command: str | None = None,
     name: str | None = None,
     session: Session | None = None,
+    maps: str | os.PathLike[str] | None = None,
 ) -> list[Result]:
     """Judge a model by several protocols; the floors are judged once. Arguments as `evaluate`.
 
     `cells` are the axes of each cell of a table, as `axes` of `evaluate`: every protocol on a model
     is run in each. `session` is a benchmark opened by `opened`, for several models one after the
     other: its pixel floors are judged once for all of them, and `data`, `seed`, `cache`,
-    `processes`, `robustness` and `command` are those it was opened with.
+    `processes`, `robustness` and `command` are those it was opened with. `maps` is a folder for a
+    picture of each of the model's rows, where places are asked for.
 
     Returns:
         the model's results in the order of `protocols` and cells, then those of the floors.
@@ -152,6 +156,8 @@ def evaluate_many(
         check(recipe, chosen)
     if untrained is not None:
         check(untrained, chosen)
+    if maps is not None and chosen.task != "geolocation":
+        raise UsageError(f"--maps draws places, and {chosen.full_name} is one of {chosen.task}")
     varied = [vary(recipe, cell) for recipe in recipes for cell in cells]
     varied = [one for n, one in enumerate(varied) if one not in varied[:n]]
     if session is None:
@@ -205,6 +211,10 @@ def evaluate_many(
     if out is not None:
         for row in every:
             row.kept.save(beside(row.result.save(out)))
+    if maps is not None:
+        for row in rows:
+            assert isinstance(row.kept.answers, PlaceAnswers)
+            draw(session.data, row.kept.answers, row.result.id, maps)
     return [row.result for row in every]
 
 

@@ -18,13 +18,14 @@ def floors_of(protocol: Protocol, benchmark: Benchmark) -> tuple[list[str], list
     """Names of the pixel floors beside a protocol on a benchmark.
 
     Where a floor does not answer the task, `ridge-NAME` takes its place: numbers are no classes.
+    The benchmark's own floors come last.
 
     Returns:
         the floors to run, and those that nothing stands in for.
     """
     known = {name.rpartition("@")[0] for name in list_protocols()}
     found, missing = [], []
-    for name in protocol.floors:
+    for name in dict.fromkeys((*protocol.floors, *benchmark.floors)):
         for one in (name, f"ridge-{name}"):
             if one in known and answers_task(get_protocol(one), benchmark):
                 found.append(one)

@@ -21,10 +21,14 @@ from probes.result import Result
 from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
 from probes.statistics.bootstrap import over_seeds, paired
 from probes.statistics.permutation import mcnemar, sign_flip
+from probes.statistics.places import PlaceAnswers
 from probes.statistics.tries import TryAnswers
 
 FORMAT = 1
-_KINDS = {kind.__name__: kind for kind in (ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers)}
+_KINDS = {
+    kind.__name__: kind
+    for kind in (ClassAnswers, LabelAnswers, QueryAnswers, ValueAnswers, PlaceAnswers)
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from probes.settings.knn import Knn
 from probes.settings.linear import Linear
 from probes.settings.linear_sgd import LinearSgd
 from probes.settings.mlp import Mlp
+from probes.settings.place import Gallery, Prior
 from probes.settings.retrieval import Retrieval
 from probes.settings.ridge import Ridge
 from probes.settings.timeseries import Timeseries
@@ -35,7 +36,9 @@ Settings = Annotated[
     | Attentive
     | Fewshot
     | Retrieval
-    | Timeseries,
+    | Timeseries
+    | Gallery
+    | Prior,
     Field(discriminator="family"),
 ]
 
@@ -45,12 +48,14 @@ __all__ = [
     "Dense",
     "Fewshot",
     "Finetune",
+    "Gallery",
     "Grid",
     "Knn",
     "Linear",
     "LinearSgd",
     "Mlp",
     "OnFeatures",
+    "Prior",
     "Retrieval",
     "Ridge",
     "Settings",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from probes.statistics.answers import ClassAnswers, LabelAnswers, QueryAnswers, Scored, ValueAnswers
+from probes.statistics.places import PlaceAnswers
 from probes.statistics.tries import TryAnswers
 
 FLIPS = 999
@@ -111,6 +112,13 @@ def _(first: ValueAnswers, second: ValueAnswers, metric: str) -> Scored:
 def _(first: QueryAnswers, second: QueryAnswers, metric: str) -> Scored:
     values = {metric: np.concatenate([first.values[metric], second.values[metric]])}
     return QueryAnswers(values, np.concatenate([first.unit, second.unit + first.units]))
+
+
+@join.register
+def _(first: PlaceAnswers, second: PlaceAnswers, metric: str) -> Scored:
+    ways = min(first.km.shape[1], second.km.shape[1])
+    km = np.concatenate([one.km[:, :ways] for one in (first, second)])
+    return PlaceAnswers(km, np.concatenate([first.unit, second.unit + first.units]))
 
 
 @join.register

@@ -7,7 +7,7 @@ import numpy as np
 from probes.benchmarks.base import Data
 from probes.statistics.answers import Scored
 
-LOWER_IS_BETTER = frozenset({"rmse", "mae"})
+LOWER_IS_BETTER = frozenset({"rmse", "mae", "km_median"})
 """Metrics that are errors; everything else is better when it is larger."""
 
 

@@ -107,6 +107,7 @@ def test_t13_every_benchmark_names_its_metric() -> None:
         "segmentation": {"miou", "oa", "iou_positive"},
         "change": {"f1_positive", "iou_positive", "miou"},
         "retrieval": {"ndcg@10", "ndcg@100", "ndcg@1000", "map@10"},
+        "geolocation": {"km_median"},
     }
     for name in list_benchmarks():
         assert get_benchmark(name).primary in said[get_benchmark(name).task]

@@ -1,0 +1,80 @@
+"""Answers that are places: how far off, and how often within the distances of PlaNet's ladder."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fm.geo import great_circle_m
+from probes.statistics.answers import LARGEST
+
+LADDER_KM = (1, 25, 200, 750, 2500)
+"""Street, city, region, country, continent: im2gps and PlaNet (arXiv 1602.05314), GeoCLIP."""
+WAYS = ("", "_mean", "_tree")
+"""What follows the name of a metric for each way to answer, see `probes.geolocation.choice`."""
+MEDIAN = "km_median"
+
+
+@dataclass
+class PlaceAnswers:
+    """Great-circle errors of places.
+
+    Attributes:
+        km: `[N, A]`, one column a way to answer; infinite where the answer is no place.
+        unit: `[N]` any integers.
+    """
+
+    km: NDArray[np.float64]
+    unit: np.ndarray
+    units: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        _, self.unit = np.unique(self.unit, return_inverse=True)
+        self.units = int(self.unit.max()) + 1
+
+    @classmethod
+    def of(cls, truth: np.ndarray, answers: np.ndarray, unit: np.ndarray) -> "PlaceAnswers":
+        """Build from places `[N, 2]` and answers `[N, A, 2]`, lon, lat in degrees.
+
+        An answer that is NaN is no place: wrong at every distance, and infinitely far.
+
+        Raises:
+            ValueError: a true place is not known; such samples are not asked.
+        """
+        if not np.isfinite(truth).all():
+            raise ValueError("the place of a test sample is not known")
+        km = great_circle_m(truth[:, None], answers) / 1000
+        return cls(np.where(np.isnan(km), np.inf, km), unit)
+
+    def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
+        """Share of the samples within each distance, and the median error in km.
+
+        Units enter with multiplicities `[..., U]`; the median is that of the samples repeated so
+        often, the mean of the middle two of an even number.
+        """
+        counts = np.asarray(counts, np.float64)
+        rows = counts.reshape(-1, self.units)
+        step = max(1, LARGEST // max(1, len(self.km)))
+        parts = [self._part(rows[i : i + step][:, self.unit]) for i in range(0, len(rows), step)]
+        return {
+            name: np.concatenate([part[name] for part in parts]).reshape(counts.shape[:-1])
+            for name in parts[0]
+        }
+
+    def _part(self, weight: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        found = {}
+        total = weight.sum(1)
+        for way, km in zip(WAYS, self.km.T, strict=False):
+            for reach in LADDER_KM:
+                with np.errstate(invalid="ignore"):
+                    found[f"acc@{reach}km{way}"] = weight[:, km <= reach].sum(1) / total
+            order = np.argsort(km, kind="stable")
+            seen = np.cumsum(weight[:, order], axis=1)
+            below, above = (
+                np.argmax(passed, axis=1)
+                for passed in (seen >= total[:, None] / 2, seen > total[:, None] / 2)
+            )
+            ranked = km[order]
+            middle = np.where(below == above, ranked[below], (ranked[below] + ranked[above]) / 2)
+            found[MEDIAN + way] = np.where(total > 0, middle, np.nan)
+        return found
