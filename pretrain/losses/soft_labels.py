@@ -63,9 +63,9 @@ def soft_bce(
 ) -> SoftLabels:
     """Binary cross-entropy of `sigmoid(cosine / temperature + bias)` against soft targets.
 
-    The caller takes the mean of rows (over the global batch). With N rows and as many columns of
-    known pairs that makes of `mean` 1/N^2 of the double sum, of `row` 1/N of it, and of `sum` the
-    double sum itself (about 45,000 at N = 256, beside 1.5 of the instance loss).
+    The caller takes the mean of rows with a known pair (over the global batch). With N rows and as
+    many columns of known pairs that makes of `mean` 1/N^2 of the double sum, of `row` 1/N of it,
+    and of `sum` the double sum itself (about 45,000 at N = 256, beside 1.5 of the instance loss).
 
     Without a bias a target of 0.5 is met at cosine 0, and pairs that share no label are pushed to
     cosine -1. With temperature 1 the sigmoid lies between 0.27 and 0.73: no cosine meets a target

@@ -398,6 +398,11 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     "softcon-v3": ObjectiveCase(
         BACKBONES["vit-linear"], {**_SOFT, "version": "v3"}, labels={"cover": 4}, rounding=100.0
     ),
+    "softcon-learned": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {**_SOFT, "version": "v2", "queue": 10, "soft_learned": True, "soft_bias": -2.0},
+        labels={"cover": 4},
+    ),
     "dino": ObjectiveCase(BACKBONES["vit-learned"], {**_DINO, "norm_last_layer": False}),
     "dino-times": ObjectiveCase(BACKBONES["vit-times"], _DINO),
     "dino-sinkhorn": ObjectiveCase(

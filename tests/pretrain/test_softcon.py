@@ -41,7 +41,8 @@ def test_the_loss_of_a_batch_is_both_terms(diag: str) -> None:
     for q, k in zip(query, key, strict=True):
         instance = functional.cross_entropy(q @ k.T / 0.2, torch.arange(4), reduction="none")
         pairs = known[:, None] & known[None, :]
-        total += float((instance + 0.3 * soft(q, k, targets, pairs, 0.5)).sum()) / 2
+        mean = soft(q, k, targets, pairs, 0.5).sum() / 3  # over the labelled rows
+        total += float(instance.sum() + 0.3 * 4 * mean) / 2
     out = objective(batch, batch.rng)
     assert out.loss_sum.item() == pytest.approx(total, rel=1e-5)
     assert out.metrics["labelled"].item() == 3
@@ -60,6 +61,63 @@ def test_without_weight_or_labels_it_is_the_contrast_of_instances() -> None:
     assert out.metrics["loss_soft"] == 0
     out.loss_sum.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in other.parameters())
+
+
+def terms_of(
+    objective: SoftCon, query: Tensor, key: Tensor, labels: Tensor, weight: Tensor
+) -> tuple[float, float, float]:
+    """Return the means of the loss, the instances' and the soft term, as the engine divides."""
+    own = torch.arange(len(query))
+    compared = Compared(weight, key, own, weight > 0, labels=labels)
+    found = objective.terms(query, labels, compared)
+    means = {name: float((x * weight).sum() / weight.sum()) for name, x in found.items()}
+    return means["loss"], means["loss_instance"], means["loss_soft"] + means["soft_floor"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "row", "sum"])
+def test_images_without_labels_do_not_thin_the_soft_term(reduction: str) -> None:
+    """Defect: the mean is over all rows, so half of the labels is half of the weight."""
+    objective, _ = made(soft_reduction=reduction, soft_weight=0.3)
+    generator = torch.Generator().manual_seed(4)
+    query, key = (torch.randn(8, 8, generator=generator) for _ in range(2))
+    labels = (torch.rand(8, 4, generator=generator) < 0.5).float()
+    labels[:, 0] = 1.0
+    weight = torch.tensor([1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.0, 0.5])
+    few = [0, 1, 2, 6]
+    _, _, want = terms_of(objective, query[few], key[few], labels[few], weight[few])
+    holed = labels.clone()
+    holed[[3, 4, 5, 7]] = float("nan")
+    loss, instance, found = terms_of(objective, query, key, holed, weight)
+    if reduction == "sum":  # it was one over `total_rows` rows, and is a sum over pairs
+        want = want * weight[few].sum().item() / weight.sum().item() * 2
+    assert found == pytest.approx(want, rel=1e-5)
+    assert loss == pytest.approx(instance + 0.3 * found, rel=1e-5)
+
+
+def test_temperature_and_bias_may_be_learned() -> None:
+    """SigLIP's: they begin where the fixed ones are, and go down the gradient of the loss."""
+    settings = {"soft_temperature": 0.1, "soft_bias": -2.0, "soft_weight": 1.0}
+    fixed, batch = made(**settings)
+    objective, _ = made(**settings, soft_learned=True)
+    assert objective.soft_scale is not None
+    shared = fixed.state_dict()
+    missing = objective.load_state_dict(shared, strict=False).missing_keys
+    assert sorted(missing) == ["soft_bias", "soft_scale.log"]
+    out = objective(batch, batch.rng)
+    assert out.loss_sum.item() == pytest.approx(fixed(batch, batch.rng).loss_sum.item(), rel=1e-6)
+    assert out.metrics["soft_temperature"].item() / 4 == pytest.approx(0.1)
+    assert out.metrics["soft_bias"].item() / 4 == pytest.approx(-2.0)
+    out.loss_sum.backward()
+    log, bias = objective.soft_scale.log, objective.soft_bias
+    for parameter in (log, bias):
+        with torch.no_grad():
+            near = []
+            for by in (1e-2, -1e-2):
+                parameter += by
+                near.append(objective(batch, batch.rng).loss_sum.item())
+                parameter -= by
+        assert parameter.grad is not None
+        assert parameter.grad.item() == pytest.approx((near[0] - near[1]) / 2e-2, rel=1e-2)
 
 
 def test_labels_of_the_queue_belong_to_its_keys() -> None:
@@ -88,7 +146,7 @@ def test_labels_of_the_queue_belong_to_its_keys() -> None:
     entropy = torch.special.entr(targets) + torch.special.entr(1 - targets)
     want_soft = (((losses - entropy) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)).sum()
     out = objective(replace(batch, weight=torch.ones(4)), batch.rng)
-    assert out.metrics["loss_soft"].item() == pytest.approx(want_soft.item(), rel=1e-4)
+    assert out.metrics["loss_soft"].item() == pytest.approx(want_soft.item() * 4 / 3, rel=1e-4)
 
 
 def test_each_view_has_the_label_of_its_season(monkeypatch: pytest.MonkeyPatch) -> None:

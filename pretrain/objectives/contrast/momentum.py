@@ -77,6 +77,7 @@ class Compared:
     """What the queries of this rank are compared with, one after another in the columns.
 
     Attributes:
+        weight: `[n]` of the queries.
         keys: `[m, D]` rows of this step.
         own: `[n]` the column of each query's own key.
         allowed: `[m]` or `[n, m]` bool, the columns that a query is compared with.
@@ -85,6 +86,7 @@ class Compared:
         labels: `[m + K, C]` of all columns, where the objective reads some.
     """
 
+    weight: Tensor
     keys: Tensor
     own: Tensor
     allowed: Tensor
@@ -238,12 +240,12 @@ class MomentumContrast(TwoViews):
             first = collective.rank() * len(key)
             there = collective.gather_rows(weight) > 0
             told = None if labels is None else collective.gather_rows(labels)
-            return Compared(collective.gather_rows(key), own + first, there, labels=told)
+            return Compared(weight, collective.gather_rows(key), own + first, there, labels=told)
         rows, filled = self.queue.read()
         if labels is not None and self.queued_labels is not None:
             labels = torch.cat([labels, self.queued_labels.read()[0]])
         alone = torch.eye(len(key), dtype=torch.bool, device=key.device) & (weight > 0)
-        return Compared(key, own, alone, rows, filled, labels)
+        return Compared(weight, key, own, alone, rows, filled, labels)
 
     def _enqueue(self, keys: Mapping[int, Tensor], views: list[View], weight: Tensor) -> None:
         """Put the keys of this pass into the queue, those of a sample next to each other."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from pretrain.losses.precision import wide
 
 
 class LearnedScale(nn.Module):
@@ -15,7 +16,7 @@ class LearnedScale(nn.Module):
 
     Args:
         start: the factor at first.
-        largest: that it may reach.
+        largest: that it may reach; infinity is no limit.
         learned: false keeps it at `start`.
 
     Raises:
@@ -34,8 +35,8 @@ class LearnedScale(nn.Module):
         self.log = nn.Parameter(torch.tensor([math.log(start)]), requires_grad=learned)
 
     def forward(self) -> Tensor:
-        """Return the factor, float32, at most `largest`, with a gradient also from there."""
+        """Return the factor, at most `largest`, with a gradient also from there."""
         most = math.log(self.largest)
         # the limit passes gradients on: beyond it a plain clamp would never come back
         held = self.log + (self.log.clamp(max=most) - self.log).detach()
-        return held.float().exp()[0]
+        return wide(held).exp()[0]
