@@ -47,6 +47,20 @@ class Weights:
         layout = {name: (value.dtype, tuple(value.shape)) for name, value in state.items()}
         return cls(layout, lambda names: ((n, state[n].detach().to("cpu")) for n in names))
 
+    def renamed(self, names: Mapping[str, str]) -> "Weights":
+        """Take some of the tensors under other names.
+
+        Args:
+            names: new name to the one here.
+        """
+        there = {own: new for new, own in names.items()}
+
+        def values(wanted: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+            for own, value in self.values([names[new] for new in wanted]):
+                yield there[own], value
+
+        return Weights({new: self.layout[own] for new, own in names.items()}, values)
+
     def order(self) -> list[str]:
         """Return the names in the order of the file."""
         ranks = {dtype: number for number, dtype in enumerate(DTYPES)}

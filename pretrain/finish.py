@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fm.checkpoint import save
-from fm.location import checkpoint as location_checkpoint
-from fm.location.encoder import LocationEncoder
 from fm.tensors import Weights
 from pretrain.engine.weights import weights_of, written_by_first
 from pretrain.export import draw_pictures, losses_by_part, make_card
+from pretrain.located import LOCATION, located, save_located
 from pretrain.loop import Loop
 from pretrain.ranks import collective
 from pretrain.ranks.watchdog import FINISH
@@ -107,19 +106,16 @@ def finish(loop: Loop) -> RunResult:
 
 def _export_location(loop: Loop, training: Mapping[str, Any]) -> None:
     """Write the location encoder, if the objective exports one, beside the model."""
-    encoder = loop.engine.objective.exported().get("location")
-    if not isinstance(encoder, LocationEncoder):
+    found = located(loop.engine.objective)
+    if found is None:
         return
     config, folder = loop.config, loop.folder
-    card = make_card(config, loop.data, loop.engine.objective.model, dict(training)).to_dict()
-    about = {key: card[key] for key in ("name", "objective", "data", "training", "licence")}
+    card = make_card(config, loop.data, loop.engine.objective.model, dict(training))
 
     def export(weights: Weights) -> None:
-        location_checkpoint.save(
-            folder.path / "location", encoder, about, state=weights, overwrite=True
-        )
+        save_located(folder.path / LOCATION, found, card, weights, image_encoder=folder.export)
 
-    written_by_first(weights_of(encoder), export)
+    written_by_first(weights_of(loop.engine.objective).renamed(found.names), export)
 
 
 def _mean(values: list[float]) -> float | None:

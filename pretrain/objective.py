@@ -6,7 +6,7 @@ An objective knows nothing of DeepSpeed, ranks or files; the engine knows nothin
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -215,6 +215,14 @@ class Objective(nn.Module, ABC):
         """Return the modules that go into a checkpoint, by name; `"backbone"` is the model."""
         return {"backbone": self.backbone}
 
+    def shared_space(self) -> Mapping[str, Any] | None:
+        """Say how images come into the space of an exported location encoder, None if they do not.
+
+        Then `exported` has `image_head`, a linear layer, and `scale`, a `LearnedScale`; this is
+        what `fm.location.ImageHead` takes.
+        """
+        return None
+
     @property
     def model(self) -> Backbone:
         """The backbone that a run leaves behind and that is probed on the way."""
@@ -223,4 +231,8 @@ class Objective(nn.Module, ABC):
     @property
     def model_place(self) -> str:
         """Where in the objective that backbone is."""
-        return next(name for name, part in self.named_modules() if part is self.model)
+        return self.place_of(self.model)
+
+    def place_of(self, wanted: nn.Module) -> str:
+        """Return the name of a module of the objective."""
+        return next(name for name, part in self.named_modules() if part is wanted)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fm.checkpoint import CARD
@@ -17,6 +18,7 @@ from pretrain.engine.fragment import read_fragment
 from pretrain.export import make_card
 from pretrain.finish import RunResult, finish
 from pretrain.fit import fit_bases
+from pretrain.located import LOCATED, located
 from pretrain.loop import Loop, Watcher
 from pretrain.monitors.chosen import chosen
 from pretrain.ranks import collective
@@ -150,6 +152,8 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, loop: Loop) -> d
         training["module"] = objective.model_place
     card = make_card(config, data, objective.model, training)
     write_json(folder.path / CARD, card.to_dict())  # for exports of its checkpoints
+    if (places := located(objective)) is not None:
+        write_json(folder.path / LOCATED, asdict(places))  # likewise
     env = environment()
     write_json(folder.path / "env.json", env)
     add_session(folder.path, step, env)

@@ -2,8 +2,8 @@
 
 Read in this order: `encoding` (what every encoding promises), `legendre` and `harmonics`,
 `streamed` (the first layer), `heads`, `encoder`, `registry`; `grids` makes maps, `released`
-loads the weights of others, `checkpoint` ours, `retrieval` adds what images knew. Names are loaded
-when first used.
+loads the weights of others, `checkpoint` ours, `shared_space` the image encoder beside them,
+`retrieval` adds what images knew. Names are loaded when first used.
 """
 
 import importlib
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from fm.location.registry import create, create_encoding, list_encodings
     from fm.location.released import geoclip, satclip
     from fm.location.retrieval import Retrieval
+    from fm.location.shared_space import ImageHead, Pair, pair
     from fm.location.streamed import EncodedLinear
 
 _NAMES = {
     "EncodedLinear": "streamed",
     "Encoding": "encoding",
+    "ImageHead": "shared_space",
     "LocationEncoder": "encoder",
     "LocationFeatures": "encoder",
+    "Pair": "shared_space",
     "Retrieval": "retrieval",
     "SphericalHarmonics": "harmonics",
     "Sum": "encoder",
@@ -34,6 +37,7 @@ _NAMES = {
     "list_encodings": "registry",
     "load": "checkpoint",
     "on_grid": "grids",
+    "pair": "shared_space",
     "satclip": "released",
     "save": "checkpoint",
 }
@@ -41,8 +45,10 @@ _NAMES = {
 __all__ = [
     "EncodedLinear",
     "Encoding",
+    "ImageHead",
     "LocationEncoder",
     "LocationFeatures",
+    "Pair",
     "Retrieval",
     "SphericalHarmonics",
     "Sum",
@@ -52,6 +58,7 @@ __all__ = [
     "list_encodings",
     "load",
     "on_grid",
+    "pair",
     "satclip",
     "save",
 ]

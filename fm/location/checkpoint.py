@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from fm.checkpoint import WEIGHTS, load_strict
 from fm.errors import FMError
@@ -17,7 +18,10 @@ from fm.location.registry import create
 from fm.tensors import Weights, write_tensors
 
 DESCRIPTION = "location.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 has the head of an image encoder beside the encoder, 1 has the encoder alone."""
+HEAD = "image_head"
+"""In the description; with a dot before the names of its weights."""
 
 
 def save(
@@ -33,8 +37,11 @@ def save(
     Args:
         folder: where; refused if it exists and `overwrite` is false.
         encoder: made by `fm.location.create`.
-        about: plain values to say of it: `name`, `objective`, `data`, `training`, `licence`.
-        state: the weights when they are not the encoder's own (gathered from other ranks).
+        about: plain values to say of it: `name`, `objective`, `data`, `training`, `licence`; and
+            `image_head`, the arguments of `fm.location.ImageHead` with `encoder`, the image
+            encoder's folder as seen from this one, and `encoder_sha256`, of its weights.
+        state: the weights when they are not the encoder's own (gathered from other ranks); with
+            those of the head, `image_head.NAME`, where there is one.
         overwrite: replace an existing one.
 
     Returns:
@@ -48,7 +55,7 @@ def save(
         write_tensors(aside / WEIGHTS, weights)
         os.chmod(aside / WEIGHTS, 0o644)
         told = {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if HEAD in (about or {}) else 1,
             **(about or {}),
             "architecture": dict(encoder.config),
             "weights_sha256": sha256_file(aside / WEIGHTS),
@@ -86,14 +93,26 @@ def load(folder: str | os.PathLike[str]) -> LocationEncoder:
     Raises:
         FMError: it is missing or damaged, or the weights do not fit.
     """
+    told, state = describe(folder), read_weights(folder)
+    with torch.random.fork_rng(devices=[]):
+        encoder = create(**told["architecture"])
+    load_strict(encoder, state, str(Path(folder) / WEIGHTS))
+    return encoder.eval()
+
+
+def read_weights(folder: str | os.PathLike[str], part: str | None = None) -> dict[str, Tensor]:
+    """Read the weights of a folder, once their hash is known to fit: the encoder's, or a part's.
+
+    Raises:
+        FMError: the file is missing or damaged.
+    """
     told, path = describe(folder), Path(folder) / WEIGHTS
     if not path.is_file() or sha256_file(path) != told.get("weights_sha256"):
         raise FMError(f"{path}: missing, or not what {DESCRIPTION} was written for")
-    with torch.random.fork_rng(devices=[]):
-        encoder = create(**told["architecture"])
     try:
         state = load_file(str(path))
     except SafetensorError as error:
         raise FMError(f"{path}: not a safetensors file ({error})") from None
-    load_strict(encoder, state, str(path))
-    return encoder.eval()
+    if part is None:
+        return {name: x for name, x in state.items() if not name.startswith(f"{HEAD}.")}
+    return {n.removeprefix(f"{part}."): x for n, x in state.items() if n.startswith(f"{part}.")}

@@ -9,17 +9,19 @@ import torch
 from fm.card import Card
 from fm.checkpoint import CARD, save
 from fm.errors import FMError, UsageError
-from fm.files import read_json
+from fm.files import atomic_folder, read_json
 from fm.models import rebuild
 from fm.tensors import Weights
 from pretrain.engine.files import ModelFiles
+from pretrain.located import LOCATED, LOCATION, Located, save_located
 from pretrain.runs.folder import TAG, Position, RunFolder
 
 
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
     """Write the backbone of a checkpoint as a model to take away.
 
-    One tensor is held at a time, whatever the ranks and the ZeRO stage that wrote them.
+    The location encoder of a run that learns one is written into its folder `location`. One tensor
+    is held at a time, whatever the ranks and the ZeRO stage that wrote them.
 
     Args:
         path: a run's folder, whose newest checkpoint is taken, or one of its checkpoints.
@@ -39,13 +41,25 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
             f"one, or let it end, which writes {run / 'export'}"
         )
     card = Card.from_dict(read_json(run / CARD, "model card"), str(run / CARD))
+    files = ModelFiles(folder / TAG, position.zero_stage)
     place = f"objective.{card.training.get('module', 'backbone')}."  # in DeepSpeed's files
-    weights = ModelFiles(folder / TAG, position.zero_stage).weights(place)
+    weights = files.weights(place)
     with torch.device("meta"):
         model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
     _compare(weights, {n: tuple(v.shape) for n, v in model.state_dict().items()}, folder)
     training = {**card.training, "steps": position.step, "samples_seen": position.samples}
-    return save(out, model, replace(card, training=training), state=weights)
+    card = replace(card, training=training)
+    if not (run / LOCATED).is_file():
+        return save(out, model, card, state=weights)
+    found = Located(**read_json(run / LOCATED, "description of a location encoder"))
+    whole = files.weights("objective.")
+    if lost := sorted(set(found.names.values()) - whole.layout.keys()):
+        raise FMError(f"{folder}: holds no {lost[0]}, of the location encoder; it is damaged")
+    with atomic_folder(out) as aside:
+        made = save(aside, model, card, state=weights, overwrite=True)
+        weights = whole.renamed(found.names)
+        save_located(aside / LOCATION, found, made, weights, image_encoder=aside)
+    return made
 
 
 def _find(path: Path) -> tuple[Path, Position, Path]:

@@ -120,6 +120,20 @@ def test_a_place_that_is_not_known_counts_nothing() -> None:
     assert nowhere.loss_sum.item() == 0
 
 
+def test_places_that_stand_twice_are_counted() -> None:
+    """Without soft targets they are each other's wrong answers."""
+    objective, batch, _ = built(soft_km=None, chunk=None)
+    assert batch.lonlat is not None
+    assert objective(batch, batch.rng).metrics["same_place"] == 0
+    lonlat = batch.lonlat.double()
+    lonlat[3] = lonlat[1] + 2e-6  # the same metre
+    lonlat[4] = lonlat[5] = float("nan")
+    twice = replace(batch, lonlat=lonlat)
+    assert objective(twice, batch.rng).metrics["same_place"] == 2
+    twice.weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])  # the other could not be read
+    assert objective(twice, batch.rng).metrics["same_place"] == 0
+
+
 def test_a_frozen_encoder_stays_as_it_is() -> None:
     """Defect: frozen weights whose batch norms go on counting (SatCLIP's own code)."""
     case = OBJECTIVES["satclip"]
@@ -275,6 +289,12 @@ def test_a_run_leaves_a_location_encoder_behind(tmp_path: Path, tiny_dataset: Pa
         stored = ModelFiles(checkpoint / TAG, position.zero_stage).weights("objective.location.")
         values = dict(stored.values(stored.order()))
         assert values.keys() == state.keys()
+        pair = location.pair(folder)
+        head, files = pair.head, ModelFiles(checkpoint / TAG, position.zero_stage)
+        assert torch.equal(head.weight, files.tensor("objective.projector.weight"))
+        assert torch.equal(head.bias, files.tensor("objective.projector.bias"))
+        assert head.scale == pytest.approx(float(files.tensor("objective.scale.log").exp()))
+        assert (head.size, head.resize) == (24, False)
         assert all(torch.equal(values[name], state[name]) for name in state)
         learned.append(state["first.weight"])
     assert not torch.equal(*learned)

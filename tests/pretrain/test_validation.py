@@ -107,6 +107,7 @@ def test_two_ranks_judge_the_same_weights_alike(
     assert len(two) == len(one)
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
+    assert losses(tmp_path / "run") == pytest.approx(losses(validated / "run"), rel=1e-6)
 
 
 def test_a_run_that_goes_on_has_the_same_lines(validated: Path, tmp_path: Path) -> None:
@@ -117,6 +118,7 @@ def test_a_run_that_goes_on_has_the_same_lines(validated: Path, tmp_path: Path) 
     result = run(str(folder / "config.yaml"), [f"out={folder / 'run'}"])
     assert result.steps == 5
     assert rows(folder) == rows(validated)
+    assert losses(folder / "run") == losses(validated / "run")
 
 
 @pytest.mark.parametrize(

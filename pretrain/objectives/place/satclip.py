@@ -6,6 +6,7 @@ coordinates goes to all sides and is the same on the ground at every latitude, a
 encoder stays in `eval()`, so that its batch norms' statistics stay those of its weights.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from pretrain.objectives.contrast.siamese import pooled
 from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.contrast.whole import whole_view
 from pretrain.objectives.place.found import found
-from pretrain.objectives.place.places import distances_km, jittered, nearness
+from pretrain.objectives.place.places import distances_km, jittered, nearness, repeated_places
 from pretrain.objectives.place.view import PlaceView
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
@@ -158,8 +159,24 @@ class SatCLIP(Viewed):
         return self
 
     def exported(self) -> Mapping[str, nn.Module]:
-        """Return the image encoder and the location encoder."""
-        return {"backbone": self.backbone, "location": self.location}
+        """Return the image encoder, the location encoder, and what puts images beside places."""
+        return {
+            "backbone": self.backbone,
+            "location": self.location,
+            "image_head": self.projector,
+            "scale": self.scale,
+        }
+
+    def shared_space(self) -> dict[str, Any]:
+        """Say how images come into the space of the places."""
+        most = self.config.largest_scale
+        return {
+            "features": self.projector.in_features,
+            "dim": self.projector.out_features,
+            "size": self.config.view.size,
+            "resize": self.config.view.resize,
+            "largest_scale": most if math.isfinite(most) else None,
+        }
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the weight of the samples whose place is known."""
@@ -197,11 +214,13 @@ class SatCLIP(Viewed):
                 found.append(_first(asks, keys, there, own))
             weight = batch.weight * known
             total = weight.sum()
+            again = repeated_places(batch.lonlat, known)
             metrics = {
                 "loss_image": (loss[0] * weight).sum(),
                 "loss_place": (loss[1] * weight).sum(),
                 "found_place": (found[0] * weight).sum(),
                 "found_image": (found[1] * weight).sum(),
+                "same_place": (again * weight).sum(),
                 "scale": scale * total,
             }
         loss_sum = (((loss[0] + loss[1]) / 2) * weight).sum()
