@@ -117,11 +117,16 @@ def floors(data: Data, model: Any) -> dict[str, list[np.ndarray]]:
 
 
 def scored(
-    data: Data, features: Mapping[str, Sequence[np.ndarray]], split: str, per_class: int | None
+    data: Data,
+    features: Mapping[str, Sequence[np.ndarray]],
+    split: str,
+    per_class: int | None,
+    *,
+    against: str | None = None,
 ) -> dict[str, Any]:
-    """Fit and score every row; differences of `pretrained` to all others."""
+    """Fit and score every row; differences as in `compared`."""
     answers, chosen = answered(data, features, split, per_class)
-    return {"rows": compared(answers, chosen)}
+    return {"rows": compared(answers, chosen, against=against)}
 
 
 def answered(
@@ -156,17 +161,29 @@ def answered(
 
 
 def compared(
-    answers: Mapping[str, Sequence[ClassAnswers]], fits: Mapping[str, Sequence[dict[str, Any]]]
+    answers: Mapping[str, Sequence[ClassAnswers]],
+    fits: Mapping[str, Sequence[dict[str, Any]]],
+    *,
+    against: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return scores, and the differences of `pretrained` to all others, with intervals."""
+    """Return scores and differences, with intervals.
+
+    Args:
+        answers: row to what each of its runs says.
+        fits: row to what was chosen.
+        against: the row that is taken off all others; None takes all others off `pretrained`.
+    """
     rows: list[dict[str, Any]] = [{"row": name, "fits": list(fits[name])} for name in answers]
     for row in rows:
         name = str(row["row"])
+        first, second = ("pretrained", name) if against is None else (name, against)
+        said = "pretrained - row" if against is None else f"row - {against}"
         for metric in ("oa", "aa"):  # a rare class leaves some resamples without AA: see `lost`
-            both = {"p": answers["pretrained"], "r": answers[name]}
-            row[metric] = with_interval(lambda s: s["r"], both, metric=metric)
-            if name != "pretrained":
-                row[f"pretrained - row, {metric}"] = with_interval(
+            both = {"p": answers[first], "r": answers[second]}
+            own = "r" if against is None else "p"
+            row[metric] = with_interval(lambda s, own=own: s[own], both, metric=metric)
+            if first != second:
+                row[f"{said}, {metric}"] = with_interval(
                     lambda s: s["p"] - s["r"], both, metric=metric
                 )
     return rows

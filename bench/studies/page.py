@@ -22,22 +22,24 @@ def number(found: Mapping[str, Any], *, percent: bool = False, sign: bool = Fals
 def learns(found: Mapping[str, Any]) -> str:
     """Return one table a benchmark and label regime; also of the study `multisensor`."""
     parts, split = [], found.get("split", "test")
+    difference = found.get("difference", "pretrained - row")
     for table in found["tables"]:
         labels = "all labels" if table["per_class"] is None else f"{table['per_class']} a class"
         metric, shown_as = ("oa", "OA") if "oa" in table["rows"][0] else ("map", "mAP")
         lines = [
             f"**{table['benchmark']}, {labels}**",
             "",
-            f"| row | {split} {shown_as} | pretrained - row | single runs |",
+            f"| row | {split} {shown_as} | {difference} | single runs |",
             "| --- | --- | --- | --- |",
         ]
         for row in table["rows"]:
-            against = row.get(f"pretrained - row, {metric}")
+            against = row.get(f"{difference}, {metric}")
             found_runs = row[metric]["runs"]
-            (runs,) = found_runs.values() if len(found_runs) == 1 else (found_runs["r"],)
+            own = "r" if difference == "pretrained - row" else "p"
+            (runs,) = found_runs.values() if len(found_runs) == 1 else (found_runs[own],)
             shown = f"{min(runs):.3f} to {max(runs):.3f}" if len(runs) > 1 else ""
-            difference = number(against, sign=True) if against else ""
-            lines.append(f"| {row['row']} | {number(row[metric])} | {difference} | {shown} |")
+            gain = number(against, sign=True) if against else ""
+            lines.append(f"| {row['row']} | {number(row[metric])} | {gain} | {shown} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -139,6 +141,8 @@ def _scored(held: Mapping[str, float | None]) -> str:
 
 TABLES = {
     "board": board,
+    "contrast": learns,
+    "contrast_val": learns,
     "folds": learns,
     "heads": heads,
     "joint": joint,
