@@ -18,6 +18,7 @@ SOURCES = {
     "indian-pines": "shards.sources.indian_pines",
     "nc-landcover": "shards.sources.nc_landcover",
     "neon-trees": "shards.sources.neon_trees",
+    "pictures": "shards.sources.pictures",
     "rasters": "shards.sources.rasters",
     "s2-100k": "shards.sources.s2_100k",
     "sentinel2-scene": "shards.sources.sentinel2_scene",

@@ -132,7 +132,7 @@ def read_table(arguments: Namespace) -> tuple[list[Row], dict[str, LabelInfo], l
         }
         where = f"{path}: row {index + 1}"
         try:
-            row = _row(index, cells)
+            row = parse_row(index, cells)
             known = {
                 label: label_value(columns[column][index], infos[label])
                 for label, (_, column) in labels.items()
@@ -289,7 +289,12 @@ def _class(value: Any, label: LabelInfo) -> int:
     return int(value)
 
 
-def _row(index: int, cells: Mapping[str, Any]) -> Row:
+def parse_row(index: int, cells: Mapping[str, Any]) -> Row:
+    """Check the cells of one row, by the names of `COLUMNS`; labels are not among them.
+
+    Raises:
+        FMError: a cell is not what its column means.
+    """
     key = check_key(str(cells["key"]))
     lon, lat = cells.get("lon"), cells.get("lat")
     if (lon is None) != (lat is None):
