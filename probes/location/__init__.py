@@ -2,8 +2,8 @@
 
 Read in this order: `packages` and `fields` (numbers that pip packages carry), `points` (places
 drawn once), `tasks` (what is asked), `published` (tables of others), `splits`, `names` and
-`encoders`, `judge` (one encoder on all tasks of one set of places), `bias`, `suite` (the table),
-`report`, `pictures`, `verb`.
+`encoders`, `judge` (one encoder on all tasks of one set of places), `bias` and `surprise`, `suite`
+(the table), `report`, `pictures`, `verb`.
 """
 
 PREFIX = "location:"

@@ -20,8 +20,8 @@ def geo_bias(loss: np.ndarray, lonlat: np.ndarray, continent: np.ndarray) -> dic
         `moran`, Moran's I of the losses with the four nearest places as equal neighbours (0 where
         errors do not clump, 1 where neighbours are equally wrong); where two continents have 30
         places or more also `gap`, the mean loss of the worst continent minus that of the best,
-        and `loss_NAME` of each. Absent where it has no value. (TorchSpatial's Geo-Bias score
-        measures clumps too, as surprisal; it is another number.)
+        and `loss_NAME` of each. Absent where it has no value. (TorchSpatial's Geo-Bias scores
+        measure clumps too, as surprisal: `probes.location.surprise`.)
     """
     from shards.splits.continents import CONTINENTS
 
