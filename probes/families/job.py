@@ -59,6 +59,7 @@ class Job:
         processes: that share the encoding.
         account: is told how pixels came to the model, and what that cost.
         made: features of floors that were made before, by benchmark and floor; is added to.
+        folder: that the model was loaded from; of a random-initialised one, its pretrained twin's.
     """
 
     settings: Any
@@ -71,6 +72,7 @@ class Job:
     processes: int = 1
     account: Account = field(default_factory=Account)
     made: dict[str, np.ndarray] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def task(self) -> Task:

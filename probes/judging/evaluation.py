@@ -334,12 +334,14 @@ def _floor_rows(
         word = "from-scratch" if scratch else "random-init"
         about = dict(own, name=f"{subject.about['name']}-{word}")
         floor_rows.append(
-            session.row(scratch or row.protocol, Subject(fitted, about, None), row.changed)
+            session.row(
+                scratch or row.protocol, Subject(fitted, about, subject.folder), row.changed
+            )
         )
     if untrained is not None:
         name = f"{subject.about['name']}-from-scratch"
         about = dict(own, kind="supervised", name=name)
-        floor_rows.append(session.row(untrained, Subject(fitted, about, None)))
+        floor_rows.append(session.row(untrained, Subject(fitted, about, subject.folder)))
     return floor_rows
 
 

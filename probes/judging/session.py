@@ -24,7 +24,7 @@ from probes.statistics.bootstrap import LEVEL, RESAMPLES, intervals
 
 @dataclass
 class Subject:
-    """A model and how it is told of in results."""
+    """A model, how it is told of in results, and its folder; of random weights, their twin's."""
 
     model: Any
     about: dict[str, Any]
@@ -127,6 +127,7 @@ class Session:
             label=label,
             processes=self.processes,
             made=self.made,
+            folder=subject.folder if subject else None,
         )
         job = fed(job)
         outcome = judge(protocol, job)

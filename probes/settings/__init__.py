@@ -19,7 +19,7 @@ from probes.settings.knn import Knn
 from probes.settings.linear import Linear
 from probes.settings.linear_sgd import LinearSgd
 from probes.settings.mlp import Mlp
-from probes.settings.place import Gallery, Prior
+from probes.settings.place import Gallery, NearestPlace, Prior
 from probes.settings.retrieval import Retrieval
 from probes.settings.ridge import Ridge
 from probes.settings.timeseries import Timeseries
@@ -38,6 +38,7 @@ Settings = Annotated[
     | Retrieval
     | Timeseries
     | Gallery
+    | NearestPlace
     | Prior,
     Field(discriminator="family"),
 ]
@@ -54,6 +55,7 @@ __all__ = [
     "Linear",
     "LinearSgd",
     "Mlp",
+    "NearestPlace",
     "OnFeatures",
     "Prior",
     "Retrieval",

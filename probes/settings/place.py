@@ -1,6 +1,8 @@
-"""Places that are answered without a head: none at all, or that of the nearest training image."""
+"""Places that are answered without a head that is fitted here."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from fm.config import Config
 from probes.settings.features import OnFeatures
@@ -26,3 +28,13 @@ class Gallery(OnFeatures):
 
     family: Literal["gallery"]
     center: bool = True
+
+
+class NearestPlace(Config):
+    """The training place whose embedding has the largest cosine with the image's.
+
+    Of models that learned images and places in one space (SatCLIP); nothing is chosen.
+    """
+
+    family: Literal["nearest-place"]
+    batch_size: int = Field(256, ge=1)

@@ -11,7 +11,7 @@ from probes.statistics.answers import LARGEST
 LADDER_KM = (1, 25, 200, 750, 2500)
 """Street, city, region, country, continent: im2gps and PlaNet (arXiv 1602.05314), GeoCLIP."""
 WAYS = ("", "_mean", "_tree")
-"""What follows the name of a metric for each way to answer, see `probes.geolocation.choice`."""
+"""What follows the median's name for each way to answer, see `probes.geolocation.choice`."""
 MEDIAN = "km_median"
 
 
@@ -49,8 +49,9 @@ class PlaceAnswers:
     def metrics(self, counts: np.ndarray) -> dict[str, NDArray[np.float64]]:
         """Share of the samples within each distance, and the median error in km.
 
-        Units enter with multiplicities `[..., U]`; the median is that of the samples repeated so
-        often, the mean of the middle two of an even number.
+        Of the ways to answer after the first the median alone. Units enter with multiplicities
+        `[..., U]`; the median is that of the samples repeated so often, the mean of the middle two
+        of an even number.
         """
         counts = np.asarray(counts, np.float64)
         rows = counts.reshape(-1, self.units)
@@ -62,12 +63,13 @@ class PlaceAnswers:
         }
 
     def _part(self, weight: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        found = {}
+        """Metrics `[R]` of weights `[R, N]`: the ladder of the first answer, the medians of all."""
         total = weight.sum(1)
+        found = {
+            f"acc@{reach}km": weight[:, self.km[:, 0] <= reach].sum(1) / total
+            for reach in LADDER_KM
+        }
         for way, km in zip(WAYS, self.km.T, strict=False):
-            for reach in LADDER_KM:
-                with np.errstate(invalid="ignore"):
-                    found[f"acc@{reach}km{way}"] = weight[:, km <= reach].sum(1) / total
             order = np.argsort(km, kind="stable")
             seen = np.cumsum(weight[:, order], axis=1)
             below, above = (
@@ -76,5 +78,5 @@ class PlaceAnswers:
             )
             ranked = km[order]
             middle = np.where(below == above, ranked[below], (ranked[below] + ranked[above]) / 2)
-            found[MEDIAN + way] = np.where(total > 0, middle, np.nan)
+            found[MEDIAN + way] = middle
         return found

@@ -10,19 +10,20 @@ import torch
 from torch import nn
 
 import fm
-from fm.errors import FMError
+import fm.location
+from fm.errors import FMError, UsageError
 from fm.geo import block_id, great_circle_m
 from probes.benchmarks import geolocation as benchmarks
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.geolocation import LEFT_OUT, Rule, located, open_shards
-from probes.families import gallery, knn, linear, prior, ridge
+from probes.families import gallery, knn, linear, nearest_place, prior, ridge
 from probes.geolocation import pictures
 from probes.geolocation.cells import NONE, partition
 from probes.judging.evaluation import evaluate_many
 from probes.judging.kept import Kept, beside
 from probes.location.points import on_sphere
 from probes.protocols import get_protocol
-from probes.settings import Gallery, Prior
+from probes.settings import Gallery, NearestPlace, Prior
 from probes.statistics.places import PlaceAnswers
 from shards.building.writer import Declared, write_dataset
 from shards.sample import Sample
@@ -214,7 +215,7 @@ class Mean(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(3))
         self.bands = {"rgb_0": fm.sensor("rgb").bands}
-        self.card = None
+        self.card, self.scaling = None, {}
 
     def encode(self, pixels, **options):
         values = pixels["rgb_0"].float().mean((2, 3)) * self.weight
@@ -280,3 +281,66 @@ def test_a_picture_is_drawn_of_the_world_and_of_a_scene(tmp_path: Path, scale: f
     pixels = np.asarray(Image.open(path).convert("RGB"))
     assert pixels.shape == (1300, 1000, 3)
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200
+
+
+def test_the_command_draws_maps_of_places_alone(world: Path, tmp_path: Path, capsys) -> None:
+    from fm.cli import main
+
+    words = ["probe", "--benchmark", "geolocation-random", "--data", str(world)]
+    words += ["--maps", str(tmp_path / "maps"), "--protocol", "prior-cell"]
+    assert main(words) == 0
+    assert "km_median" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [
+        "geolocation-random@1--prior-cell@1--prior-cell--s0.png"
+    ]
+    words[2] = "nc-landcover"
+    words[-1] = "image-statistics"
+    assert main(words) == 2
+    assert "nc-landcover@1 is one of class" in capsys.readouterr().err
+
+
+class Sphere(nn.Module):
+    """A location encoder: the unit vector."""
+
+    def forward(self, lonlat: torch.Tensor) -> torch.Tensor:
+        lon, lat = torch.deg2rad(lonlat).T
+        parts = [torch.cos(lat) * torch.cos(lon), torch.cos(lat) * torch.sin(lon), torch.sin(lat)]
+        return torch.stack(parts, 1)
+
+
+def test_the_nearest_place_of_a_shared_space(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = fm.location.ImageHead(3, 3, size=None, resize=False, largest_scale=None)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3))
+        head.bias.fill_(-127.0)
+    model = Mean()
+    asked = []
+
+    def pair(folder: Path, encoder: Path) -> fm.location.Pair:
+        asked.append((folder, encoder))
+        return fm.location.Pair(model, head, Sphere())
+
+    monkeypatch.setattr(fm.location, "pair", pair)
+    job = job_of(NearestPlace(family="nearest-place", batch_size=50), world)
+    job = replace(job, model=model, folder=tmp_path / "run" / "export")
+    found = nearest_place.run(job)
+    assert asked == [(tmp_path / "run", tmp_path / "run" / "export")]
+    train, _, test = job.splits
+    known, true = job.data.lonlat(train), job.data.lonlat(test)
+    # the colour is the unit vector to half a number in 120: the nearest place, or one as near
+    best = great_circle_m(true[:, None], known[None]).min(1)
+    assert found.predictions.shape == (len(test), 1, 2)
+    assert (great_circle_m(found.predictions[:, 0], true) - best).max() < 60e3
+    assert {tuple(p) for p in found.predictions[:, 0].tolist()} <= {
+        tuple(p) for p in known.tolist()
+    }
+    with pytest.raises(UsageError, match="is no folder"):
+        nearest_place.run(replace(job, folder=None))
+
+
+def test_a_model_without_places_is_refused(world: Path, tmp_path: Path) -> None:
+    job = job_of(NearestPlace(family="nearest-place"), world)
+    with pytest.raises(UsageError, match="beside RUN/location"):
+        nearest_place.run(replace(job, model=Mean(), folder=tmp_path))

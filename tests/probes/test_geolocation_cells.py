@@ -209,11 +209,11 @@ def test_metrics_of_a_resample_are_those_of_the_repeated_samples() -> None:
     for n, count in enumerate(counts):
         rows = np.repeat(np.arange(57), count[unit])
         for column, way in enumerate(("", "_mean", "_tree")):
-            again = km[rows, column]
-            assert found[f"km_median{way}"].ravel()[n] == pytest.approx(np.median(again))
-            for reach in LADDER_KM:
-                share = (again <= reach).mean()
-                assert found[f"acc@{reach}km{way}"].ravel()[n] == pytest.approx(share)
+            median = np.median(km[rows, column])
+            assert found[f"km_median{way}"].ravel()[n] == pytest.approx(median)
+        for reach in LADDER_KM:
+            share = (km[rows, 0] <= reach).mean()
+            assert found[f"acc@{reach}km"].ravel()[n] == pytest.approx(share)
     whole = intervals(answers, 0)["km_median"]
     assert whole["low"] < whole["value"] < whole["high"]
 
