@@ -16,16 +16,13 @@ import fm
 import shards
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
-from fm.models import Backbone
-from probes.backbones.feed import make_feed
-from probes.backbones.look import units
-from probes.benchmarks.base import Data, Inputs
+from probes.benchmarks.base import Inputs
 from probes.embed import parquet
+from probes.embed.doubts import doubts
 from probes.embed.stage import Stage, opened, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
-from probes.settings.features import Axes
 from shards.seeing.scan import scan
 
 VERSION = 1
@@ -186,7 +183,7 @@ class _Work:
         stream.close()
         notes: list[str] = []
         if all(x.ndim == 4 for x in inputs.pixels.values()):
-            notes = _doubts(self.loaded, self._ds, inputs, own, self.scaling)
+            notes = doubts(self.loaded, inputs, own, self.scaling, where=str(self._ds.place))
         return self._encode(inputs, own), notes
 
     def fill(self, stage: Stage, span: list[int]) -> int:
@@ -239,43 +236,6 @@ class _Work:
             if batch.times is not None:
                 inputs = replace(inputs, times=batch.times.numpy()[real])
             yield inputs, own
-
-
-def _doubts(
-    loaded: Any,
-    ds: "shards.Dataset",
-    inputs: Inputs,
-    bands: dict[str, tuple[str, ...]],
-    scaling: dict[str, tuple[float, float]],
-) -> list[str]:
-    """Look at samples as a probe does: wrong units are refused, odd values are warned of."""
-
-    def read(index: np.ndarray) -> Inputs:
-        valid = None if inputs.valid is None else {m: v[index] for m, v in inputs.valid.items()}
-        return Inputs({m: x[index] for m, x in inputs.pixels.items()}, valid)
-
-    count = len(next(iter(inputs.pixels.values())))
-    blank = np.zeros(count, np.int64)
-    where = str(ds.place)
-    data = Data(
-        read=read,
-        targets=blank,
-        split=np.full(count, "train"),
-        unit=blank,
-        shards=np.full(count, ""),
-        classes=(),
-        bands=bands,
-        scaling=scaling,
-        dataset=ds.info.name,
-        manifest_hash=ds.manifest_hash,
-        folder=Path(where),
-    )
-    found = units(data, where)
-    if isinstance(loaded, Backbone):
-        found += make_feed(loaded, data, Axes(), benchmark=where).notes
-    for text in found:
-        note(text)
-    return found
 
 
 def _groups(ds: "shards.Dataset", modalities: list[str]) -> list[tuple[np.ndarray, list[str]]]:

