@@ -95,6 +95,7 @@ class FlakyServer:
         faults: number by kind of what was done.
         bytes_sent: of bodies.
         status: every request gets this error status instead while it is not None.
+        headers: sent with every answer besides.
     """
 
     def __init__(self, folder: Path, plan: Plan | None = None) -> None:
@@ -103,6 +104,7 @@ class FlakyServer:
         self.faults: Counter[str] = Counter()
         self.bytes_sent = 0
         self.status: int | None = None
+        self.headers: dict[str, str] = {}
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self.throttle = _Throttle(self.plan.bandwidth)
@@ -207,7 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_relative_to(flaky.folder) or not file.is_file():
             return self._refuse(404)
         stat = file.stat()
+        tag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
         start, end, span = 0, stat.st_size, self.headers.get("Range", "")
+        if self.headers.get("If-Range", tag) != tag:
+            span = ""  # another file than the one that was begun
         if span:
             found = _RANGE.fullmatch(span)
             if found is None or int(found[1]) >= stat.st_size:
@@ -228,7 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         if span:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{stat.st_size}")
         self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
+        self.send_header("ETag", tag)
+        for name, value in flaky.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data) if body else end - start))
         self.end_headers()
         self._send(data, fault)

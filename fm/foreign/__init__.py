@@ -14,6 +14,7 @@ from fm.card import Card
 from fm.errors import FMError, UsageError, suggest
 from fm.foreign import catalogue
 from fm.foreign.bands import on_grid
+from fm.foreign.channels import without_zero_channels
 from fm.foreign.convert import Choice, convert
 from fm.foreign.families import PLANS
 from fm.foreign.reading import MAX_BYTES, MAX_TENSORS, Reading, read
@@ -120,12 +121,17 @@ def load(
     item = None if known is None else catalogue.known(known)
     network = None if item is None else item.network
     reading = read(source, part=part, network=network, max_bytes=max_bytes, max_tensors=max_tensors)
-    found = _family(recognise(reading.state, reading.where), family, reading.where)
-    said: Mapping[str, Any] = {}
+    published: Mapping[str, Any] = {} if item is None else item.arguments
+
+    def said(name: str, given: Any) -> Any:
+        return published.get(name) if given is None else given
+
+    found = _family(recognise(reading.state, reading.where), said("family", family), reading.where)
     if item is not None:
         item.check(found, reading.where)
-        said = item.arguments
-        bands = item.band_list() if bands is None else bands
+        reading = without_zero_channels(reading, item.zero_channels)
+        found = recognise(reading.state, reading.where) if item.zero_channels else found
+        bands = item.band_list() if bands is None and item.bands else bands
         if normalisation is None or isinstance(normalisation, str):
             name, normalisation = item.normaliser(normalisation)
             reading = replace(reading, notes=reading.notes + item.notes(name, reading.sha256))
@@ -142,17 +148,15 @@ def load(
         )
     choice = Choice(
         *_described(bands, normalisation, scaling, reading.where),
-        heads=said.get("heads") if heads is None else heads,
-        pooling=said.get("pooling") if pooling is None else pooling,
-        token_groups=token_groups,
-        channel_order=channel_order,
-        reference_gsd_m=reference_gsd_m,
-        layer=layer,
-        wavelength_range_nm=wavelength_range_nm,
-        perception_m=perception_m,
-        position_resize=(
-            said.get("position_resize") if position_resize is None else position_resize
-        ),
+        heads=said("heads", heads),
+        pooling=said("pooling", pooling),
+        token_groups=said("token_groups", token_groups),
+        channel_order=said("channel_order", channel_order),
+        reference_gsd_m=said("reference_gsd_m", reference_gsd_m),
+        layer=said("layer", layer),
+        wavelength_range_nm=said("wavelength_range_nm", wavelength_range_nm),
+        perception_m=said("perception_m", perception_m),
+        position_resize=said("position_resize", position_resize),
     )
     model, report = convert(
         reading, found.family, PLANS[found.family](reading, found, choice), choice

@@ -28,7 +28,8 @@ class Known:
         name: here.
         title: in words.
         layouts: inventories that its files may have.
-        bands: of the file's channels in its order, as `fm models convert --bands` takes them.
+        bands: of the file's channels in its order, as `fm models convert --bands` takes them; empty
+            where they are the user's to say.
         normalisation: name to the numbers, in physical units, and where they were read.
         numbers: what the shapes of its file say; another file is refused.
         objective: how it was trained, with the paper.
@@ -41,6 +42,17 @@ class Known:
         sha256: of the file, or the beginning that its published name carries.
         torchgeo: name of torchgeo's enum for it.
         image_px: side of the images it was trained on, where positions depend on it.
+        kind: `backbone`, or `location` for a location encoder.
+        repo: `owner/name` on the hub.
+        revision: the commit there that is meant; empty where none was published.
+        path: of the file in the repository.
+        package: `name==version` of the pip package that carries it.
+        member: of the file in the package.
+        page: where it is to be had, when it is in neither.
+        convertible: eofm has the architecture.
+        remark: what to know; why it is not converted.
+        derived: channel of the file that is no band to the formula of bands that makes it.
+        zero_channels: channels of the file that were always zero in training, with the reason.
     """
 
     name: str
@@ -59,10 +71,48 @@ class Known:
     sha256: str = ""
     torchgeo: str = ""
     image_px: int | None = None
+    kind: str = "backbone"
+    repo: str = ""
+    revision: str = ""
+    path: str = ""
+    package: str = ""
+    member: str = ""
+    page: str = ""
+    convertible: bool = True
+    remark: str = ""
+    derived: Mapping[str, str] = field(default_factory=dict)
+    zero_channels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The family of its files."""
+        return inventory(self.layouts[0]).family if self.layouts else ""
+
+    @property
+    def pinned(self) -> str:
+        """What is held fast of its file: `sha256`, `sha256 (8 digits)`, `revision`, `no`."""
+        if len(self.sha256) == 64:
+            return "sha256"
+        if self.sha256 and self.revision:
+            return f"revision, {len(self.sha256)} digits"
+        return "revision" if self.revision else "no"
 
     def band_list(self) -> dict[str, tuple[Band, ...]]:
-        """Return the modality and its bands."""
-        return parse(self.bands)
+        """Return the modality and its bands, derived channels last.
+
+        Raises:
+            UsageError: the entry does not say them.
+        """
+        if not self.bands:
+            raise UsageError(f"{self.name}: {self.remark or 'bands are not published'}")
+        listed = parse(self.bands)
+        for modality, items in listed.items():
+            more = [
+                Band(n, None, None, items[0].gsd_m, "index", modality=modality)
+                for n in self.derived
+            ]
+            listed[modality] = (*items, *more)
+        return listed
 
     def normaliser(self, chosen: str | None) -> tuple[str, Normalisation]:
         """Return one normalisation by its name, or the only one.
@@ -71,6 +121,8 @@ class Known:
             UsageError: there are several and none was named, or no such name.
         """
         names = list(self.normalisation)
+        if not names:
+            raise UsageError(f"{self.name}: {self.remark or 'give --normalisation'}")
         if chosen is None:
             if len(names) > 1:
                 told = "; ".join(f"{n}: {v['source']}" for n, v in self.normalisation.items())
@@ -122,8 +174,24 @@ def catalogue() -> dict[str, Known]:
     for name, item in values["entries"].items():
         named = {n: values["normalisations"][key] for n, key in item.pop("normalisation").items()}
         layouts = tuple(item.pop("layouts"))
+        item["bands"] = values["band_lists"].get(item["bands"], item["bands"])
         result[name] = Known(name, layouts=layouts, normalisation=named, **item)
     return result
+
+
+def find(name: str) -> Known:
+    """Look an entry up as `known` does, and any of torchgeo's weight enums.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from fm.foreign.torchgeo_weights import NAME, described, torchgeo_names
+
+    if NAME.fullmatch(name) and (item := described(name)):
+        return item
+    if NAME.fullmatch(name):
+        raise UsageError(f"torchgeo has no weights {name!r}; {suggest(name, torchgeo_names())}")
+    return known(name)
 
 
 def known(name: str) -> Known:
@@ -138,5 +206,5 @@ def known(name: str) -> Known:
         return found
     raise UsageError(
         f"no known weights {name!r}; {suggest(name, [*entries, *by_torchgeo])} "
-        f"(fm models list --known lists them)"
+        f"(fm models list lists them)"
     )

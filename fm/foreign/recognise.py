@@ -36,7 +36,8 @@ class Recognised:
         """Write a few lines a person reads."""
         lines = [f"family: {self.family} ({FAMILIES[self.family].title})"]
         lines += [f"  {key}: {value}" for key, value in self.numbers.items()]
-        lines.append(f"not in the file, give: {', '.join(self.unsaid)}")
+        if self.unsaid:
+            lines.append(f"not in the file, give: {', '.join(self.unsaid)}")
         lines += [f"note: {note}" for note in self.notes]
         if not self.convertible:
             lines.append("eofm recognises this family and does not convert it")
@@ -438,5 +439,43 @@ FAMILIES: dict[str, Signature] = {
         lambda s: _dims(s, "0.weight") == 4 and "1.running_mean" in s and "4.0.conv1.weight" in s,
         _read_indexed,
         ("bands", "normalisation"),
+    ),
+    "galileo": Signature(
+        "Galileo",
+        lambda s: _has(s, "space_time_embed.") and "s_t_channel_embed" in s,
+        lambda s: {
+            "width": _shape(s, "month_embed.weight")[-1] * 4,
+            "depth": count(s, r"blocks\.(\d+)\."),
+            "patch": _shape(s, "space_time_embed.S1.proj.weight")[-1],
+        },
+        ("bands", "normalisation", "heads"),
+        convertible=False,
+        notes=("its groups of channels over time, place and statics have no home here",),
+    ),
+    "presto": Signature(
+        "Presto",
+        lambda s: _has(s, "encoder.eo_patch_embed.") and "encoder.latlon_embed.weight" in s,
+        lambda s: {
+            "width": _shape(s, "encoder.latlon_embed.weight")[0],
+            "depth": count(s, r"encoder\.blocks\.(\d+)\."),
+        },
+        ("bands", "normalisation", "heads"),
+        convertible=False,
+        notes=("it takes one pixel over time, which no backbone here does",),
+    ),
+    "geoclip": Signature(
+        "GeoCLIP location encoder",
+        lambda s: _dims(s, "LocEnc0.capsule.0.b") == 2,
+        lambda s: {
+            "branches": count(s, r"LocEnc(\d+)\."),
+            "width": _shape(s, "LocEnc0.capsule.1.weight")[0],
+            "dim": _shape(s, "LocEnc0.head.0.weight")[0],
+        },
+        (),
+        convertible=False,
+        notes=(
+            "a location encoder, no backbone: fm models pull geoclip --from FILE, or "
+            "fm.location.geoclip(FILE)",
+        ),
     ),
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from fm.checkpoint import WEIGHTS, load_strict
 from fm.errors import FMError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
-from fm.location.encoder import LocationEncoder
+from fm.location.encoder import LocationEncoder, Sum
 from fm.location.registry import create
 from fm.tensors import Weights, write_tensors
 
@@ -26,7 +26,7 @@ HEAD = "image_head"
 
 def save(
     folder: str | os.PathLike[str],
-    encoder: LocationEncoder,
+    encoder: LocationEncoder | Sum,
     about: Mapping[str, Any] | None = None,
     *,
     state: Weights | None = None,
@@ -36,7 +36,7 @@ def save(
 
     Args:
         folder: where; refused if it exists and `overwrite` is false.
-        encoder: made by `fm.location.create`.
+        encoder: made by `fm.location.create`, or a sum of such.
         about: plain values to say of it: `name`, `objective`, `data`, `training`, `licence`; and
             `image_head`, the arguments of `fm.location.ImageHead` with `encoder`, the image
             encoder's folder as seen from this one, and `encoder_sha256`, of its weights.
@@ -87,7 +87,7 @@ def describe(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(told)
 
 
-def load(folder: str | os.PathLike[str]) -> LocationEncoder:
+def load(folder: str | os.PathLike[str]) -> LocationEncoder | Sum:
     """Load a folder that `save` wrote, in `eval()`.
 
     Raises:
@@ -95,7 +95,7 @@ def load(folder: str | os.PathLike[str]) -> LocationEncoder:
     """
     told, state = describe(folder), read_weights(folder)
     with torch.random.fork_rng(devices=[]):
-        encoder = create(**told["architecture"])
+        encoder = _made(told["architecture"])
     load_strict(encoder, state, str(Path(folder) / WEIGHTS))
     return encoder.eval()
 
@@ -116,3 +116,9 @@ def read_weights(folder: str | os.PathLike[str], part: str | None = None) -> dic
     if part is None:
         return {name: x for name, x in state.items() if not name.startswith(f"{HEAD}.")}
     return {n.removeprefix(f"{part}."): x for n, x in state.items() if n.startswith(f"{part}.")}
+
+
+def _made(architecture: Mapping[str, Any]) -> LocationEncoder | Sum:
+    if "branches" in architecture:
+        return Sum([create(**branch) for branch in architecture["branches"]])
+    return create(**architecture)

@@ -131,6 +131,7 @@ class Sum(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(branches)
         self.dim = branches[0].dim
+        self.config = {"branches": [dict(branch.config) for branch in branches]}
 
     def forward(self, lonlat: Tensor) -> Tensor:
         """Embed places `[N, 2]` in degrees as `[N, dim]`."""

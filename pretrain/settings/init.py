@@ -14,7 +14,7 @@ class InitConfig(Config):
             bands that the weights know by name.
         bands: which bands the channels of a foreign file stand for, in its order, as
             `SENSOR:BAND,BAND@METRES`; `random` reads them and makes no use of them.
-        known: name of released weights (`fm models list --known`), which says bands, heads and
+        known: name of released weights (`fm models list`), which says bands, heads and
             network where they are not given here.
         heads: attention heads of a foreign ViT, which no shape tells.
         part: entry or network of a foreign file that holds the weights, such as `teacher`.

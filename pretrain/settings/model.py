@@ -11,7 +11,7 @@ class ModelConfig(Config):
     """The backbone: the arguments of `fm.create_model`.
 
     Attributes:
-        name: size, one of `fm models list`.
+        name: size, one of `fm models list --backbones`.
         token_m: ground size of a token in metres, one number or one a group.
         token_groups: group to band names, where a group is not one sensor and level.
         normalisation: kind, fitted to the dataset's statistics.

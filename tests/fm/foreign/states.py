@@ -63,6 +63,7 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "decur": (ALL, {"part": "backbone_2"}),
     "decur_vit": (ALL, {"part": "backbone_2", "heads": 3, "pooling": "cls"}),
     "satclip_resnet": (ALL, {}),
+    "satclip_resnet18": (ALL, {}),
     "satclip_vit": (ALL, {"heads": 3, "pooling": "cls"}),
     "augnet": (RGB, {}),
 }

@@ -9,9 +9,13 @@ import torch
 from fm import foreign, torchvision_guard
 from fm.cli import main
 from fm.errors import FMError, UsageError
-from fm.foreign.catalogue import catalogue, known
+from fm.foreign.catalogue import catalogue, find, known
 from fm.foreign.inventory import inventory
+from fm.foreign.recognise import FAMILIES
+from fm.foreign.torchgeo_weights import torchgeo_names
+from fm.hub import HubFile, parse
 from fm.normalize import Normalisation
+from fm.sensors.enmap import bands_202
 from tests.fm.foreign.states import state_of
 
 torchvision_guard.install()
@@ -27,17 +31,50 @@ def enum(name: str):
 @pytest.mark.parametrize("name", catalogue())
 def test_entries_are_whole(name: str) -> None:
     item = known(name)
-    ((_, bands),) = item.band_list().items()
-    for choice in item.normalisation:
-        assert len(item.normaliser(choice)[1]) == len(bands)
-        assert item.normalisation[choice]["source"]
+    if item.bands:
+        ((_, bands),) = item.band_list().items()
+        assert len(bands) > len(item.derived)
+        for choice in item.normalisation:
+            assert len(item.normaliser(choice)[1]) == len(bands)
+            assert item.normalisation[choice]["source"]
     for layout in item.layouts:
-        assert inventory(layout)
+        assert inventory(layout).family in FAMILIES
     assert item.licence
     assert item.source
-    if "width" in item.numbers:
-        assert item.numbers["width"] == 64 * item.arguments["heads"]
-        assert item.arguments["pooling"] == "cls"
+    # what an entry leaves to the user it says, and names the way to the file
+    if item.kind == "backbone" and not (item.bands and item.normalisation):
+        assert item.remark
+        assert "give --" in item.remark or not item.convertible
+    assert item.repo or item.package or item.page
+    assert bool(item.repo) == bool(item.path)
+    assert bool(item.package) == bool(item.member)
+    assert item.revision == "" or re.fullmatch("[0-9a-f]{40}", item.revision)
+    assert len(item.sha256) in (0, 8, 64)
+    if "width" in item.numbers and "heads" in item.arguments and "croma" not in name:
+        # timm's and DINOv2's sizes: heads of 64, of 80 in a ViT-H
+        assert item.numbers["width"] / item.arguments["heads"] in (64, 80)
+    if item.convertible and item.kind == "backbone":
+        assert all(FAMILIES[inventory(layout).family].convertible for layout in item.layouts)
+
+
+def test_the_issue_s_families_are_there() -> None:
+    names = " ".join(catalogue())
+    wanted = (
+        "scalemae satmae-vitl-group satmae-vitl-rgb satmae-vitl-temporal "
+        "satmaepp-vitl-pretrain-s2 satmaepp-vitl-finetune-s2 satmaepp-vitl-pretrain-rgb "
+        "spectralearth-vits spectralearth-rn50 dofa-v1 dofa-v2 croma-base croma-large "
+        "ssl4eo-mae ssl4eo-moco ssl4eo-dino ssl4eo-fgmae softcon seco-rn18 seco-rn50 "
+        "caco-rn18 caco-rn50 ssl4eco-rn50-s2-ndvi decur closp geoclip dinov2 galileo "
+        "presto satclip-r18-l10 satclip-r18-l40 satclip-r50-l10 satclip-r50-l40 "
+        "satclip-vit16-l10 satclip-vit16-l40-visual panopticon copernicus-fm"
+    )
+    for word in wanted.split():
+        assert word in names, word
+
+
+def test_spectralearth_s_bands_are_the_202() -> None:
+    ((_, bands),) = known("spectralearth-vits").band_list().items()
+    assert [band.name for band in bands] == [band.name for band in bands_202()]
 
 
 TORCHGEO = [name for name, item in catalogue().items() if item.torchgeo]
@@ -48,13 +85,19 @@ def test_bands_hash_and_numbers_are_torchgeo_s(name: str) -> None:
     item = known(name)
     theirs = enum(item.torchgeo)
     assert known(item.torchgeo) is item
-    ((_, bands),) = item.band_list().items()
-    spelled = [re.sub(r"^B(\d)$", r"B0\1", band.upper()) for band in theirs.meta["bands"]]
-    assert [band.name for band in bands] == spelled
+    place = parse(theirs.url)
+    assert place == HubFile(item.repo, item.path, item.revision)
     file = theirs.url.rsplit("/", 1)[1]
-    own = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    assert (item.sha256 or None) == (own and own[1])
-    assert item.file == file.replace("_enc.", "." if "softcon" in file else "_enc.") or own
+    own = re.search(r"-([0-9a-f]{8})\.\w+$", file)
+    assert item.sha256 == (own[1] if own else "")
+    if not item.bands:
+        return
+    ((_, bands),) = item.band_list().items()
+    if "bands" in theirs.meta:
+        spelled = [re.sub(r"^B(\d)$", r"B0\1", band.upper()) for band in theirs.meta["bands"]]
+        assert [band.name for band in bands] == spelled
+    if not item.normalisation:
+        return
     # one of the normalisations is what their transform computes of stored numbers or dB
     scale = 1e-4 if "sentinel2" in item.bands else 1.0
     stored = torch.rand(1, len(bands), 300, 300) * 3000 + 100
@@ -67,6 +110,22 @@ def test_bands_hash_and_numbers_are_torchgeo_s(name: str) -> None:
         for choice in item.normalisation
     ]
     assert any(torch.allclose(one, wanted, atol=1e-4) for one in made), (made, wanted)
+
+
+def test_every_enum_of_torchgeo_is_reached_by_its_own_name() -> None:
+    names = torchgeo_names()
+    assert len(names) > 100
+    for name, member in names.items():
+        item = find(name)
+        assert item.torchgeo == name
+        assert (item.repo in member.url and item.revision in member.url) or item.page == member.url
+        assert item.sha256 in member.url
+        # the hash is wanted where the file's name carries its digits
+        assert bool(item.sha256) == bool(re.search(r"-[0-9a-f]{8}\.", member.url)) or item.page
+    item = find("ResNet18_Weights.LANDSAT_TM_TOA_MOCO")
+    assert (item.bands, dict(item.normalisation)) == ("", {})
+    with pytest.raises(UsageError, match="give --bands and --normalisation"):
+        item.band_list()
 
 
 def tiny(name: str, monkeypatch) -> str:
@@ -142,9 +201,9 @@ def test_decur_s_encoder_follows_the_entry_in_joint_and_separate_files() -> None
 
 
 def test_the_verb_lists_shows_and_converts(tmp_path, capsys) -> None:
-    assert main(["models", "list", "--known"]) == 0
+    assert main(["models", "list"]) == 0
     assert "softcon-rn50-s2" in capsys.readouterr().out
-    assert main(["models", "list", "--known", "--json"]) == 0
+    assert main(["models", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} == set(catalogue())
     assert rows[0]["normalisation"] == ["clip", "zscore"]
@@ -160,3 +219,41 @@ def test_the_verb_lists_shows_and_converts(tmp_path, capsys) -> None:
     assert main([*words, "--normalisation", "zscore"]) == 0
     assert "note: normalisation zscore" in capsys.readouterr().out
     assert main([*words, "--normalisation", "identity", "--overwrite"]) == 0
+
+
+def test_satclip_s_empty_channel_is_left_out_without_a_change() -> None:
+    state = state_of("satclip_resnet")
+    name = "satclip-r50-l10-visual"
+    model, report = foreign.load(state, known=name)
+    ((_, bands),) = model.bands.items()
+    assert [band.name for band in bands][9:11] == ["B09", "B11"]
+    assert any("left out channel 10 (B10, which L2A lacks" in note for note in report.notes)
+    own = {k.removeprefix("model.visual."): v for k, v in state.items() if ".visual." in k}
+    pixels = torch.rand(2, 12, 32, 32)
+    whole = torch.cat([pixels[:, :10], torch.zeros(2, 1, 32, 32), pixels[:, 10:]], 1)
+    first = torch.nn.functional.conv2d(whole, own["conv1.weight"], stride=2, padding=3)
+    kept = model.state_dict()["resnet.conv1.weight"]
+    assert torch.allclose(
+        torch.nn.functional.conv2d(pixels, kept, stride=2, padding=3), first, atol=1e-5
+    )
+    other = {**state, "model.visual.conv1.weight": state["model.visual.conv1.weight"][:, :12]}
+    with pytest.raises(FMError, match="channels is 12, of satclip-r50-l10-visual it is 13"):
+        foreign.load(other, known=name)
+
+
+def test_a_derived_channel_is_asked_for_by_its_name() -> None:
+    name = "ssl4eco-rn50-s2-ndvi"
+    state = state_of("ssl4eco")
+    for key in [k for k in state if k.endswith("_q.0.weight") or k.endswith("_k.0.weight")]:
+        state[key] = state[key][:, :9].clone()
+    with pytest.raises(UsageError, match="NDVI is the ninth channel, which the caller computes"):
+        foreign.load(state, known=name)
+    model, _ = foreign.load(state, known=name, normalisation=Normalisation.identity(9))
+    ((modality, bands),) = model.bands.items()
+    assert (bands[-1].name, bands[-1].unit, bands[-1].wavelength_nm) == ("NDVI", "index", None)
+    x = torch.rand(1, 9, 64, 64)
+    x[:, 8] = (x[:, 6] - x[:, 2]) / (x[:, 6] + x[:, 2])
+    with torch.no_grad():
+        assert model.encode({modality: x}).pooled.isfinite().all()
+        with pytest.raises(FMError, match="NDVI"):
+            model.encode({modality: x[:, :8]}, bands={modality: bands[:8]})

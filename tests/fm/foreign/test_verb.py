@@ -69,8 +69,63 @@ def test_errors_are_one_line(file: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_list_is_also_json(capsys) -> None:
-    assert main(["models", "list", "--json"]) == 0
+def test_backbones_are_listed(capsys) -> None:
+    assert main(["models", "list", "--backbones", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(list_models())
     assert rows["vit_base"]["width"] == 768
+    assert main(["models", "list", "--backbones"]) == 0
+    assert "vit_base" in capsys.readouterr().out
+
+
+def listed(capsys, *words: str) -> dict[str, dict]:
+    assert main(["models", "list", "--json", *words]) == 0
+    return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_released_weights_are_listed_with_what_they_are(capsys) -> None:
+    rows = listed(capsys)
+    one = rows["softcon-vitb14-s2"]
+    assert (one["takes"], one["architecture"]) == (
+        "sentinel2-l1c, 13 bands",
+        "ViT 768 x 12, patch 14",
+    )
+    # a ViT-B/14 of 13 bands at 224 px, by hand: embedding, cls, 256 + 1 positions, blocks, norm
+    block = 12 * 768**2 + 13 * 768 + 2 * 768
+    embedding = (13 * 14**2 + 1) * 768 + 768 + 257 * 768
+    assert one["parameters"] == embedding + 12 * block + 2 * 768
+    # timm's own count of a ResNet-50's features with 13 bands
+    assert rows["ssl4eo-moco-rn50-s2"]["parameters"] == 23_508_032 + 10 * 64 * 49
+    # a SIREN of L^2, 512, 512 and 256
+    siren = (40**2 + 1) * 512 + 513 * 512 + 513 * 256
+    assert rows["satclip-vit16-l40"]["parameters"] == siren
+    assert round(rows["geoclip"]["parameters"] / 1e6, 2) == 9.45
+    assert rows["presto"]["pinned"] == "sha256"
+    assert rows["softcon-rn50-s2"]["pinned"] == "revision"
+    assert rows["decur-rn50-s2"]["pinned"] == "revision, 8 digits"
+    assert rows["satclip-vit16-l40"]["pinned"] == "no"
+    for row in rows.values():
+        assert row["parameters"] is None or row["parameters"] > 100_000
+    assert main(["models", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(rows) + 1
+    assert lines[0].split()[:3] == ["name", "takes", "architecture"]
+    assert any("8 bands and NDVI" in line for line in lines)
+
+
+def test_filters(capsys) -> None:
+    assert set(listed(capsys, "--sensor", "enmap")) == {
+        *(f"spectralearth-vit{size}" for size in "sbl"),
+        "spectralearth-rn50",
+    }
+    assert {row["licence"] for row in listed(capsys, "--licence", "mit").values()} == {"MIT"}
+    places = listed(capsys, "--kind", "location")
+    assert len(places) == 7
+    both = listed(capsys, "--sensor", "sentinel1", "--objective", "softcon")
+    assert len(both) == 3
+    assert main(["models", "list", "--sensor", "sentinel9"]) == 2
+    assert "no released weights fit" in capsys.readouterr().err
+    whole = listed(capsys, "--torchgeo")
+    assert "ResNet18_Weights.LANDSAT_TM_TOA_MOCO" in whole
+    assert main(["models", "show", "ResNet18_Weights.LANDSAT_TM_TOA_MOCO"]) == 0
+    assert "torchgeo/ssl4eo_landsat" in capsys.readouterr().out

@@ -1,0 +1,153 @@
+"""`fm models list`: released weights by what they take and are, and the backbones there are."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fm.foreign.catalogue import Known
+
+COLUMNS = ("name", "takes", "architecture", "parameters", "objective", "data", "licence", "from")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--sensor", help="those that take bands of it, such as sentinel2 or rgb")
+    parser.add_argument("--licence", help="those under it, such as MIT; unknown for none found")
+    parser.add_argument("--objective", help="those trained by it, such as MAE")
+    parser.add_argument("--kind", choices=("backbone", "location"))
+    parser.add_argument(
+        "--torchgeo", action="store_true", help="every weight enum of the installed torchgeo too"
+    )
+    parser.add_argument(
+        "--backbones", action="store_true", help="the architectures fm.create_model knows instead"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, with every field")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list."""
+    if getattr(arguments, "backbones", False):
+        return _backbones(arguments.json)
+    from fm.errors import UsageError
+    from fm.foreign.catalogue import catalogue
+
+    items = list(catalogue().values())
+    if arguments.torchgeo:
+        from fm.foreign.torchgeo_weights import torchgeo_names
+
+        have = {item.torchgeo for item in items}
+        items += [found(name) for name in torchgeo_names() if name not in have]
+    items = [item for item in items if _fits(item, arguments)]
+    if not items:
+        raise UsageError("no released weights fit these filters; fm models list shows all")
+    if arguments.json:
+        print(json.dumps([values(item) for item in items], indent=2))
+        return 0
+    rows = [COLUMNS, *(_row(item) for item in items)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    for row in rows:
+        print(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        )
+    return 0
+
+
+def found(name: str) -> "Known":
+    """Look up one entry."""
+    from fm.foreign.catalogue import find
+
+    return find(name)
+
+
+def values(item: "Known") -> dict[str, Any]:
+    """Return everything that is known of an entry as plain values."""
+    from fm.foreign.sizes import parameters
+
+    return {
+        **asdict(item),
+        "normalisation": list(item.normalisation),
+        "takes": _takes(item),
+        "architecture": _architecture(item),
+        "parameters": parameters(item),
+        "pinned": item.pinned,
+    }
+
+
+def _fits(item: "Known", arguments: argparse.Namespace) -> bool:
+    def has(wanted: str | None, text: str) -> bool:
+        return wanted is None or wanted.lower() in text.lower()
+
+    return (
+        has(arguments.sensor, item.bands)
+        and has(arguments.licence, item.licence)
+        and has(arguments.objective, item.objective)
+        and arguments.kind in (None, item.kind)
+    )
+
+
+def _row(item: "Known") -> tuple[str, ...]:
+    from fm.foreign.sizes import parameters
+
+    count = parameters(item)
+    return (
+        item.name,
+        _takes(item),
+        _architecture(item) if item.convertible else f"{_architecture(item)}, not converted",
+        "unknown" if count is None else f"{count / 1e6:.1f} M",
+        item.objective,
+        item.data,
+        item.licence,
+        _from(item),
+    )
+
+
+def _takes(item: "Known") -> str:
+    if item.kind == "location":
+        return "longitude, latitude"
+    if not item.bands:
+        return "bands: yours to say"
+    listed = item.band_list()
+    count = sum(len(bands) for bands in listed.values()) - len(item.derived)
+    more = f" and {', '.join(item.derived)}" if item.derived else ""
+    return f"{item.bands.partition(':')[0].partition('@')[0]}, {count} bands{more}"
+
+
+def _architecture(item: "Known") -> str:
+    numbers = item.numbers
+    if "stages" in numbers:
+        return {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-50"}.get(
+            tuple(numbers["stages"]), "ResNet"
+        )
+    if {"width", "depth", "patch"} <= set(numbers):
+        return f"ViT {numbers['width']} x {numbers['depth']}, patch {numbers['patch']}"
+    if "L" in numbers:
+        return f"harmonics L = {numbers['L']}, SIREN"
+    return item.family or "see torchgeo"
+
+
+def _from(item: "Known") -> str:
+    place = item.package or item.page
+    if item.repo:
+        place = f"{item.repo}@{item.revision[:7]}" if item.revision else item.repo
+    return f"{place} ({f'sha256 {item.sha256[:8]}' if item.sha256 else 'no hash published'})"
+
+
+def _backbones(as_json: bool) -> int:
+    from fm.models.registry import FAMILIES
+
+    if as_json:
+        rows = [
+            {"name": f"{family}_{name}", "help": item.help, **size}
+            for family, item in FAMILIES.items()
+            for name, size in item.sizes.items()
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    for family, item in FAMILIES.items():
+        for name, size in item.sizes.items():
+            numbers = "  ".join(f"{key} {value}" for key, value in size.items())
+            print(f"{family + '_' + name:<20} {numbers}  ({item.help})")
+    return 0
