@@ -6,6 +6,8 @@ from torch import Tensor
 from fm.geo import EARTH_RADIUS_M
 from fm.location.encoding import unit_vector
 from fm.rng import CounterRng
+from pretrain.objectives.contrast.places import place_ids
+from pretrain.ranks import collective
 
 
 def jittered(lonlat: Tensor, rng: CounterRng, degrees: float) -> Tensor:
@@ -33,6 +35,19 @@ def jittered(lonlat: Tensor, rng: CounterRng, degrees: float) -> Tensor:
     lat = torch.where(beyond, torch.sign(north) * 180 - north, north)
     lon = lon + east + 180 * beyond
     return torch.stack([torch.remainder(lon + 180, 360) - 180, lat], dim=1)
+
+
+def repeated_places(lonlat: Tensor | None, known: Tensor) -> Tensor:
+    """Say whose place another sample of the global batch has too, to a metre: `[n]` float32.
+
+    Args:
+        lonlat: `[n, 2]` degrees of this process's samples; None when unknown for all.
+        known: `[n]` bool, those that count.
+    """
+    ids = torch.where(known, place_ids(lonlat, known), 0)
+    every = collective.gather_rows(ids)
+    several = (ids[:, None] == every[None]).sum(dim=1) > 1
+    return (several & (ids != 0)).float()
 
 
 def distances_km(a: Tensor, b: Tensor) -> Tensor:
