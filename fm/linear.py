@@ -48,11 +48,11 @@ def _wide() -> bool:
 def _serves(x: Tensor, weight: Tensor) -> bool:
     """Say whether the product is one that oneDNN does as well, and faster."""
     return (
-        x.device.type == weight.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: `len` would fix what an export leaves open
+        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim == 2
         and len(x) >= _ROWS
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and _wide()
     )

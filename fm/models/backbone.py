@@ -165,7 +165,7 @@ class Backbone(nn.Module, ABC):
                     f"{what} names {', '.join(extra)}, which the model does not take; "
                     f"{suggest(extra[0], self.bands)}"
                 )
-        self._check_metadata(len(next(iter(pixels.values()))), lonlat, time)
+        self._check_metadata(next(iter(pixels.values())).shape[0], lonlat, time)
         self._check_series(pixels, valid, times)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         images = images_in(arrays)
@@ -247,7 +247,7 @@ class Backbone(nn.Module, ABC):
             )
         mask = (valid or {}).get(modality)
         if mask is not None:
-            shapes = [list(x.shape), [len(x), *x.shape[-2:]]]
+            shapes = [list(x.shape), [x.shape[0], *x.shape[-2:]]]
             if list(mask.shape) not in shapes or mask.dtype != torch.bool:
                 raise UsageError(
                     f"valid[{modality!r}]: expected bool {shapes[1]} or {shapes[0]}, got "

@@ -93,7 +93,7 @@ class Croma(Backbone):
 
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         grids = self.grids(inputs.pixels)
-        if len(set(grids.values())) > 1:
+        if any(grid != next(iter(grids.values())) for grid in grids.values()):
             raise UsageError(f"the sensors must cover the same tokens; got {grids}")
         tokens: dict[str, Tensor] = {}
         masks: dict[str, Tensor | None] = {}

@@ -56,7 +56,7 @@ class Inputs:
     @property
     def size(self) -> int:
         """Number of samples."""
-        return len(next(iter(self.pixels.values())))
+        return next(iter(self.pixels.values())).shape[0]  # `len` would fix it in an export
 
     def select(self, channels: Mapping[str, Sequence[int]]) -> "Inputs":
         """Keep some channels of some modalities, the same in every sample.

@@ -82,12 +82,13 @@ class Group:
                 )
             images = x.shape[1] if x.ndim == 5 else 1
             found[member.modality] = (images * (height // member.patch), width // member.patch)
-        if len(set(found.values())) > 1:
+        whole = next(iter(found.values()), None)
+        if any(grid != whole for grid in found.values()):  # a size that varies has no hash
             raise UsageError(
                 f"{self.name}: the grids do not cover the same ground in tokens of "
                 f"{self.token_m:g} m: {found}"
             )
-        return next(iter(found.values()), None)
+        return whole
 
 
 def groups(

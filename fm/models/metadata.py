@@ -44,8 +44,10 @@ def time_features(time: Tensor) -> Tensor:
         since 2000.
     """
     seconds = time.double()
-    season = 2 * math.pi * (seconds / YEAR_S)
-    hour = 2 * math.pi * (seconds / 86400)
+    # a tensor: ONNX would round the number to float32, and 16000 days by it are off by 0.003
+    turn = torch.tensor(2 * math.pi, dtype=torch.float64, device=time.device)
+    season = turn * (seconds / YEAR_S)
+    hour = turn * (seconds / 86400)
     decades = (seconds / YEAR_S - 30.0) / 10.0
     parts = [season.sin(), season.cos(), hour.sin(), hour.cos(), decades]
     return torch.stack(parts, dim=1).float()

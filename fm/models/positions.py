@@ -29,6 +29,22 @@ def sincos_1d(width: int, x: Tensor) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1).to(x.dtype)
 
 
+def crossed(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Give every token of a grid what belongs to its row and to its column.
+
+    Views and not `repeat_interleave`, which ONNX gets wrong where the counts vary.
+
+    Args:
+        rows: `[R]`.
+        columns: `[C]`.
+
+    Returns:
+        two `[R * C]`, row-major.
+    """
+    size = rows.shape[0], columns.shape[0]
+    return rows[:, None].expand(size).reshape(-1), columns.expand(size).reshape(-1)
+
+
 def sincos_2d(
     width: int,
     rows: int,
@@ -53,8 +69,10 @@ def sincos_2d(
     Returns:
         `[rows * columns, width]` float32, row-major.
     """
-    row = torch.arange(rows, dtype=torch.float32, device=device).repeat_interleave(columns)
-    column = torch.arange(columns, dtype=torch.float32, device=device).repeat(rows)
+    row, column = crossed(
+        torch.arange(rows, dtype=torch.float32, device=device),
+        torch.arange(columns, dtype=torch.float32, device=device),
+    )
     halves = [sincos_1d(width // 2, x * step) for x in (column, row)]
     return torch.cat(halves, dim=1)
 
@@ -77,7 +95,10 @@ def resized_positions(
         `[rows * columns, D]`; the table itself for its own grid.
     """
     side = math.isqrt(len(table))
-    if (rows, columns) == (side, side):
+    # sizes that an export leaves open are no ints: there the table itself would be a second graph,
+    # and timm's way gives its very values
+    traced = how == "timm" and not (isinstance(rows, int) and isinstance(columns, int))
+    if not traced and (rows, columns) == (side, side):
         return table
     image = table.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     if how == "timm":

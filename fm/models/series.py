@@ -115,7 +115,7 @@ def with_times(code: Tensor, times: Tensor) -> Tensor:
     """
     batch, images, _ = times.shape
     places = code.expand(batch, images, -1, -1)
-    behind = times[:, :, None].expand(-1, -1, len(code), -1)
+    behind = times[:, :, None].expand(-1, -1, code.shape[0], -1)
     return torch.cat([places, behind], dim=-1).flatten(1, 2)
 
 

@@ -267,7 +267,7 @@ class VisionTransformer(Backbone):
             step = self._step(name, inputs)
             made = sincos_2d(width - share, rows, columns, device=device, step=step)
             if share:
-                index = torch.full((len(made),), float(number), device=device)
+                index = torch.full((made.shape[0],), float(number), device=device)
                 made = torch.cat([made, sincos_1d(share, index)], dim=1)
             result[name] = made if times is None else with_times(made, times)
         return result
@@ -364,7 +364,7 @@ class VisionTransformer(Backbone):
             )
             if self.group_code_width is not None:
                 own = self.channel_embed[0, list(self.groups).index(group)]
-                code = torch.cat([code, own.expand(len(code), -1)], dim=1)
+                code = torch.cat([code, own.expand(code.shape[0], -1)], dim=1)
             result[group] = code if times is None else with_times(code, times)
         return result
 
@@ -401,7 +401,7 @@ class VisionTransformer(Backbone):
         x = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
         attend = None
         if mask is not None:
-            front = mask.new_ones(len(mask), prefix.shape[1])
+            front = mask.new_ones(mask.shape[0], prefix.shape[1])
             attend = torch.cat([front, mask], dim=1)[:, None, None, :]
         outputs = []
         for block in self.blocks:

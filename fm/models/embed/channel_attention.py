@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.models.embed.open_bands import OpenBands
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -64,6 +65,9 @@ class ChannelAttention(Tokenizer):
         Raises:
             UsageError: a band with neither a wavelength nor a known polarisation.
         """
+        if isinstance(bands, OpenBands):
+            whole = bands.centres.to(self.query.device).trunc().float()
+            return sincos_1d(self.query.shape[-1], whole)
         codes = []
         for band in bands:
             if band.wavelength_nm is not None:
@@ -85,7 +89,7 @@ class ChannelAttention(Tokenizer):
         batch, kept = patches.shape[:2]
         x = self.conv3d(patches.flatten(3))
         x = (x + self.band_codes(bands).to(x.dtype)).flatten(0, 1)
-        query = self.query.expand(len(x), -1, -1).to(x.dtype)
+        query = self.query.expand(x.shape[0], -1, -1).to(x.dtype)
         split = [
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for t in (query, self.inproj_k(x), self.inproj_v(x))

@@ -9,10 +9,11 @@ from torch.nn import functional
 
 from fm.errors import UsageError
 from fm.hardware import full_precision
+from fm.models.embed.open_bands import centres_of
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
-from fm.sensors import Band, wavelengths
+from fm.sensors import Band
 
 
 class GeneratedEmbed(Tokenizer):
@@ -73,8 +74,7 @@ class GeneratedEmbed(Tokenizer):
             UsageError: a band without a wavelength, or without a width where it is used.
         """
         device = self.fclayer.w1.weight.device
-        centres = torch.tensor(wavelengths(bands), dtype=torch.float64, device=device)
-        made: Tensor = self.fclayer(sincos_1d(self.codes, centres).float())
+        made: Tensor = self.fclayer(sincos_1d(self.codes, centres_of(bands, device)).float())
         if self.bandwidth is None:
             return made
         if missing := [band.name for band in bands if band.fwhm_nm is None]:

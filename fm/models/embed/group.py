@@ -234,7 +234,7 @@ class PatchEmbed(nn.Module):
                 any_valid = here if any_valid is None else any_valid | here
             if shift := self.member_tokenizer(name).shift:
                 image = inputs.pixels[name]
-                inside = image.new_ones((len(image), 1, *image.shape[-2:]), dtype=torch.bool)
+                inside = image.new_ones((image.shape[0], 1, *image.shape[-2:]), dtype=torch.bool)
                 inside = gather_patches(inside, member.patch, index, shift)
                 patches = torch.where(inside, patches, 0.0)
             seen = self.seen(member)

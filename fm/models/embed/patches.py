@@ -24,7 +24,7 @@ def gather_patches(x: Tensor, patch: int, index: Tensor | None, shift: int = 0) 
     cut = rearrange(x, "b c (r p) (q w) -> b r q c p w", p=patch, w=patch)
     if index is None:
         return cut.flatten(1, 2)
-    rows = torch.arange(len(x), device=x.device)[:, None]
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
     columns = cut.shape[2]
     return cut[rows, index // columns, index % columns]
 

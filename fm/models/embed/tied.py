@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.models.embed.open_bands import centres_of
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -71,8 +72,7 @@ class TiedEmbed(Tokenizer):
         Raises:
             UsageError: a band without a wavelength.
         """
-        centres = torch.tensor(wavelengths(bands), dtype=torch.float64, device=patches.device)
-        codes = sincos_1d(self.width, centres).float()
+        codes = sincos_1d(self.width, centres_of(bands, patches.device)).float()
         seen = self.norm(self.embed(patches) + codes)
         share = self.query(seen).softmax(dim=2)
         # values are projected after the mean over bands, once a token instead of once a band

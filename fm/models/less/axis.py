@@ -120,14 +120,18 @@ def axis_of(
     if not parts:
         raise UsageError(f"none of the given bands is one of a token group: {', '.join(groups)}")
     smallest = min(ground.values())
-    if len(set(grids.values())) > 1 or max(ground.values()) - smallest > 1e-6 * smallest:
+    whole = next(iter(grids.values()))
+    if (
+        any(grid != whole for grid in grids.values())
+        or max(ground.values()) - smallest > 1e-6 * smallest
+    ):
         shown = ", ".join(f"{name} {rows}x{columns}" for name, (rows, columns) in grids.items())
         sizes = ", ".join(f"{modality} {metres:g} m" for modality, metres in ground.items())
         raise UsageError(
             f"channels share their positions, so all must lie on one token grid; tokens are "
             f"{shown}, of {sizes}; give one sensor at a time or the same ground of each"
         )
-    return Axis(tuple(parts), next(iter(grids.values())), smallest, min(pixel))
+    return Axis(tuple(parts), whole, smallest, min(pixel))
 
 
 def _sampling(modality: str, bands: Sequence[Band], inputs: Inputs) -> float:

@@ -5,8 +5,9 @@ import functools
 import torch
 from torch import Tensor
 
+from fm.models.positions import crossed
 
-@functools.lru_cache(maxsize=64)
+
 def perception_field(
     rows: int, columns: int, token_m: float, radius_m: float, device: torch.device
 ) -> Tensor:
@@ -25,12 +26,26 @@ def perception_field(
     Returns:
         `[1 + rows * columns, 1 + rows * columns]` bool, the class position first.
     """
+    if torch.compiler.is_exporting():  # its tensors are not real and its sizes may vary
+        return _field(rows, columns, token_m, radius_m, device)
+    return _kept(rows, columns, token_m, radius_m, device)
+
+
+def _field(
+    rows: int, columns: int, token_m: float, radius_m: float, device: torch.device
+) -> Tensor:
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
-        row = torch.arange(rows, dtype=torch.float64, device=device).repeat_interleave(columns)
-        column = torch.arange(columns, dtype=torch.float64, device=device).repeat(rows)
+        row, column = crossed(
+            torch.arange(rows, dtype=torch.float64, device=device),
+            torch.arange(columns, dtype=torch.float64, device=device),
+        )
         place = torch.stack([row, column], dim=1) * token_m
         # the exact differences: cdist by matrix products would round on the border
         apart = (place[:, None] - place[None]).square().sum(dim=-1)
-        allowed = torch.ones((1 + len(place), 1 + len(place)), dtype=torch.bool, device=device)
+        size = 1 + place.shape[0]
+        allowed = torch.ones((size, size), dtype=torch.bool, device=device)
         allowed[1:, 1:] = apart <= radius_m**2 * (1 + 1e-9)
         return allowed
+
+
+_kept = functools.lru_cache(maxsize=64)(_field)

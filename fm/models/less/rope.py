@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fm.errors import UsageError
+from fm.models.positions import crossed
 
 LOW_NM, HIGH_NM = 300.0, 2600.0
 """Ends of the wavelength axis: all optical sensors from the ultraviolet to the short-wave
@@ -64,7 +65,7 @@ def grid_coordinates(rows: int, columns: int, device: torch.device | None = None
         (torch.arange(n, dtype=torch.float64, device=device) + 0.5) / n * 2 - 1
         for n in (rows, columns)
     )
-    return torch.stack([u.repeat_interleave(columns), v.repeat(rows)], dim=1)
+    return torch.stack(crossed(u, v), dim=1)
 
 
 def _periods(pairs: int, ratio_width: float, heads: int, finest: float | None) -> Tensor:
