@@ -162,6 +162,47 @@ def test_a_sensor_without_a_valid_pixel_is_not_compared() -> None:
     assert found.metrics[f"loss_{RADAR}"].item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
+def holed(given: MicroBatch, rows: object, *modalities: str) -> MicroBatch:
+    """Say that some samples have no valid pixel of some modalities."""
+    valid = {m: torch.ones_like(x, dtype=torch.bool) for m, x in given.pixels.items()}
+    for modality in modalities:
+        valid[modality][rows] = False  # type: ignore[index]
+    return replace(given, valid=valid)
+
+
+def test_what_has_no_valid_pixel_is_not_encoded_and_counts_nothing() -> None:
+    """Defect: a sensor's zeros enter its batch norms, and a sample of nothing divides the loss."""
+    made = closp()
+    given = holed(batch(DIFFERENT[:3]), [1], "s1grd_10")
+    seen: dict[str, int] = {}
+    for name, projector in made.projectors.items():
+        projector.register_forward_hook(lambda _, x, out, n=name: seen.update({n: len(x[0])}))
+    made(given, given.rng)
+    assert seen == {RADAR: 2, OPTICAL: 3}
+    nothing = holed(batch(DIFFERENT[:3]), [1], "s1grd_10", "s2l2a_10")
+    fewer = batch([DIFFERENT[0], DIFFERENT[2]])
+    for m, x in fewer.pixels.items():
+        x.copy_(nothing.pixels[m][[0, 2]])
+    found, wanted = made(nothing, nothing.rng), made(fewer, fewer.rng)
+    assert made.weight(nothing).item() == found.weight.item() == 2
+    assert found.loss_sum.item() == pytest.approx(wanted.loss_sum.item(), rel=1e-5)
+
+
+def test_a_sensor_that_no_sample_has_is_not_learned() -> None:
+    made, given = closp(), batch(DIFFERENT[:3])
+    found = made(holed(given, slice(None), "s1grd_10"), given.rng)
+    alone = replace(given, pixels={"s2l2a_10": given.pixels["s2l2a_10"]})
+    assert found.loss_sum.item() == pytest.approx(made(alone, given.rng).loss_sum.item(), rel=1e-6)
+    assert found.metrics[f"loss_{RADAR}"] == 0
+    found.loss_sum.backward()
+    moved = {n for n, p in made.named_parameters() if p.grad is not None and p.grad.any()}
+    assert not any("towers.s1grd" in n or RADAR in n for n in moved)
+    empty = holed(given, slice(None), "s1grd_10", "s2l2a_10")
+    nothing = made(empty, given.rng)
+    assert nothing.weight == nothing.loss_sum == 0
+    nothing.loss_sum.backward()
+
+
 def test_the_scale_is_learned_and_held_and_comes_back() -> None:
     made = closp(scale=50.0)
     with torch.no_grad():

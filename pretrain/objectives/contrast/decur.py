@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from pretrain.losses import correlation, decoupled, redundancy
 from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.contrast.crops import together
 from pretrain.objectives.contrast.heads import normed_perceptron
-from pretrain.objectives.contrast.rows import readable, taken
+from pretrain.objectives.contrast.rows import numbers, placed, shown, taken
 from pretrain.objectives.contrast.siamese import pooled
 from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.ranks import collective
@@ -115,21 +116,21 @@ class DeCUR(TwoViews):
 
         Returns:
             the loss of the whole global batch times the weight of this process's samples. Samples
-            with a weight count alike in the correlations.
+            with a weight count alike in the correlations, each in those whose views have a valid
+            pixel; a correlation of fewer than two counts nothing.
         """
-        settings = self.config
-        rows = readable(batch.weight)
-        first, second = (self._embedded(name, batch, rng, rows) for name in self.backbone.groups)
-
-        def correlated(a: Tensor, b: Tensor) -> Tensor:
-            return correlation(a, b, reduce=collective.sum_over_ranks)
-
-        by = settings.off_diagonal
+        by = self.config.off_diagonal
+        first, second = (self._embedded(name, batch, rng) for name in self.backbone.groups)
         found = {}
-        for name, (one, other) in zip(self.backbone.groups, (first, second), strict=True):
-            found[f"within_{name}"] = redundancy(correlated(one, other), off_diagonal=by)
-        between = correlated(first[0], second[0])
-        found["common"], found["unique"] = decoupled(between, common=self.common, off_diagonal=by)
+        for name, (one, other, there) in zip(self.backbone.groups, (first, second), strict=True):
+            matrix = correlation(one, other, weight=there, reduce=collective.sum_over_ranks)
+            found[f"within_{name}"] = redundancy(matrix, off_diagonal=by) * enough(there)
+        both = first[2] & second[2]
+        between = correlation(
+            first[0], second[0], weight=both, reduce=collective.sum_over_ranks
+        ) * enough(both)
+        apart = decoupled(between, common=self.common, off_diagonal=by)
+        found["common"], found["unique"] = (term * enough(both) for term in apart)
         within = sum(value for name, value in found.items() if name.startswith("within"))
         loss = (within + (found["common"] + found["unique"]) / 2) / 3
         diagonal = between.diagonal().detach()
@@ -137,6 +138,7 @@ class DeCUR(TwoViews):
         found["cosine_unique"] = diagonal[self.common :].mean()
         own = self.weight(batch)
         metrics = {name: value.detach() * own for name, value in found.items()}
+        metrics["one_sensor"] = (batch.weight * ~both).sum()
         return Output(loss * own, own, metrics)
 
     def _own(self, name: str, pixels: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,9 +147,9 @@ class DeCUR(TwoViews):
         return {modality: x for modality, x in pixels.items() if modality in bands}
 
     def _embedded(
-        self, name: str, batch: ObjectiveBatch, rng: CounterRng, rows: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the projections of a sensor's two views, each `[R, K]`."""
+        self, name: str, batch: ObjectiveBatch, rng: CounterRng
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the projections of a sensor's two views `[B, K]`, and which there are `[B]`."""
         alone = copy.copy(batch)
         alone.pixels = self._own(name, batch.pixels)
         alone.valid = self._own(name, batch.valid or {}) or None
@@ -159,7 +161,24 @@ class DeCUR(TwoViews):
         views: list[Inputs] = []
         for number, (how, image) in enumerate(zip(self.how, chosen, strict=True)):
             view = draw_view(alone, rng, f"{name}:{number}", how, image, bands=self.backbone.bands)
-            views.append(taken(self.backbone.of(name, self.inputs(view)), rows))
-        features = pooled(self.backbone.tower(name), together(views), None)
-        one, other = self.projectors[name](features).chunk(2)
-        return one, other
+            views.append(self.backbone.of(name, self.inputs(view)))
+        there = batch.weight > 0
+        for inputs in views:
+            there = there & shown(inputs.pixels, inputs.valid)
+        count, projector = len(there), self.projectors[name]
+        if not there.is_meta and not bool(enough(there)):
+            # nothing is encoded, but what is learned must be found in the graph
+            still = next(projector.parameters()).float().sum() * 0.0
+            nothing = still.expand(count, self.config.width)
+            return nothing, nothing, torch.zeros_like(there)
+        rows = numbers(there)
+        features = pooled(
+            self.backbone.tower(name), together([taken(view, rows) for view in views]), None
+        )
+        one, other = projector(features).chunk(2)
+        return placed(one, rows, count), placed(other, rows, count), there
+
+
+def enough(there: Tensor) -> Tensor:
+    """Say whether samples of all ranks `[B]` bool make a correlation: 1 from two on, else 0."""
+    return (collective.all_reduce_sum(there.sum()) > 1).float()

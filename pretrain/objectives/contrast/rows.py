@@ -1,10 +1,12 @@
-"""Samples that could not be read are not encoded: they would enter the statistics of batch norms.
+"""Samples without data are not encoded: they would enter the statistics of batch norms.
 
 Every rank still gives as many rows as it has samples, zeros for those, since gathers need that.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from fm.models import Inputs
@@ -12,9 +14,34 @@ from fm.models import Inputs
 
 def readable(weight: Tensor) -> Tensor | None:
     """Number the samples of weights `[B]` above 0; None where all are, or none can be told."""
-    if weight.is_meta:
+    return numbers(weight > 0)
+
+
+def shown(
+    pixels: Mapping[str, Tensor],
+    valid: Mapping[str, Tensor] | None,
+    modalities: Collection[str] | None = None,
+) -> Tensor:
+    """Say which samples have a valid pixel of any of some modalities, all by default: `[B]` bool.
+
+    Args:
+        pixels: of at least one modality.
+        valid: as a batch's.
+        modalities: those that count.
+    """
+    first = next(iter(pixels.values()))
+    found = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+    for name, x in pixels.items():
+        if modalities is None or name in modalities:
+            mask = (valid or {}).get(name)
+            found = found | (True if mask is None else mask.reshape(len(x), -1).any(dim=1))
+    return found
+
+
+def numbers(there: Tensor) -> Tensor | None:
+    """Number the samples that are there, of `[B]` bool; None where all are, or none can be told."""
+    if there.is_meta:
         return None
-    there = weight > 0
     return None if bool(there.all()) else there.nonzero()[:, 0]
 
 

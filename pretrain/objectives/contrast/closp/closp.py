@@ -28,7 +28,7 @@ from pretrain.objectives.contrast.batch_norm import over_all_ranks
 from pretrain.objectives.contrast.closp.captions import captions
 from pretrain.objectives.contrast.closp.place import PlaceConfig, PlaceTower
 from pretrain.objectives.contrast.closp.tower import TextConfig, text_tower
-from pretrain.objectives.contrast.rows import placed, readable, taken
+from pretrain.objectives.contrast.rows import numbers, placed, shown, taken
 from pretrain.objectives.contrast.scale import LearnedScale
 from pretrain.objectives.one_image import one_image
 from pretrain.ranks import collective
@@ -140,12 +140,12 @@ class CLOSP(Objective):
         with full_precision(batch.weight.device):
             scale = self.scale()
             everyone = _Everyone(present, told, self.config.legacy_one_positive)
-            shown = {name: told & _has(inputs, self.sensors[name], told) for name in images}
-            number = torch.stack(list(shown.values())).sum(dim=0).clamp(min=1)
+            having = {name: told & self._with(name, inputs) for name in images}
+            number = torch.stack(list(having.values())).sum(dim=0).clamp(min=1)
             total = torch.zeros_like(batch.weight)
             metrics: dict[str, Tensor] = {}
             for name, rows in images.items():
-                mine = shown[name]
+                mine = having[name]
                 loss, found = everyone.compare(rows, texts, mine, 1 / scale)
                 if places is not None:
                     loss = everyone.with_places(loss, rows, mine, places, batch.lonlat, 1 / scale)
@@ -159,39 +159,51 @@ class CLOSP(Objective):
         return Output(loss_sum, weight, {name: value.detach() for name, value in metrics.items()})
 
     def _told(self, seen: ObjectiveBatch) -> tuple[Tensor, Tensor]:
-        """Return which classes are in a sample's caption `[B, C]`, and whether it has one `[B]`."""
+        """Return which classes are in a sample's caption `[B, C]`, and whether it has one `[B]`.
+
+        A sample without a valid pixel has none: it is of nothing.
+        """
         label = seen.labels[self.config.label]
         if label.ndim == 3:  # a backbone of series sees all images: what is in any of them
             label = torch.where(label.isfinite(), label, -1.0).amax(dim=1)
             label = label.masked_fill(label < 0, float("nan"))
         present = label > self.config.label_threshold
         known = label.isfinite().all(dim=1) & present.any(dim=1) & (seen.weight > 0)
+        known = known & shown(seen.pixels, seen.valid)
         return present & known[:, None], known
 
+    def _with(self, sensor: str, inputs: Inputs) -> Tensor:
+        """Say which samples have a valid pixel of a sensor: `[B]` bool."""
+        return shown(inputs.pixels, inputs.valid, self.sensors[sensor])
+
     def _images(self, inputs: Inputs, weight: Tensor) -> dict[str, Tensor]:
-        """Return the projected rows of each sensor that has pixels, `[B, D]`."""
-        rows = readable(weight)
-        some = taken(inputs, rows) if rows is not None else inputs
+        """Return the projected rows of each sensor that has pixels, `[B, D]`; zeros without."""
         made = {}
         for name, modalities in self.sensors.items():
-            own = {m: x for m, x in some.pixels.items() if m in modalities}
-            if own:
-                valid = some.valid and {m: x for m, x in some.valid.items() if m in own}
-                features = self.backbone._encode(replace(some, pixels=own, valid=valid), False)
-                projected = self.projectors[name](features.pooled.float())
-                made[name] = placed(projected, rows, len(weight))
+            own = {m: x for m, x in inputs.pixels.items() if m in modalities}
+            if not own:
+                continue
+            valid = inputs.valid and {m: x for m, x in inputs.valid.items() if m in own}
+            there = self._with(name, inputs) & (weight > 0)
+            if there.is_meta or bool(collective.all_reduce_sum(there.sum())):
+                some = taken(replace(inputs, pixels=own, valid=valid), numbers(there))
+                features = self.backbone._encode(some, False).pooled.float()
+            else:  # no rank has any: there is nothing to encode
+                features = weight.new_zeros(0, self.backbone.width)
+            projected = self.projectors[name](features)
+            made[name] = placed(projected, numbers(there), len(weight))
         return made
 
     def _texts(self, present: Tensor, told: Tensor) -> Tensor:
         """Return the row of each sample's caption, `[B, D]`; each caption is encoded once."""
         if present.is_meta:
             shape = (len(present), MEASURED_TOKENS)
-            numbers = torch.zeros(shape, dtype=torch.int64, device="meta")
-            made: Tensor = self.text(numbers, torch.ones_like(numbers, dtype=torch.bool))
+            words = torch.zeros(shape, dtype=torch.int64, device="meta")
+            made: Tensor = self.text(words, torch.ones_like(words, dtype=torch.bool))
             return made
         different, which = torch.unique(present, dim=0, return_inverse=True)
-        numbers, mask = self.text.numbers(captions(different, self.words))
-        rows = self.text(numbers.to(present.device), mask.to(present.device)).float()
+        words, mask = self.text.numbers(captions(different, self.words))
+        rows = self.text(words.to(present.device), mask.to(present.device)).float()
         return torch.where(told[:, None], rows[which], 0.0)
 
     def _places(self, batch: ObjectiveBatch) -> Tensor | None:
@@ -210,16 +222,6 @@ def _sensor(modality: str) -> str:
         return sensor_of_modality(modality).name.replace("-", "_")
     except UsageError:
         return modality
-
-
-def _has(inputs: Inputs, modalities: tuple[str, ...], like: Tensor) -> Tensor:
-    """Say which samples have a valid pixel of a sensor: `[B]` bool."""
-    found = torch.zeros_like(like)
-    for name, x in inputs.pixels.items():
-        if name in modalities:
-            mask = (inputs.valid or {}).get(name)
-            found = found | (True if mask is None else mask.reshape(len(x), -1).any(dim=1))
-    return found
 
 
 class _Everyone:
