@@ -73,7 +73,7 @@ def get_encoder(
         if words:
             raise UsageError(f"{kind} takes no options; leave {','.join(words)!r} out")
         return _released(kind, cache, file)
-    known = (*ALIASES, *fm.location.list_encodings())
+    known = {*ALIASES, *fm.location.list_encodings()}
     if kind not in known and Path(name).is_dir():
         return _of_folder(name, seasons)
     if kind not in known:

@@ -39,10 +39,14 @@ class SeasonFile:
         """Read and check a file.
 
         Raises:
-            FMError: it is not of this layout, or names a class that is not there.
+            FMError: it is not there or not of this layout, or names a class that is not there.
         """
         try:
             content = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise FMError(
+                f"{path}: no such file; --from takes the JSON of seasons (ssl4eo-s12-ml) or rasters"
+            ) from None
         except (OSError, ValueError) as error:
             raise FMError(f"{path}: not JSON that can be read ({error})") from None
         if not isinstance(content, dict) or not content:

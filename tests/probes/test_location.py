@@ -310,6 +310,15 @@ def test_other_encoders_are_refused(name: str, words: str) -> None:
     assert "\n" not in str(found.value)
 
 
+def test_names_that_are_told_stand_there_once() -> None:
+    """Defect: `rff` and `wrap` twice, as an alias and as an encoding."""
+    with pytest.raises(UsageError, match="valid names: ") as found:
+        encoders.get_encoder("location:@", None)
+    names = str(found.value).partition("valid names: ")[2].split(", ")
+    assert {"rff", "wrap", "geoclip", "theory"} < set(names)
+    assert len(names) == len(set(names))
+
+
 def test_a_folder_with_a_season_is_refused_before_any_place(tmp_path: Path) -> None:
     made = fm.location.create("wrap", width=4, dim=4, season=True)
     fm.location.save(tmp_path / "climate", made, {"name": "climate"})

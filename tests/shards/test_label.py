@@ -144,6 +144,14 @@ def test_a_season_file_that_does_not_fit_is_one_line(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_file_that_is_missing_is_told_as_that(tmp_path: Path) -> None:
+    """Defect: "not JSON that can be read ([Errno 2] ...)"."""
+    ds = write(tmp_path / "a", ["0000001_0"])
+    with pytest.raises(FMError, match=r"nope\.json: no such file; --from takes") as error:
+        label(ds, [str(tmp_path / "nope.json")], tmp_path / "b")
+    assert "\n" not in str(error.value)
+
+
 # rasters
 
 
