@@ -5,14 +5,14 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 import shards
 from fm.errors import UsageError, suggest
 from fm.normalize import Kind, Normalisation
-from fm.sensors import Band, sensor_of_modality
+from fm.sensors import Band, Sensor, list_sensors, sensor, sensor_of_modality
 from pretrain import pixels
 from pretrain.config import RunConfig
 from pretrain.labels import ReadLabels
@@ -40,12 +40,16 @@ class Layout:
     shapes: dict[str, dict[str, Shape]]
     statistics: dict[str, Statistics] | None
 
-    def normalisation(self, kind: Kind) -> dict[str, Normalisation] | None:
+    def normalisation(self, kind: Kind | Literal["identity"]) -> dict[str, Normalisation] | None:
         """Fit a kind of normalisation to each modality; None without statistics.
+
+        `identity` leaves physical units as they are.
 
         Raises:
             FMError: the statistics do not give it.
         """
+        if kind == "identity":
+            return {name: Normalisation.identity(len(own)) for name, own in self.bands.items()}
         if self.statistics is None:
             return None
         return {name: Normalisation.fit(kind, found) for name, found in self.statistics.items()}
@@ -189,8 +193,8 @@ def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
             sizes that are. A queue that a batch does not fit in.
     """
     size, micro = config.data.batch_size, config.engine.micro_batch
-    queue = getattr(config.objective, "queue", size)
-    if queue < size:
+    queue = getattr(config.objective, "queue", None)
+    if queue is not None and queue < size:
         raise UsageError(
             f"objective.queue={queue} does not hold the keys of a batch (data.batch_size={size}); "
             f"give {size} or more"
@@ -237,25 +241,22 @@ def declared(config: DataConfig) -> Layout:
                     f"{where}: no dataset at {samples.path}, and without one {where}.{key} must "
                     f"say what a sample is"
                 )
-        names = samples.modalities or []
-        grids = {name: _grid(name, where) for name in names}
-        side_m = (samples.crop or 0) * min(grids.values())
+        stated = {name: _stated(name, where) for name in samples.modalities or []}
+        side_m = (samples.crop or 0) * min(gsd for _, _, gsd in stated.values())
         shapes[part] = {}
-        for name, gsd in grids.items():
-            sensor = sensor_of_modality(name)
+        for name, (found, own, gsd) in stated.items():
             # all bands of the sensor may have been brought to this grid
             chosen = (samples.bands or {}).get(name)
-            own = [band.name for band in sensor.modalities[name]]
-            taken = own if chosen is None else _expanded(chosen, [b.name for b in sensor.bands])
+            taken = own if chosen is None else _expanded(chosen, [b.name for b in found.bands])
             made = tuple(
-                dataclasses.replace(sensor.band(n), gsd_m=gsd, modality=name) for n in taken
+                dataclasses.replace(found.band(n), gsd_m=gsd, modality=name) for n in taken
             )
             if bands.setdefault(name, made) != made:
                 raise UsageError(f"{where}.bands: other bands of {name} than in the parts before")
             side = round(side_m / gsd)
             if not math.isclose(side * gsd, side_m):
                 raise UsageError(f"{where}.crop={samples.crop} is not whole pixels of {name}")
-            scaling[name] = (sensor.scale, sensor.offset)
+            scaling[name] = (found.scale, found.offset)
             series = () if samples.images is None else (samples.images,)
             shapes[part][name] = (*series, len(made), side, side)
     return Layout(bands, scaling, shapes, None)
@@ -286,11 +287,23 @@ def is_here(samples: Samples) -> bool:
     return "://" in path or Path(path).exists()
 
 
-def _grid(modality: str, where: str) -> float:
+def _stated(modality: str, where: str) -> tuple[Sensor, list[str], float]:
+    """Return the sensor, the bands and the grid of a modality that a recipe names.
+
+    `s2l2a` without a grid stands for all bands of the sensor on its finest one, as datasets have it
+    whose authors brought them there.
+    """
+    for name in list_sensors():
+        groups = sensor(name).modalities
+        if all(group.rpartition("_")[0] == modality for group in groups):
+            found = sensor_of_modality(next(iter(groups)))
+            return found, [b.name for b in found.bands], min(b.gsd_m for b in found.bands)
     try:
-        return sensor_of_modality(modality).modalities[modality][0].gsd_m
+        found = sensor_of_modality(modality)
     except UsageError as error:
         raise UsageError(f"{where}.modalities: {error}") from None
+    own = found.modalities[modality]
+    return found, [band.name for band in own], own[0].gsd_m
 
 
 def _choice(samples: Samples, ds: shards.Dataset) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _parent(source: str, settings: InitConfig) -> Backbone:
         foreign_keys = ("bands", "known", "heads", "part", "family", "position_resize")
         if wrong := [key for key in foreign_keys if getattr(settings, key) is not None]:
             if not Path(source).is_dir():
-                raise FMError(f"init_from={source}: no such file")
+                raise FMError(
+                    f"init_from={source}: no such file; give the weights by init_from=FILE"
+                )
             raise UsageError(
                 f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint folder, "
                 f"whose card says it"

@@ -14,9 +14,7 @@ from pretrain.engine.fragment import read_fragment
 from pretrain.labels import made_up
 from pretrain.objective import Objective
 from pretrain.ranks import collective
-
-STATE_BYTES = 16
-"""Of each trained parameter: float32 weight, gradient and AdamW's two moments."""
+from pretrain.settings.optimizer import STATE_BYTES
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -30,9 +28,10 @@ def describe(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         plain values: `model`, `parameters` (of the backbone, and of all that is trained),
-        `state_bytes` (weights, gradients, AdamW), `parts` (name to `samples`, `shapes`, `tokens`,
-        `grids`, `predicted` a sample, `share` of the steps), `batch_size`, `micro_batch`,
-        `accumulate`, `steps`, `samples`, `passes` (over all samples; None without data).
+        `state_bytes` (weights, gradients, the optimiser's), `parts` (name to `samples`, `shapes`,
+        `tokens`, `grids`, `predicted` a sample, `share` of the steps), `batch_size`,
+        `micro_batch`, `accumulate`, `steps`, `samples`, `passes` (over all samples; None without
+        data).
 
     Raises:
         FMError: anything `fm pretrain` would refuse before it starts, but the run folder; some
@@ -76,7 +75,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
             "backbone": sum(p.numel() for p in objective.backbone.parameters()),
             "all": sum(p.numel() for p in objective.parameters()),
         },
-        "state_bytes": trained * STATE_BYTES,
+        "state_bytes": trained * (8 + STATE_BYTES[config.optimizer.kind]),
         "objective": config.objective.model_dump(mode="json"),
         "parts": parts,
         "batch_size": config.data.batch_size,
@@ -112,7 +111,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['name']}: {found['objective']['kind']} of {found['model']}",
         f"parameters  {parameters['backbone']:,} backbone, {parameters['all']:,} with what is "
-        f"thrown away ({found['state_bytes'] / 2**30:.2f} GiB with gradients and AdamW)",
+        f"thrown away ({found['state_bytes'] / 2**30:.2f} GiB with gradients and optimiser)",
     ]
     for name, part in found["parts"].items():
         count = "not here; as the recipe says" if part["samples"] is None else part["samples"]

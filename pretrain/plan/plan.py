@@ -21,9 +21,8 @@ from pretrain.plan.cost import Speeds, step_time
 from pretrain.plan.dryrun import describe
 from pretrain.plan.flops import flops_by_part, meta_batch
 from pretrain.plan.memory import Sizes, checkpoint_bytes, memory
+from pretrain.settings.optimizer import STATE_BYTES
 
-MOMENTS = {"adamw": 8, "lamb": 8, "muon": 4, "sgd": 4, "lars": 4}
-"""Bytes of optimiser state a parameter; of Muon what its matrices have, nearly all of a network."""
 ELEMENT_BYTES = 2
 """Of a stored pixel where no dataset says it."""
 
@@ -221,7 +220,9 @@ def _model(config: RunConfig) -> tuple[Sizes, Kept]:
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     rest = [p for p in objective.parameters() if not p.requires_grad] + list(objective.buffers())
     own = 2 if config.engine.precision == "pure-bf16" else 4
-    sizes = Sizes(trained, sum(x.nbytes for x in rest), own, own, MOMENTS[config.optimizer.kind])
+    sizes = Sizes(
+        trained, sum(x.nbytes for x in rest), own, own, STATE_BYTES[config.optimizer.kind]
+    )
     measured = []
     for count in (2, 4):
         parts = [

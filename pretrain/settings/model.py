@@ -14,14 +14,15 @@ class ModelConfig(Config):
         name: size, one of `fm models list --backbones`.
         token_m: ground size of a token in metres, one number or one a group.
         token_groups: group to band names, where a group is not one sensor and level.
-        normalisation: kind, fitted to the dataset's statistics.
+        normalisation: kind, fitted to the dataset's statistics; `identity` gives the model physical
+            units as they are (reflectance as a fraction, dB).
         options: the family's own arguments, such as `tokenizer`, `depth` or `positions` of a ViT.
     """
 
     name: str = "vit_tiny"
     token_m: float | dict[str, float] | None = None
     token_groups: dict[str, list[str]] | None = None
-    normalisation: Literal["zscore", "clip_sigma", "divide", "percentile"] = "zscore"
+    normalisation: Literal["zscore", "clip_sigma", "divide", "percentile", "identity"] = "zscore"
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -14,6 +14,9 @@ BASE_BATCH = 256
 MOMENTUM = {"muon": 0.95, "sgd": 0.9, "lars": 0.9}
 """Kinds that have one, and what it is where it is not told."""
 
+STATE_BYTES = {"adamw": 8, "lamb": 8, "muon": 4, "sgd": 4, "lars": 4}
+"""What a kind keeps of a trained parameter, in float32; of Muon its own matrices'."""
+
 
 class OptimizerConfig(Config):
     """What turns gradients into steps.

@@ -1,19 +1,27 @@
 """Self-distillation: which views are compared, what warms up, what is held still, the centre."""
 
+import copy
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from fm.errors import UsageError
+from fm.models import Inputs
 from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import Engine
 from pretrain.objectives.contrast.dino import DINO
 from pretrain.objectives.contrast.prototypes import DistillationHead, Prototypes
+from pretrain.objectives.contrast.siamese import pooled
 from pretrain.ranks.processes import processes
 from pretrain.schedule import Clock
+from pretrain.settings.engine import EngineConfig
+from pretrain.settings.optimizer import OptimizerConfig
 from tests.conformance.cases import CONTRASTS, ObjectiveCase
 from tests.conformance.test_objectives import gradients
 from tests.conformance.two_ranks import engine_of
@@ -164,6 +172,68 @@ def test_a_step_moves_the_centre_and_its_state_is_kept(device: torch.device) -> 
     assert torch.equal(objective.state_dict()["centre.centre"], moved)
     engine.step([batch], 1e-3, stop=False, judge=lambda _: False)
     assert torch.equal(objective.centre.centre, moved)  # a step that is not taken shows nothing
+
+
+def test_three_steps_are_the_papers_algorithm(device: torch.device) -> None:
+    """Algorithm 1 of the paper, written out in float64 behind the features, beside the engine.
+
+    Defects: a centre of the same step, a teacher that moves before the student or by the momentum
+    of the next step, a view compared with itself, a loss that sums where the paper takes means.
+    """
+    objective, _ = made(momentum={"start": 0.7, "end": 1.0}, freeze_last=0.0, norm_last_layer=True)
+    student = copy.deepcopy(nn.ModuleDict({"net": objective.backbone, "head": objective.head}))
+    teacher = copy.deepcopy(student)
+    drawn: list[Inputs] = []
+    original = objective.inputs
+    objective.inputs = lambda view: drawn.append(original(view)) or drawn[-1]  # type: ignore[method-assign, func-returns-value]
+    told = {"kind": "sgd", "lr": 0.5, "weight_decay": 0.0, "momentum": 0.0}
+    engine = Engine(
+        objective,
+        OptimizerConfig.model_validate(told),
+        EngineConfig(precision="fp32"),
+        micro_batch=4,
+        accumulate=1,
+        device=device,
+    )
+
+    def outputs(network: nn.ModuleDict, view: Inputs) -> Tensor:
+        rows = network["head"].mlp(pooled(network["net"], view, None)).double()  # type: ignore[arg-type]
+        directions = normalize(network["head"].last.weight.double(), dim=1)
+        return normalize(rows, dim=1) @ directions.T
+
+    centre = torch.zeros(24, dtype=torch.float64)
+    for number in range(3):
+        batch = CASE.batch(objective, 4, seed=number)
+        batch.clock = Clock(4 * number, 8)
+        drawn.clear()
+        found, _ = engine.step([batch], 0.5, stop=False)
+        answers = [outputs(student, view) for view in drawn]
+        with torch.no_grad():
+            shown = [outputs(teacher, view) for view in drawn[:2]]
+        terms = [
+            -(torch.softmax((t - centre) / 0.04, 1) * torch.log_softmax(s / 0.1, 1)).sum(1).mean()
+            for (i, t), (j, s) in itertools.product(enumerate(shown), enumerate(answers))
+            if i != j
+        ]
+        assert len(terms) == 6
+        loss = torch.stack(terms).mean()
+        assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+        loss.backward()
+        follow = 1 - 0.3 * (math.cos(math.pi * number / 2) + 1) / 2
+        with torch.no_grad():
+            for own, slow in zip(student.parameters(), teacher.parameters(), strict=True):
+                if own.grad is not None:
+                    own -= 0.5 * own.grad
+                    own.grad = None
+                slow.copy_(follow * slow + (1 - follow) * own)
+        centre = 0.9 * centre + 0.1 * torch.cat(shown).mean(dim=0)
+        assert torch.allclose(objective.centre.centre.double(), centre, atol=1e-6)
+    ours = nn.ModuleDict({"net": objective.backbone, "head": objective.head})
+    moved = nn.ModuleDict({"net": objective.teacher["backbone"], "head": objective.teacher["head"]})
+    for made_here, reference in ((ours, student), (moved, teacher)):
+        want = dict(reference.named_parameters())
+        for name, value in made_here.named_parameters():
+            assert torch.allclose(value, want[name], rtol=1e-4, atol=2e-6), name
 
 
 def test_seasons_of_a_place() -> None:
