@@ -16,4 +16,6 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which a device computes as the tensors are, whatever the autocast."""
     if device.type == "meta":  # has no autocast to switch off
         return nullcontext()
+    if torch.compiler.is_exporting():  # an exported graph has no regions, and runs as traced
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -79,17 +79,28 @@ def save(
         made.save(path)
 
 
+def _refused(error: Exception) -> FMError:
+    return FMError(f"onnx: onnxruntime does not run it ({str(error).splitlines()[0]})")
+
+
 class Session:
-    """An ONNX file under onnxruntime on the CPU."""
+    """An ONNX file under onnxruntime on the CPU.
+
+    Raises:
+        FMError: onnxruntime lacks an operator of it.
+    """
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what fails is raised
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors have no common base
+            raise _refused(error) from error
 
     def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run the graph.
@@ -100,9 +111,8 @@ class Session:
         names = [output.name for output in self.session.get_outputs()]
         try:
             got = self.session.run(names, {name: x.numpy() for name, x in inputs.items()})
-        except Exception as error:  # onnxruntime's errors have no common base
-            text = str(error).splitlines()[0]
-            raise FMError(f"onnx: onnxruntime does not run it ({text})") from error
+        except Exception as error:
+            raise _refused(error) from error
         return {name: torch.from_numpy(x) for name, x in zip(names, got, strict=True)}
 
 

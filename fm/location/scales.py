@@ -52,7 +52,9 @@ class _Scales(Encoding):
         """Return `[S]` float64 degrees, from the finest."""
         step = math.log(self.max_radius / self.min_radius) / (self.scales - 1)
         s = torch.arange(self.scales, dtype=torch.float64, device=self.anchor.device)
-        return self.min_radius * torch.exp(s * step)
+        # a tensor: ONNX would round numbers to float32, and the finest radius counts 1e5 turns
+        ends = torch.tensor([self.min_radius, step], dtype=torch.float64, device=s.device)
+        return ends[0] * torch.exp(s * ends[1])
 
     def angles(self, lonlat: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[N, S]` radians of longitude and of latitude at every scale."""
@@ -87,7 +89,8 @@ class Theory(_Scales):
     def encode(self, lonlat: Tensor) -> Tensor:
         """Encode `[N, 2]` to `[N, 6 S]`."""
         lon, lat = self.angles(lonlat)
-        half, root = -lon / 2, math.sqrt(3) / 2 * lat
+        height = torch.tensor(math.sqrt(3) / 2, dtype=torch.float64, device=lat.device)
+        half, root = -lon / 2, height * lat
         angle = torch.stack([lon, half + root, half - root], dim=-1)
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(self.dtype)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fm
-from fm.errors import UsageError
+from fm.errors import FMError, UsageError
 from fm.export import Settings, export
 
 PLACES = torch.tensor([[13.4, 52.5], [180.0, -90.0], [-70.7, -33.4]], dtype=torch.float64)
@@ -67,5 +67,10 @@ def test_onnx_of_harmonics(tmp_path: Path) -> None:
     ],
 )
 def test_every_kind(name: str, options: dict[str, object], to: str, tmp_path: Path) -> None:
-    report = export(saved(tmp_path, name, **options), to=to, out=tmp_path / "out")
+    folder = saved(tmp_path, name, **options)
+    if (name, to) == ("rff", "onnx"):  # has no arc sine of float64
+        with pytest.raises(FMError, match="onnxruntime does not run it"):
+            export(folder, to=to, out=tmp_path / "out")
+        return
+    report = export(folder, to=to, out=tmp_path / "out")
     assert max(row["max_rel"] for row in report["verification"]) <= 1e-4
