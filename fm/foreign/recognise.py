@@ -92,7 +92,7 @@ def recognise(state: State, where: str = "the state") -> Recognised:
 
 
 def _share(state: State, name: str) -> int:
-    """Count the keys that a layout knows; Copernicus-FM's is not kept."""
+    """Count the keys that a layout knows."""
     if name not in layouts():
         return 0
     layout = inventory(name)
@@ -462,6 +462,17 @@ FAMILIES: dict[str, Signature] = {
         ("bands", "normalisation", "heads"),
         convertible=False,
         notes=("it takes one pixel over time, which no backbone here does",),
+    ),
+    "efficientnet_lite": Signature(
+        "EfficientNet-Lite (efficientnet_lite_pytorch)",
+        lambda s: "_conv_stem.weight" in s and "_blocks.0._depthwise_conv.weight" in s,
+        lambda s: {
+            "channels": _shape(s, "_conv_stem.weight")[1],
+            "blocks": count(s, r"_blocks\.(\d+)\."),
+        },
+        ("bands", "normalisation"),
+        convertible=False,
+        notes=("no backbone here is an EfficientNet",),
     ),
     "geoclip": Signature(
         "GeoCLIP location encoder",

@@ -32,14 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "backbones", False):
         return _backbones(arguments.json)
     from fm.errors import UsageError
-    from fm.foreign.catalogue import catalogue
+    from fm.foreign.catalogue import catalogue, find
 
     items = list(catalogue().values())
     if arguments.torchgeo:
         from fm.foreign.torchgeo_weights import torchgeo_names
 
         have = {item.torchgeo for item in items}
-        items += [found(name) for name in torchgeo_names() if name not in have]
+        items += [find(name) for name in torchgeo_names() if name not in have]
     items = [item for item in items if _fits(item, arguments)]
     if not items:
         raise UsageError("no released weights fit these filters; fm models list shows all")
@@ -53,13 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         )
     return 0
-
-
-def found(name: str) -> "Known":
-    """Look up one entry."""
-    from fm.foreign.catalogue import find
-
-    return find(name)
 
 
 def values(item: "Known") -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_a_malicious_pickle_does_not_execute(tmp_path: Path, form: str) -> None:
     with pytest.raises(FMError, match="refused, nothing of it was run") as caught:
         read(path)
     assert "\n" not in str(caught.value)
-    assert "system" in str(caught.value) or form == "pickle 4"
+    assert "system" in str(caught.value)
     assert not mark.exists()
     pickle.loads(pickle.dumps({"a": Evil(mark)}))
     assert mark.exists(), "the crafted pickle must be one that would have run"

@@ -1,0 +1,249 @@
+"""Files made to run something or to fill the memory: refused, measured in a process of its own."""
+
+import copy
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fm.errors import FMError
+from fm.foreign import read
+from fm.foreign.pickles import MAX_OPERATIONS
+
+HUGE = 2 << 30
+"""What each bomb makes where it is let go off: a multiple of the bound, less than a machine has."""
+BOUND = 200 << 20
+"""A refused file of some kilobytes may take no more: torch's own first use takes most of it."""
+
+
+def archive(path: Path, data: bytes, **members: bytes) -> None:
+    """Write a torch file with this pickle."""
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("w/data.pkl", data)
+        made.writestr("w/version", b"3\n")
+        for name, value in members.items():
+            made.writestr(f"w/data/{name}", value)
+
+
+def call(name: str, *arguments: bytes) -> bytes:
+    """Operations that call a function."""
+    return b"c" + name.replace(" ", "\n").encode() + b"\n(" + b"".join(arguments) + b"tR"
+
+
+def number(value: int) -> bytes:
+    data = value.to_bytes(8, "little")
+    return b"\x8a\x08" + data
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def pickled(value: bytes) -> bytes:
+    return b"\x80\x02}" + text("a") + value + b"s."
+
+
+def legacy(path: Path, data: bytes) -> None:
+    """Write an older torch file with this pickle."""
+    with open(path, "wb") as stream:
+        for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(value, stream, protocol=2)
+        stream.write(data)
+        pickle.dump([], stream, protocol=2)
+
+
+def safetensors(path: Path, header: object, data: bytes = b"", length: int | None = None) -> None:
+    told = json.dumps(header).encode()
+    size = len(told) if length is None else length
+    path.write_bytes(struct.pack("<Q", size) + told + data)
+
+
+def chain() -> bytes:
+    """A codec applied to its own output until there are two gigabytes."""
+    value, size = call("_codecs encode", text("x" * 4096), text("latin1")), 4096
+    while size < HUGE:
+        value, size = call("_codecs encode", value, text("hex")), 2 * size
+    return value
+
+
+def overlapping(path: Path) -> None:
+    """A thousand entries that lie on the same megabytes."""
+    archive(path, pickled(b"]"), **{"0": bytes(2 << 20)})
+    with zipfile.ZipFile(path, "a") as made:
+        (item,) = [i for i in made.infolist() if i.filename == "w/data/0"]
+        for place in range(1, 1000):
+            other = copy.copy(item)
+            other.filename = f"w/data/{place}"
+            made.filelist.append(other)
+        made._didModify = True
+
+
+def nested(path: Path) -> None:
+    """An archive in which the pickle is an archive with a pickle that runs something."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as made:
+        made.writestr("w/data.pkl", pickled(call("os mkdir", text(str(path.parent / "ran")))))
+    archive(path, inner.getvalue())
+
+
+def tensor(*, size: int, zipped: bool) -> bytes:
+    """Save a tensor whose storage claims to be huge."""
+    saved = io.BytesIO()
+    torch.save({"a": torch.arange(1000.0)}, saved, _use_new_zipfile_serialization=zipped)
+    claim = b"J" + struct.pack("<i", size)
+    if not zipped:
+        return saved.getvalue().replace(b"M\xe8\x03", claim)
+    with zipfile.ZipFile(saved) as old:
+        return old.read("archive/data.pkl").replace(b"M\xe8\x03", claim)
+
+
+def kind(word: str) -> bytes:
+    return call("numpy dtype", text(word), b"\x89", b"\x88")
+
+
+def one(dtype: str, start: int, end: int, shape: tuple[int, ...]) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def bombs(folder: Path) -> dict[str, str]:
+    """Write every file; name to a word of the line that refuses it."""
+    folder.mkdir()
+    made = {
+        "bytearray": call("builtins bytearray", number(HUGE)),
+        "bytearray-2": call("__builtin__ bytearray", number(HUGE)),
+        "tensor-class": call("torch FloatTensor", number(HUGE // 4)),
+        "untyped": call("torch.storage UntypedStorage", number(HUGE)),
+        "meta": call("torch._utils _rebuild_meta_tensor_no_storage", number(HUGE)),
+        "codec": chain(),
+        "reduce": call("os mkdir", text(str(folder / "ran"))),
+        "stacked": text("os") + text("mkdir") + b"\x93(" + text(str(folder / "ran")) + b"tR",
+        "instance": b"(" + text(str(folder / "ran")) + b"ios\nmkdir\n",
+        "numpy-kind": call("numpy.core.multiarray scalar", kind(f"V{HUGE}")),
+        "numpy-number": call("numpy.core.multiarray scalar", kind("f8")),
+        "operations": b"(" + b"}" * (MAX_OPERATIONS + 1) + b"l",
+    }
+    said = {}
+    for name, value in made.items():
+        archive(folder / f"{name}.pth", pickled(value))
+        legacy(folder / f"{name}-old.pth", pickled(value))
+        said |= {f"{name}.pth": "refused", f"{name}-old.pth": "refused"}
+    overlapping(folder / "overlapping.pth")
+    nested(folder / "nested.pth")
+    archive(folder / "claim.pth", tensor(size=HUGE // 4 - 1, zipped=True), **{"0": bytes(4000)})
+    (folder / "claim-old.pth").write_bytes(tensor(size=HUGE // 4 - 1, zipped=False))
+    said |= {"overlapping.pth": "says it unpacks to", "nested.pth": "not a weight file"}
+    said |= {"claim.pth": "not a weight file", "claim-old.pth": "not a weight file"}
+    headers = {
+        "long": ({}, b"", 1 << 60),
+        "short": ({"a": one("F32", 0, 4, (1,))}, bytes(4), 3),
+        "beyond": ({"a": one("F32", 0, HUGE, (HUGE // 4,))}, bytes(64), None),
+        "backwards": ({"a": one("F32", 8, 4, (1,))}, bytes(8), None),
+        "overlap": ({"a": one("F32", 0, 8, (2,)), "b": one("F32", 4, 12, (2,))}, bytes(12), None),
+        "hole": ({"a": one("F32", 0, 4, (1,)), "b": one("F32", 8, 12, (1,))}, bytes(12), None),
+        "shape": ({"a": one("F32", 0, 4, (1 << 40, 1 << 40))}, bytes(4), None),
+        "kind": ({"a": one("F99", 0, 4, (1,))}, bytes(4), None),
+    }
+    for name, (header, data, length) in headers.items():
+        safetensors(folder / f"{name}.safetensors", header, data, length)
+        said[f"{name}.safetensors"] = "not a safetensors file"
+    return said
+
+
+MEASURE = """
+import json, resource, sys
+from pathlib import Path
+from fm.errors import FMError
+from fm.foreign import read
+import torch
+torch.save({"a": torch.ones(3)}, sys.argv[2]); read(sys.argv[2])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+told = {}
+for name in json.loads(sys.argv[3]):
+    before = peak()
+    try:
+        read(Path(sys.argv[1]) / name); line = "READ"
+    except FMError as error:
+        line = str(error)
+    except MemoryError:
+        line = "MEMORY"
+    told[name] = [line, peak() - before]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> tuple[Path, dict[str, str], dict[str, list]]:
+    folder = tmp_path_factory.mktemp("safety") / "files"
+    said = bombs(folder)
+    words = [sys.executable, "-c", MEASURE, str(folder), str(folder.parent / "good.pth")]
+    done = subprocess.run(
+        [*words, json.dumps(list(said))],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, said, json.loads(done.stdout)
+
+
+def test_every_crafted_file_is_refused_within_the_bound(told) -> None:
+    folder, said, found = told
+    assert len(said) > 30
+    for name, word in said.items():
+        line, grown = found[name]
+        assert word in line, (name, line)
+        assert "\n" not in line
+        assert grown < BOUND, (name, grown)
+    assert not (folder / "ran").exists()
+
+
+def test_the_crafted_files_are_such_that_would_have_gone_off(tmp_path: Path) -> None:
+    # torch's own weights_only builds it; here a small one
+    archive(tmp_path / "w.pth", pickled(call("builtins bytearray", number(1000))))
+    assert len(torch.load(tmp_path / "w.pth", weights_only=True)["a"]) == 1000
+    pickle.loads(pickled(call("os mkdir", text(str(tmp_path / "ran")))))
+    assert (tmp_path / "ran").exists()
+    small = call("_codecs encode", call("_codecs encode", text("x"), text("latin1")), text("hex"))
+    assert pickle.loads(pickled(small))["a"] == b"78"
+
+
+def test_what_real_files_hold_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    content = {
+        "state_dict": {"a": torch.nn.Parameter(torch.ones(3)), "b": torch.arange(3)},
+        "hyper_parameters": {"best": np.float64(0.25), "bytes": b"\x00\xff", "n": np.int64(7)},
+        "seen": {1, 2},
+        "z": 1 + 2j,
+        "size": torch.Size([3, 4]),
+        "kind": torch.bfloat16,
+    }
+    allowed = torch.serialization.get_safe_globals()
+    for zipped in (True, False):
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        found = read(path)
+        assert list(found.state) == ["a", "b"]
+        assert found.settings["best"] == 0.25
+        assert type(found.settings["best"]) is float
+        assert found.settings["n"] == 7
+    # the names were allowed while the file was read, and no longer
+    assert torch.serialization.get_safe_globals() == allowed
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+
+
+def test_arrays_of_numpy_are_not(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1), "b": np.ones(3)}, tmp_path / "w.pth")
+    with pytest.raises(FMError, match=r"names numpy\._?core\.multiarray\._reconstruct"):
+        read(tmp_path / "w.pth")
