@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fm.errors import UsageError
 from fm.hardware import full_precision
+from fm.points import means_of_points
 
 ENOUGH = 0.5
 """A resampled pixel is valid where at least this share of what it is made of is."""
@@ -38,6 +38,11 @@ class Box:
     height: Tensor
     width: Tensor
     mirrored: Tensor
+
+    def select(self, rows: slice) -> "Box":
+        """Return the boxes of some of the samples."""
+        parts = (self.top, self.left, self.height, self.width, self.mirrored)
+        return Box(*(part[rows] for part in parts))
 
 
 def finest(pixels: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -121,20 +126,11 @@ def resample(
         down = _centres(box.top, box.height, fine[0])
         along = _centres(box.left, box.width, fine[1])
         along = torch.where(box.mirrored[:, None], along.flip(1), along)
-        shape = (len(x), *fine)
-        grid = torch.stack([along[:, None].expand(shape), down[:, :, None].expand(shape)], dim=-1)
-
-        def points(image: Tensor) -> Tensor:
-            made = functional.grid_sample(
-                image, grid, mode="bilinear", padding_mode="border", align_corners=False
-            )
-            return made if many == 1 else functional.avg_pool2d(made, many)
-
         if valid is None:
-            return points(x), None
+            return means_of_points(x, down, along, many), None
         mask = valid if valid.ndim == 4 else valid[:, None]
-        share = points(mask.float())
-        summed = points(torch.where(mask, x, 0.0))
+        share = means_of_points(mask.float(), down, along, many)
+        summed = means_of_points(torch.where(mask, x, 0.0), down, along, many)
         known = share >= ENOUGH
         made = torch.where(known, summed / share.clamp(min=ENOUGH), 0.0)
         return made, known.expand(made.shape)

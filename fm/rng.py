@@ -9,14 +9,17 @@ pseudorandom number generators", OOPSLA 2014, figure 17, Stafford's variant 13).
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+_ALL = (1 << 64) - 1
+
 
 def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
+    value &= _ALL
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -26,7 +29,7 @@ _GOLDEN = _signed(0x9E3779B97F4A7C15)
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def mix(x: Tensor) -> Tensor:
@@ -35,9 +38,17 @@ def mix(x: Tensor) -> Tensor:
     Args:
         x: int64 tensor of any shape, read as 64 unsigned bits.
     """
-    x = (x ^ _shift_right(x, 30)) * _MULTIPLY_1
-    x = (x ^ _shift_right(x, 27)) * _MULTIPLY_2
-    return x ^ _shift_right(x, 31)
+    x = _shift_right(x, 30).bitwise_xor_(x).mul_(_MULTIPLY_1)
+    x = _shift_right(x, 27).bitwise_xor_(x).mul_(_MULTIPLY_2)
+    return _shift_right(x, 31).bitwise_xor_(x)
+
+
+def mix_one(x: int) -> int:
+    """Mix 64 bits as `mix` does; unsigned."""
+    x &= _ALL
+    x = (x ^ (x >> 30)) * _MULTIPLY_1 & _ALL
+    x = (x ^ (x >> 27)) * _MULTIPLY_2 & _ALL
+    return x ^ (x >> 31)
 
 
 def purpose_bits(purpose: str) -> int:
@@ -62,16 +73,26 @@ class CounterRng:
 
     def bits(self, purpose: str, count: int) -> Tensor:
         """Draw `[B, count]` int64 with all 64 bits random."""
-        device = self.positions.device
-        state = torch.full_like(self.positions, _signed(self.seed * _GOLDEN + 1))
-        for word in (torch.full_like(state, purpose_bits(purpose)), self.epochs, self.positions):
-            state = mix(mix(state) ^ (word * _GOLDEN))
-        counter = torch.arange(1, count + 1, dtype=torch.int64, device=device) * _GOLDEN
-        return mix(state[:, None] + counter[None, :])
+        return self._bits([purpose], count)[0]
+
+    def _bits(self, purposes: Sequence[str], count: int) -> Tensor:
+        """Draw `[P, B, count]`: those of several purposes cost as many operations as of one."""
+        first = mix_one(self.seed * _GOLDEN + 1)
+        begun = (mix_one(first ^ (purpose_bits(p) * _GOLDEN & _ALL)) for p in purposes)
+        epochs = self.epochs * _GOLDEN
+        # a word is mixed in by mix(mix(state) ^ word); what no sample changes is mixed once
+        state = torch.stack([epochs ^ _signed(mix_one(one)) for one in begun])
+        state = mix(mix(mix(state)) ^ (self.positions * _GOLDEN))
+        counter = torch.arange(1, count + 1, dtype=torch.int64, device=state.device) * _GOLDEN
+        return mix(state[:, :, None] + counter)
 
     def uniform(self, purpose: str, count: int) -> Tensor:
         """Draw `[B, count]` float32 from [0, 1), a multiple of 2^-24."""
-        return _shift_right(self.bits(purpose, count), 40).to(torch.float32) * 2.0**-24
+        return self.uniform_of_each([purpose], count)[0]
+
+    def uniform_of_each(self, purposes: Sequence[str], count: int) -> Tensor:
+        """Draw `[P, B, count]`: for each purpose what `uniform` draws."""
+        return _shift_right(self._bits(purposes, count), 40).to(torch.float32) * 2.0**-24
 
     def integers(self, purpose: str, count: int, below: int) -> Tensor:
         """Draw `[B, count]` int64 from 0 to `below` - 1 (bias below `below` / 2^63)."""

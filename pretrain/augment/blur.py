@@ -10,6 +10,8 @@ from fm.hardware import full_precision
 
 REACH = 3.0
 """Kernels end at so many of the largest standard deviation."""
+VANISHED = math.sqrt(2 * 25 * math.log(2))
+"""From so many of its own on a tap weighs less than 2^-25 of the middle one: float32 rounding."""
 
 
 def kernels(sigma: Tensor, largest: float) -> Tensor:
@@ -30,13 +32,15 @@ def blurred(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float, hit:
         largest: that any may have.
         hit: `[B]` bool.
     """
-    if x.device.type == "cpu":  # elsewhere this would wait for the device
-        rows = hit.nonzero()[:, 0]
-        if not len(rows):
-            return x
-        mask = None if valid is None else valid[rows]
-        return x.index_copy(0, rows, _blur(x[rows], mask, sigma[rows], largest))
-    return torch.where(hit[:, None, None, None], _blur(x, valid, sigma, largest), x)
+    if x.device.type != "cpu":  # to ask who is hit, and how wide, would be to wait for it
+        return torch.where(hit[:, None, None, None], _blur(x, valid, sigma, largest), x)
+    made = list(x.split(1))
+    for row in hit.nonzero()[:, 0].tolist():
+        own = slice(row, row + 1)
+        mask = None if valid is None else valid[own]
+        near = min(largest, VANISHED / REACH * float(sigma[row]))
+        made[row] = _blur(x[own], mask, sigma[own], near)
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def _blur(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float) -> Tensor:

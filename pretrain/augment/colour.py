@@ -7,6 +7,8 @@ Formulas of SSL4EO-S12's recipe (Wang et al., arXiv 2211.07044): `x f` for brigh
 import torch
 from torch import Tensor
 
+from pretrain.augment.hit import anyone, where_hit
+
 
 def band_means(x: Tensor, valid: Tensor | None) -> Tensor:
     """Return the mean of the valid values of each band: `[B, C, 1, 1]`, 0 where there is none.
@@ -33,8 +35,11 @@ def stretched(x: Tensor, valid: Tensor | None, by: Tensor) -> Tensor:
         valid: of that shape; None if all is valid.
         by: `[B, 1, 1, 1]`; where it is 1, x comes back as it is.
     """
+    hit = by != 1.0
+    if not anyone(hit):
+        return x
     mean = band_means(x, valid)
-    return torch.where(by == 1.0, x, mean + by * (x - mean))
+    return where_hit(hit, (x - mean).mul_(by).add_(mean), x)
 
 
 def not_below_zero(made: Tensor, before: Tensor) -> Tensor:
@@ -54,15 +59,19 @@ def counts(x: Tensor) -> Tensor:
 
 def greyed(x: Tensor, valid: Tensor | None, hit: Tensor) -> Tensor:
     """Replace the bands of hit samples by their mean, over the valid ones at each pixel."""
+    if not anyone(hit):
+        return x
     if valid is None:
         mean = x.mean(dim=1, keepdim=True)
     else:
         kept = torch.where(valid, x, 0.0).sum(dim=1, keepdim=True)
         mean = kept / valid.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.where(hit, mean, x)
+    return where_hit(hit, mean, x)
 
 
 def solarised(x: Tensor, at: float, below: bool, hit: Tensor) -> Tensor:
     """Turn reflectance over, `1 - x`, from `at` on, or below it."""
+    if not anyone(hit):
+        return x
     turned = x < at if below else x >= at
     return torch.where(hit & turned, 1.0 - x, x)

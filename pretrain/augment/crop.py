@@ -6,6 +6,7 @@ A box (`fm.resample`) is drawn as torchvision's RandomResizedCrop draws it (Szeg
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,25 @@ from pretrain.settings.view import ViewConfig
 
 TRIES = 10
 """Boxes that are drawn at once; the first that fits is taken."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where pixels are cut as they are.
+
+    Attributes:
+        top: `[B]` int64, first row in pixels of the coarsest grid.
+        left: `[B]` first column.
+        mirrored: `[B]` bool, shown with left and right exchanged.
+    """
+
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+
+    def select(self, rows: slice) -> "Cut":
+        """Return the cuts of some of the samples."""
+        return Cut(self.top[rows], self.left[rows], self.mirrored[rows])
 
 
 def draw_box(rng: CounterRng, name: str, config: ViewConfig, shape: tuple[int, int]) -> Box:
@@ -47,13 +67,8 @@ def draw_box(rng: CounterRng, name: str, config: ViewConfig, shape: tuple[int, i
     return Box(at[:, 0] * (1 - height), at[:, 1] * (1 - width), height, width, mirrored)
 
 
-def draw_cut(
-    rng: CounterRng, name: str, config: ViewConfig, pixels: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+def draw_cut(rng: CounterRng, name: str, config: ViewConfig, pixels: Mapping[str, Tensor]) -> Cut:
     """Draw where `size` pixels are cut as they are.
-
-    Returns:
-        first row and column `[B]` in pixels of the coarsest grid, and who is mirrored.
 
     Raises:
         UsageError: the sample is smaller, or the coarsest grid does not divide the others.
@@ -64,23 +79,22 @@ def draw_cut(
     top = (drawn[:, 0] * (down + 1)).to(torch.int64)
     left = (drawn[:, 1] * (along + 1)).to(torch.int64)
     mirrored = rng.uniform(f"{name}:flip", 1)[:, 0] < (0.5 if config.flips == "horizontal" else 0)
-    return top, left, mirrored
+    return Cut(top, left, mirrored)
 
 
-def cut(x: Tensor, at: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], factor: int) -> Tensor:
+def cut(x: Tensor, at: Cut, size: tuple[int, int], factor: int) -> Tensor:
     """Cut `[B, C, H, W]` of any dtype without resampling.
 
     Args:
         x: images, or masks.
-        at: as `draw_cut` returns it.
+        at: where.
         size: height and width of the result.
         factor: pixels in a pixel of the coarsest grid, along a side.
     """
-    top, left, mirrored = at
-    rows = top[:, None] * factor + torch.arange(size[0], device=x.device)
+    rows = at.top[:, None] * factor + torch.arange(size[0], device=x.device)
     columns = torch.arange(size[1], device=x.device).expand(len(x), -1)
-    columns = torch.where(mirrored[:, None], size[1] - 1 - columns, columns)
-    columns = left[:, None] * factor + columns
+    columns = torch.where(at.mirrored[:, None], size[1] - 1 - columns, columns)
+    columns = at.left[:, None] * factor + columns
     sample = torch.arange(len(x), device=x.device)[:, None, None]
     bits = x.view(torch.int16) if x.dtype == torch.uint16 else x  # uint16 lacks most kernels
     return (

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fm.rng import CounterRng
+from pretrain.augment.hit import where_hit
 
 CHANNELS = 16
 """Drawn at once: the numbers of many more would take more memory than the view."""
@@ -44,7 +45,7 @@ def speckled(x: Tensor, looks: float, draw: Tensor, hit: Tensor) -> Tensor:
     """
     share = 1.0 / (9.0 * looks)
     cube_root = (1.0 - share + math.sqrt(share) * draw).clamp(min=1e-3)
-    return torch.where(hit, x + 30.0 * torch.log10(cube_root), x)
+    return where_hit(hit, x + 30.0 * torch.log10(cube_root), x)
 
 
 def drifted(x: Tensor, sigma: float, draw: Tensor, hit: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def drifted(x: Tensor, sigma: float, draw: Tensor, hit: Tensor) -> Tensor:
         draw: `[B, C, 1, 1]` standard normal numbers.
         hit: `[B, 1, 1, 1]` bool.
     """
-    return torch.where(hit, x * (1.0 + sigma * draw), x)
+    return where_hit(hit, x * (1.0 + sigma * draw), x)
 
 
 def noisy(x: Tensor, means: Tensor, sigma: float, draw: Tensor, hit: Tensor) -> Tensor:
@@ -69,4 +70,4 @@ def noisy(x: Tensor, means: Tensor, sigma: float, draw: Tensor, hit: Tensor) -> 
         draw: standard normal numbers of x's shape.
         hit: `[B, 1, 1, 1]` bool.
     """
-    return torch.where(hit, x + sigma * means.abs() * draw, x)
+    return where_hit(hit, x + sigma * means.abs() * draw, x)

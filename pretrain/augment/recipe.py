@@ -2,22 +2,26 @@
 
 Every draw is made under the view's name, for all samples at once. Lighting is that of the sample,
 so brightness, contrast and grey are the same draws on all its grids.
+
+On a CPU the samples are then made one after the other: each stays in the cache through all that is
+done to it, and what it is not hit by is left out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from fm.hardware import full_precision
 from fm.models.embed.patches import to_physical
-from fm.resample import finest, resample, sizes_of
+from fm.resample import Box, finest, resample, sizes_of
 from fm.rng import CounterRng
 from fm.sensors import Band, modality_bands
 from pretrain.augment import colour, noise
 from pretrain.augment.blur import blurred
-from pretrain.augment.crop import cut, draw_box, draw_cut
+from pretrain.augment.crop import Cut, cut, draw_box, draw_cut
+from pretrain.augment.hit import anyone, where_hit
 from pretrain.augment.symmetries import dihedral
 from pretrain.augment.view import View
 from pretrain.objective import ObjectiveBatch
@@ -33,8 +37,13 @@ from pretrain.settings.view import (
 
 Pixels = dict[str, Tensor]
 Masks = dict[str, Tensor]
-CACHED = 2
-"""Samples that are made at once on a CPU: half the time of sixteen."""
+Place = Box | Cut | None
+"""Where views are cut; None where they show the whole on its own pixels."""
+ONCE = (
+    *("flip", "coloured", "brightness", "contrast", "grey", "blur", "blurred", "solarise"),
+    *("gain", "speckled", "noisy"),
+)
+"""What one number a sample decides."""
 Coloured = OpticalEffects | HyperspectralEffects | OtherEffects
 
 
@@ -73,17 +82,18 @@ def draw_view(
         for modality in batch.pixels
     }
     count = len(batch.weight)
-    # on a CPU a few samples at a time stay in its caches; nothing else depends on it
-    size = CACHED if batch.weight.device.type == "cpu" else max(count, 1)
+    size = 1 if batch.weight.device.type == "cpu" else max(count, 1)
     with full_precision(batch.weight.device):
+        draws = _Draws(rng, name, slice(None))
+        place = _place(batch.pixels, draws, config)
         parts = [
-            _made(batch, rng, name, config, image, kinds, slice(start, start + size))
+            _made(batch, draws, place, config, image, kinds, slice(start, start + size))
             for start in range(0, count, size)
         ]
-    pixels, masks = (
-        {m: torch.cat([part[which][m] for part in parts]) for m in parts[0][which]}
-        for which in (0, 1)
-    )
+    pixels, masks = parts[0]
+    if len(parts) > 1:
+        pixels = {m: torch.cat([part[0][m] for part in parts]) for m in pixels}
+        masks = {m: torch.cat([part[1][m] for part in parts]) for m in masks}
     times = batch.times
     return View(
         pixels=pixels,
@@ -106,15 +116,17 @@ def draw_view(
 
 def _made(
     batch: ObjectiveBatch,
-    rng: CounterRng,
-    name: str,
+    draws: "_Draws",
+    place: Place,
     config: ViewConfig,
     image: Tensor,
     kinds: Mapping[str, Effects],
     rows: slice,
 ) -> tuple[Pixels, Masks]:
     """Make the views of some samples: pixels, and the masks of modalities that have one."""
-    rng, image = rng.select(rows), image[rows]
+    draws, image = draws.select(rows), image[rows]
+    if place is not None:
+        place = place.select(rows)
     pixels: Pixels = {}
     masks: Masks = {}
     for modality, x in batch.pixels.items():
@@ -123,8 +135,7 @@ def _made(
         if batch.valid is not None and modality in batch.valid:
             masks[modality] = mask = _image_of(batch.valid[modality][rows], image)
             pixels[modality] = torch.where(mask, pixels[modality], 0.0)
-    pixels, masks = _placed(pixels, masks, rng, name, config)
-    draws = _Draws(rng, name)
+    pixels, masks = _placed(pixels, masks, draws, place, config)
     ground = finest(pixels)[0]
     for modality, x in pixels.items():
         known = masks.get(modality)
@@ -141,49 +152,77 @@ def _image_of(x: Tensor, image: Tensor) -> Tensor:
     return bits[torch.arange(len(x), device=x.device), image].view(x.dtype)
 
 
+def _place(pixels: Mapping[str, Tensor], draws: "_Draws", config: ViewConfig) -> Place:
+    """Draw where the views of all samples are cut."""
+    if not config.resize:
+        return draw_cut(draws.rng, draws.name, config, pixels)
+    if config.whole:
+        return None
+    return draw_box(draws.rng, draws.name, config, finest(pixels))
+
+
 def _placed(
-    pixels: Pixels, masks: Masks, rng: CounterRng, name: str, config: ViewConfig
+    pixels: Pixels, masks: Masks, draws: "_Draws", place: Place, config: ViewConfig
 ) -> tuple[Pixels, Masks]:
     """Cut, resample and turn all modalities alike."""
     sizes = sizes_of(pixels, config.size)
-    if not config.resize:
-        at = draw_cut(rng, name, config, pixels)
+    if isinstance(place, Cut):
         coarsest = min(x.shape[-2] for x in pixels.values())
         factors = {m: x.shape[-2] // coarsest for m, x in pixels.items()}
-        pixels = {m: cut(x, at, sizes[m], factors[m]) for m, x in pixels.items()}
-        masks = {m: cut(x, at, sizes[m], factors[m]) for m, x in masks.items()}
-    elif config.whole:
-        if config.flips == "horizontal":
-            hit = _Draws(rng, name).hit("flip", 0.5)
-            pixels = {m: torch.where(hit, x.flip(-1), x) for m, x in pixels.items()}
-            masks = {m: torch.where(hit, x.flip(-1), x) for m, x in masks.items()}
+        pixels = {m: cut(x, place, sizes[m], factors[m]) for m, x in pixels.items()}
+        masks = {m: cut(x, place, sizes[m], factors[m]) for m, x in masks.items()}
+    elif place is None:
+        if config.flips == "horizontal" and anyone(hit := draws.hit("flip", 0.5)):
+            pixels = {m: where_hit(hit, x.flip(-1), x) for m, x in pixels.items()}
+            masks = {m: where_hit(hit, x.flip(-1), x) for m, x in masks.items()}
     else:
-        box = draw_box(rng, name, config, finest(pixels))
         largest = min(1.0, (config.scale[1] * max(config.ratio[1], 1 / config.ratio[0])) ** 0.5)
         made: Pixels = {}
         known: Masks = {}
         for m, x in pixels.items():
-            made[m], mask = resample(x, masks.get(m), box, sizes[m], largest)
+            made[m], mask = resample(x, masks.get(m), place, sizes[m], largest)
             if mask is not None:
                 known[m] = mask
         pixels, masks = made, known
     if config.flips == "square":
-        purpose = f"{name}:square"
-        pixels = dihedral(pixels, rng, purpose)
-        masks = dihedral(masks, rng, purpose)
+        purpose = f"{draws.name}:square"
+        pixels = dihedral(pixels, draws.own, purpose)
+        if masks:
+            masks = dihedral(masks, draws.own, purpose)
     return pixels, masks
 
 
 @dataclass(frozen=True)
 class _Draws:
-    """The draws of a view; the same name gives the same draw on every grid."""
+    """The draws of a view; the same name gives the same draw on every grid.
+
+    Attributes:
+        rng: of all samples.
+        name: of the view.
+        rows: whose draws are given.
+        drawn: `[P, B, 1]`, those of all samples and of `ONCE`, from when the first is asked for.
+    """
 
     rng: CounterRng
     name: str
+    rows: slice
+    drawn: list[Tensor] = field(default_factory=list)
+
+    def select(self, rows: slice) -> "_Draws":
+        """Return the draws of some of the samples."""
+        return replace(self, rows=rows)
+
+    @property
+    def own(self) -> CounterRng:
+        """The generator of these samples."""
+        return self.rng.select(self.rows)
 
     def uniform(self, what: str) -> Tensor:
-        """Draw `[B, 1, 1, 1]` from [0, 1)."""
-        return self.rng.uniform(f"{self.name}:{what}", 1)[:, :, None, None]
+        """Draw `[B, 1, 1, 1]` from [0, 1); `what` is one of `ONCE`."""
+        if not self.drawn:
+            purposes = [f"{self.name}:{one}" for one in ONCE]
+            self.drawn.append(self.rng.uniform_of_each(purposes, 1))
+        return self.drawn[0][ONCE.index(what), self.rows, :, None, None]
 
     def hit(self, what: str, chance: float) -> Tensor:
         """Draw who is hit: `[B, 1, 1, 1]` bool."""
@@ -195,7 +234,7 @@ class _Draws:
 
     def normal(self, what: str, x: Tensor) -> Tensor:
         """Draw a standard normal number for each of x's."""
-        return noise.normal_like(self.rng, f"{self.name}:{what}", x)
+        return noise.normal_like(self.own, f"{self.name}:{what}", x)
 
 
 def _applied(
@@ -225,20 +264,21 @@ def _applied(
         low, high = effects.blur
         sigma = (low + (high - low) * draws.uniform("blur")[:, 0, 0, 0]) * share
         hit = draws.hit("blurred", effects.blur_chance)[:, 0, 0, 0]
-        power = isinstance(effects, RadarEffects)
+        power = isinstance(effects, RadarEffects) and anyone(hit)
+        each = hit[:, None, None, None]
         if power:
-            x = torch.where(hit[:, None, None, None], 10.0 ** (x / 10.0), x)
+            x = where_hit(each, 10.0 ** (x / 10.0), x)
         x = blurred(x, mask, sigma, high * share, hit)
         if power:
-            back = 10.0 * torch.log10(x.clamp(min=1e-12))
-            x = torch.where(hit[:, None, None, None], back, x)
+            x = where_hit(each, 10.0 * torch.log10(x.clamp(min=1e-12)), x)
     if isinstance(effects, OpticalEffects) and effects.solarise:
         below = effects.legacy_solarise_below
         hit = draws.hit("solarise", effects.solarise)
         x = colour.solarised(x, effects.solarise_at, below, hit)
     if isinstance(effects, RadarEffects) and effects.speckle_chance:
         hit = draws.hit("speckled", effects.speckle_chance)
-        x = noise.speckled(x, effects.speckle, draws.normal(f"speckle:{modality}", x), hit)
+        if anyone(hit):
+            x = noise.speckled(x, effects.speckle, draws.normal(f"speckle:{modality}", x), hit)
     if isinstance(effects, HyperspectralEffects):
         x = _detected(x, mask, effects, draws, modality)
     return x
@@ -247,6 +287,8 @@ def _applied(
 def _lit(x: Tensor, mask: Tensor | None, effects: Coloured, draws: _Draws) -> Tensor:
     """Change the light and the haze."""
     hit = draws.hit("coloured", effects.colour_chance)
+    if not anyone(hit):
+        return x
     if effects.brightness:
         x = x * draws.factor("brightness", effects.brightness, hit)
     if effects.contrast:
@@ -286,6 +328,8 @@ def _detected(
 ) -> Tensor:
     """Let calibration drift and add what a detector adds."""
     hit = draws.hit("noisy", effects.noise_chance)
+    if not anyone(hit):
+        return x
     if effects.noise:
         means = colour.band_means(x, mask)
         x = noise.noisy(x, means, effects.noise, draws.normal(f"noise:{modality}", x), hit)

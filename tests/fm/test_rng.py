@@ -65,3 +65,10 @@ def test_uniform_and_permutation_are_what_they_say() -> None:
     below = rng(100).integers("i", 20, below=8)
     assert below.min() == 0
     assert below.max() == 7
+
+
+def test_several_purposes_at_once_draw_what_each_draws() -> None:
+    each = rng().uniform_of_each(["mask", "flip", "mask"], 7)
+    assert each.shape == (3, 5, 7)
+    for own, purpose in zip(each, ("mask", "flip", "mask"), strict=True):
+        assert torch.equal(own, rng().uniform(purpose, 7))
