@@ -27,7 +27,7 @@ def torchgeo_names() -> dict[str, Any]:
     from torchvision.models import WeightsEnum
 
     kinds = [getattr(models, name) for name in dir(models)]
-    enums = [k for k in kinds if isinstance(k, type) and issubclass(k, WeightsEnum)]
+    enums: list[Any] = [k for k in kinds if isinstance(k, type) and issubclass(k, WeightsEnum)]
     return {f"{kind.__name__}.{member.name}": member for kind in enums for member in kind}
 
 
