@@ -207,3 +207,17 @@ def test_towers_begin_each_with_the_weights() -> None:
         tower = target.tower(name)
         assert isinstance(tower, VisionTransformer)
         assert torch.equal(tower.cls_token, parent.cls_token)
+
+
+@pytest.mark.parametrize(("make", "side"), [(vit, 16), (resnet, 64)])
+def test_level_2a_under_select_is_thirteen_bands_with_a_plane_of_zeros(make, side: int) -> None:
+    """SatCLIP's zero B10, without the plane; reflectance is not normalised in either."""
+    parent, target = make(ALL, 1), make(on_grid(sensor("sentinel2-l2a").bands, 10), 2)
+    begin_with(target, parent, "select", "here")
+    x = torch.rand(2, 13, side, side, generator=torch.Generator().manual_seed(3))
+    x[:, names(ALL).index("B10")] = 0
+    rest = x[:, [i for i, name in enumerate(names(ALL)) if name != "B10"]]
+    ((of_parent, _),), ((of_target, _),) = parent.bands.items(), target.bands.items()
+    with torch.no_grad():
+        want, found = parent.encode({of_parent: x}).pooled, target.encode({of_target: rest}).pooled
+    torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)

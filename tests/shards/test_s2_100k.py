@@ -1,12 +1,15 @@
 """S2-100K in miniature: full-size patches of made-up numbers, two baselines."""
 
 import pickle
+import tarfile
 from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from pyproj import Transformer
+from rasterio.transform import Affine
 
 from fm import sensors
 from fm.errors import FMError
@@ -124,3 +127,70 @@ def test_an_empty_patch_is_left_out(release: Path) -> None:
     write_raster(release / "images/patch_7.tif", empty[:11])
     with pytest.raises(FMError, match=r"expected uint16 \(12, 256, 256\)"):
         content.make(content.tasks[0])
+
+
+def packed(release: Path, root: Path, *, one: bool = False) -> Path:
+    """Write the release as Hugging Face has it: two patches a tar, or all in one."""
+    (root / "data").mkdir(parents=True)
+    (root / "index.csv").write_bytes((release / "index.csv").read_bytes())
+    names = [name for name, *_ in ROWS]
+    parts = {"satclip.tar": names}
+    if not one:
+        parts = {"data/shard-00000.tar": names[:2], "data/shard-00001.tar": names[2:]}
+    for tar, members in parts.items():
+        with tarfile.open(root / tar, "w") as stream:
+            for name in members:
+                inside = f"images/{name}" if one else name
+                stream.add(release / "images" / name, inside)
+    return root
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_tars_are_read_in_place(one: bool, release: Path, tmp_path: Path) -> None:
+    root = packed(release, tmp_path / "packed, as there", one=one)
+    here, there = (read(place, "--as-stored") for place in (release, root))
+    there = pickle.loads(pickle.dumps(there))
+    for ours, theirs in zip(there.samples(), here.samples(), strict=True):
+        assert ours.key == theirs.key
+        assert np.array_equal(ours.arrays["s2l2a"], theirs.arrays["s2l2a"])
+        assert (ours.lonlat, ours.crs, ours.transform) == (LONLAT, theirs.crs, theirs.transform)
+    assert there.files is not None
+    tars = {Path(f).name for task in there.tasks for f in there.files(task)}
+    assert tars == ({"satclip.tar"} if one else {"shard-00000.tar", "shard-00001.tar"})
+
+
+def test_wrong_tars_are_one_line(release: Path, tmp_path: Path) -> None:
+    root = packed(release, tmp_path / "packed")
+    with tarfile.open(root / "data" / "shard-00002.tar", "w") as stream:
+        stream.add(release / "images" / "patch_7.tif", "patch_7.tif")
+    with pytest.raises(FMError, match=r"00002\.tar: patch_7\.tif is in .*00000\.tar too"):
+        read(root, "--as-stored")
+    (root / "data" / "shard-00002.tar").unlink()
+    (root / "data" / "shard-00000.tar").unlink()
+    with pytest.raises(FMError, match=r"shard-\*\.tar: patch_7\.tif is missing.*--skip-missing"):
+        read(root, "--as-stored")
+    cut = root / "data" / "shard-00001.tar"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    with pytest.raises(FMError, match="it was cut off"):
+        read(root, "--as-stored")
+    cut.unlink()
+    with pytest.raises(FMError, match="has neither images/ nor data/shard-"):
+        read(root, "--as-stored")
+
+
+def test_files_below_ten_kilobytes_are_left_out_and_counted(release: Path) -> None:
+    """As SatCLIP's code does: next to nothing of them is data."""
+    data = np.zeros((12, 256, 256), np.uint16)
+    data[:, 0, 0] = 500
+    path = release / "images" / "patch_7.tif"
+    transform = Affine(10, 0, WEST, 0, -10, NORTH)
+    words = {"driver": "GTiff", "crs": "EPSG:32735", "transform": transform, "compress": "deflate"}
+    with rasterio.open(
+        path, "w", width=256, height=256, count=12, dtype="uint16", **words
+    ) as raster:
+        raster.write(data)
+    assert path.stat().st_size < 10_000
+    content = read(release, "--as-stored")
+    with pytest.raises(Skip, match="a file of less than 10000 bytes"):
+        content.make(content.tasks[0])
+    assert [s.key for s in content.samples()] == ["patch_12", "patch_3"]
