@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fm.command import Command
 from fm.console import note
 from fm.errors import UsageError, suggest
+from probes.embed.search_verb import search
 from probes.embed.verb import embed
 from probes.leaderboard.verbs import leaderboard
 
@@ -399,4 +400,4 @@ probe = Command(
 )
 
 
-__all__ = ["embed", "leaderboard", "probe"]
+__all__ = ["embed", "leaderboard", "probe", "search"]

@@ -19,7 +19,7 @@ from probes.embed import forms
 from probes.embed.coding import DTYPES, Coding
 from probes.embed.doubts import doubts
 from probes.embed.scene import Scene
-from probes.embed.stage import Stage, opened, publish, refuse_existing
+from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.embed.tiles import Tiling, blend, seams
 from probes.features import workers as pool
@@ -107,7 +107,7 @@ def embed_scene(
     }
     job = {"version": VERSION, "batch_size": batch_size, **about}
     raw = 4 * math.prod(shape)
-    check_room(out, raw + forms.bytes_needed(ground, dim, dtype, ending))
+    check_room(out, raw + forms.bytes_needed(ground, dim, dtype, ending), kept_bytes(out))
     bounds = [*range(0, len(corners), batch_size), len(corners)]
     with opened(out, job, overwrite=overwrite) as folder:
         stage = Stage(folder, shape, bounds)
@@ -194,9 +194,9 @@ class _Tiles:
                 )
         self.side_m = side
         self.extent = (scene.north - scene.south, scene.east - scene.west)
-        count = [math.ceil(round(x / step, 6)) for x in self.extent]
+        rows, columns = (math.ceil(round(x / step, 6)) for x in self.extent)
         self.step_m = step
-        self.tiling = Tiling(*count, round(side / step), round(overlap / step))
+        self.tiling = Tiling(rows, columns, round(side / step), round(overlap / step))
 
     def first(self) -> tuple[TokenMaps, list[str]]:
         """Encode the first tile with data, after a look at its numbers."""

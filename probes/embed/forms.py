@@ -246,12 +246,14 @@ def _axes(ground: Ground) -> tuple[tuple[str, str], dict[str, Any], dict[str, An
     """Names of the rows' and the columns' axis, and the CF attributes of columns and rows."""
     from pyproj import CRS
 
-    if CRS.from_user_input(ground.crs).is_geographic:
+    crs = CRS.from_user_input(ground.crs)
+    if crs.is_geographic:
         x = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
         y = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
         return ("lat", "lon"), x, y
-    x = {"standard_name": "projection_x_coordinate", "units": "m", "axis": "X"}
-    y = {"standard_name": "projection_y_coordinate", "units": "m", "axis": "Y"}
+    unit = crs.axis_info[0].unit_name
+    x = {"standard_name": "projection_x_coordinate", "units": unit, "axis": "X"}
+    y = {"standard_name": "projection_y_coordinate", "units": unit, "axis": "Y"}
     return ("y", "x"), x, y
 
 

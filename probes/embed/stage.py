@@ -29,6 +29,12 @@ def work_folder(out: Path) -> Path:
     return out.parent / f".{out.name}.embedding"
 
 
+def kept_bytes(out: Path) -> int:
+    """Bytes on the disk of the rows that an earlier run left (what was never written has none)."""
+    rows = work_folder(out) / _ROWS
+    return 512 * rows.stat().st_blocks if rows.exists() else 0
+
+
 @dataclass(frozen=True)
 class Kept:
     """Rows on disk, read when they are sliced and never held (a mapped file would stay resident).

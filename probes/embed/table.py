@@ -19,7 +19,7 @@ from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
 from probes.embed import parquet
 from probes.embed.doubts import doubts
-from probes.embed.stage import Stage, opened, publish, refuse_existing
+from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
@@ -95,7 +95,7 @@ def embed(
     with torch.inference_mode():
         first, notes = work.first()
     dim = first.shape[1]
-    check_room(out, 2 * 4 * dim * len(ds))
+    check_room(out, 2 * 4 * dim * len(ds), kept_bytes(out))
     with opened(out, job, overwrite=overwrite) as folder:
         stage = Stage(folder, (len(ds), dim), work.bounds)
         begun, there = time.perf_counter(), sum(work.size(p) for p in stage.done)

@@ -59,7 +59,8 @@ _LEFT_OUT = {
 def _embed(arguments: Namespace) -> int:
     form = _form(arguments)
     for option in _LEFT_OUT[form]:
-        if getattr(arguments, option) not in (None, False):
+        value = getattr(arguments, option)
+        if value is not None and value is not False:
             name = "from" if option == "file" else option.replace("_", "-")
             raise UsageError(f"--{name} is not for {form}; leave it out")
     for option in ("workers", "batch_size"):

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from fm.errors import FMError, UsageError
 from fm.location.encoder import LocationEncoder
 from probes.embed import forms, picture
 from probes.embed.coding import DTYPES, Coding
-from probes.embed.stage import Stage, opened, publish, refuse_existing
+from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.features import workers as pool
 from probes.features.extraction import update
@@ -145,8 +144,7 @@ def embed_map(
         "rows": rows,
     }
     needed = 4 * height * width * dim + forms.bytes_needed(grid.ground, dim, dtype, ending)
-    # before the rows are laid out, and less what an earlier run left
-    check_room(out, needed, _written(out, job, 4 * width * dim, bounds))
+    check_room(out, needed, kept_bytes(out))
     with opened(out, job, overwrite=overwrite) as folder:
         stage = Stage(folder, (height, width, dim), bounds)
         lon, lat = torch.from_numpy(grid.lon), torch.from_numpy(grid.lat)
@@ -231,15 +229,3 @@ def _check_month(module: nn.Module, month: float | None, name: str) -> None:
 def _width(module: nn.Module, grid: Grid, month: float | None) -> int:
     place = torch.from_numpy(grid.lon[:1]), torch.from_numpy(grid.lat[:1])
     return int(next(fm.location.on_grid(module, *place, month=month)).shape[-1])
-
-
-def _written(out: Path, job: dict[str, Any], row: int, bounds: list[int]) -> int:
-    """Bytes of the rows that an earlier run of the same job wrote."""
-    from fm.files import read_json
-    from probes.embed.stage import work_folder
-
-    work = work_folder(out)
-    if not (work / "job.json").exists() or read_json(work / "job.json") != job:
-        return 0
-    lines = (work / "journal").read_text().split() if (work / "journal").exists() else []
-    return row * bounds[1] * (len(lines) // 2)

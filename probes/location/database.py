@@ -128,7 +128,7 @@ def _of_tables(first: Path, second: Path) -> Database:
     absent = [key for key in keys.keys if key not in place]
     if absent:
         raise FMError(f"{second}: lacks {len(absent)} samples of {first}, such as {absent[0]}")
-    known: NDArray[np.bool_] = np.isfinite(keys.lonlat).all(axis=1)
+    known = np.asarray(np.isfinite(keys.lonlat).all(axis=1))
     if not known.all():
         lost = f"{(~known).sum()} of {len(keys.keys)} samples"
         note(f"{first}: {lost} have no place and are left out")

@@ -143,6 +143,7 @@ def test_another_job_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyP
         patch.setattr(world.forms, "write", stop)
         with pytest.raises(FMError, match="enough"):
             embed_map(small(), Grid(10.0), out)
+    assert stage.kept_bytes(out) >= 4 * 4 * 18 * 36  # counts towards the room that is needed
     with pytest.raises(FMError, match="unfinished result with another model_sha256"):
         embed_map(
             of_module("other", fm.location.create("sh", L=6, width=8, dim=4)), Grid(10.0), out

@@ -1,0 +1,86 @@
+"""The verb `search`: rows of a file of embeddings like one of them, a place or an image."""
+
+import csv
+import io
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fm.command import Command
+from fm.console import note
+from fm.errors import UsageError
+
+
+def _configure(parser: ArgumentParser) -> None:
+    parser.add_argument("embeddings", type=Path, metavar="EMBEDDINGS", help=".parquet of fm embed")
+    parser.add_argument(
+        "query", metavar="QUERY", help="a row's key, LON,LAT (in the west after --), or an image"
+    )
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="rows to find (10)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as CSV")
+    parser.add_argument("--map", type=Path, metavar="HTML", help="write a page with a map")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    images = parser.add_argument_group("images: a raster, or a folder of a scene's bands")
+    images.add_argument("--model", metavar="FOLDER", help="the checkpoint that made EMBEDDINGS")
+    images.add_argument("--sensor", metavar="NAME", help="of a folder, such as sentinel2-l1c")
+    images.add_argument("--bands", metavar="SENSOR:BAND,BAND", help="of a raster, in order")
+
+
+def _search(arguments: Namespace) -> int:
+    from fm.files import write_atomic
+    from probes.embed import parquet, search
+
+    if arguments.count < 1:
+        raise UsageError(f"--count {arguments.count}: give a whole number from 1")
+    if arguments.map is not None and arguments.map.suffix.lower() != ".html":
+        raise UsageError(f"--map {arguments.map}: name a file ending in .html")
+    found = parquet.read(arguments.embeddings)
+    place = Path(arguments.query)
+    image = arguments.query not in found.keys and place.exists()
+    given = [o for o in ("model", "sensor", "bands") if getattr(arguments, o) is not None]
+    if given and not image:
+        raise UsageError(
+            f"--{given[0]} is for images, and {arguments.query!r} is none that is there"
+        )
+    if image:
+        if arguments.model is None:
+            raise UsageError(f"{place}: give the checkpoint that made the embeddings by --model")
+        query = search.of_image(
+            found, arguments.model, place, sensor=arguments.sensor, bands=arguments.bands
+        )
+    else:
+        query = search.of_row(found, arguments.query)
+    hits = search.nearest(found, query, arguments.count)
+    if arguments.csv is not None:
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, list(search.Hit.__dataclass_fields__))
+        writer.writeheader()
+        writer.writerows(hit.to_dict() for hit in hits)
+        write_atomic(arguments.csv, stream.getvalue())
+    if arguments.map is not None:
+        from probes.embed.search_page import page
+
+        write_atomic(arguments.map, page(query, hits, found.about))
+    if arguments.json:
+        told = {"query": query.text, "words": query.words, "hits": [h.to_dict() for h in hits]}
+        print(json.dumps(told, indent=2))
+        return 0
+    note(query.words)
+    for hit in hits:
+        where = "" if hit.lon is None else f"{hit.lon:10.4f} {hit.lat:9.4f}"
+        away = "" if hit.km is None else f"{hit.km:10.1f} km"
+        parts = f"{hit.rank:>4}  {hit.cosine:.4f}  {hit.key:<24} {where:<20}{away}"
+        print(f"{parts}  {hit.time or ''}".rstrip())
+    return 0
+
+
+search = Command(
+    help="Find the rows of a file of embeddings most alike to a row, a place or an image",
+    example=(
+        "fm search features.parquet 12.5,41.9 --count 20 --map alike.html\n"
+        "fm search features.parquet chip.tif --model runs/mae_s2_tiny/export "
+        "--bands sentinel2-l1c:B02,B03,B04,B08"
+    ),
+    configure=_configure,
+    run=_search,
+)
