@@ -1,6 +1,5 @@
-"""Batch norm over ranks: `torchrun -m tests.pretrain.batch_norm_ranks OUT`."""
+"""Batch norm over ranks."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -54,7 +53,3 @@ def main(out: Path) -> None:
                 norm = over_all_ranks(norm_of(shape))
                 found[share, shape] = results(norm, x[first:last], counts[first:last])
         torch.save(found, out / f"{collective.rank()}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,10 +1,6 @@
-"""Every loss once, on one process's share of a global batch.
-
-`torchrun -m tests.pretrain.loss_cases OUT` writes their values and gradients over several ranks.
-"""
+"""Every loss once, on one process's share of a global batch."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,13 +149,9 @@ def measured(name: str, d: Data) -> tuple[float, dict[str, list[list[float]]]]:
 
 
 def main(out: Path) -> None:
-    """Measure every loss over the ranks."""
+    """Write the values and gradients of every loss over the ranks."""
     with processes():
         ranks, rank = collective.world_size(), collective.rank()
         found = {name: measured(name, data(rank, ranks)) for name in CASES}
         if rank == 0:
             out.write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,8 +1,5 @@
 """Batch norm over ranks is torch's on one process that holds all rows."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +7,9 @@ import torch
 from torch import nn
 
 from pretrain.objectives.contrast.batch_norm import BatchNorm, over_all_ranks
+from tests import ranks as forked
+from tests.pretrain import batch_norm_ranks
 from tests.pretrain.batch_norm_ranks import SHAPES, SHARES, norm_of, results, rows
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Fused(nn.BatchNorm2d):
@@ -21,16 +18,7 @@ class Fused(nn.BatchNorm2d):
 
 def test_two_ranks_are_one_with_gradients_and_statistics(tmp_path: Path) -> None:
     """Ranks of 5 and 3 rows, and of 8 and none."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.pretrain.batch_norm_ranks", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    done = forked.launch(tmp_path / "told", batch_norm_ranks.main, tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for share in SHARES:

@@ -1,17 +1,14 @@
 """What every loss of the library holds: precision, the same on several ranks, where it learns."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import ranks
+from tests.pretrain import loss_cases
 from tests.pretrain.loss_cases import CASES, LEARNS, data, measured
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -84,16 +81,7 @@ def test_the_order_of_the_batch_does_not_matter(name: str) -> None:
 def test_two_ranks_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     """Defect: positives of rank 0 on every rank, means of a rank, gathers without gradient."""
     out = tmp_path / "losses.json"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "tests.pretrain.loss_cases", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    done = ranks.launch(tmp_path / "told", loss_cases.main, out, ranks=2)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert list(found) == list(CASES)
