@@ -109,7 +109,24 @@ def test_a_bug_on_one_rank_is_one_traceback(tmp_path: Path, tiny_dataset: Path) 
     assert state(tmp_path / "run")["reason"] == "ZeroDivisionError: a bug of ours"
 
 
-def test_a_killed_rank_ends_all_soon_and_is_named(tmp_path: Path, tiny_dataset: Path) -> None:
+def test_a_killed_rank_ends_the_other_soon_and_is_named(tmp_path: Path, tiny_dataset: Path) -> None:
+    words = [str(config_file(tmp_path, tiny_dataset)), *ENDLESS]
+    child = forked.start(tmp_path / "told", forked.command, "pretrain", *words, ranks=2)
+    steps_logged(tmp_path / "run", 3)
+    worker = child.processes[1].pid
+    os.kill(worker, signal.SIGKILL)
+    killed = time.monotonic()
+    done = child.wait(60)
+    assert time.monotonic() - killed < 20
+    assert done.statuses == [1, -signal.SIGKILL]
+    assert own_lines(done.stderr) == [
+        f"fm pretrain: rank 1 (process {worker}) died: killed, or out of memory"
+    ]
+    assert state(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_all_under_a_launcher(tmp_path: Path, tiny_dataset: Path) -> None:
     child = start("nan", 9, 1, config_file(tmp_path, tiny_dataset), *ENDLESS)
     wait_for_steps(tmp_path / "run", 3, child)
     worker = rank_processes(child.pid)[1]

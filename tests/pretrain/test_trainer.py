@@ -111,15 +111,10 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     tmp_path: Path, tiny_dataset: Path, whole: Path
 ) -> None:
     config = config_file(tmp_path, tiny_dataset, checkpoint={"every": 1000})
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pretrain", str(config)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    started = forked.start(tmp_path / "told", command, "pretrain", str(config))
     wait_for_steps(tmp_path / "run", 6)
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=60) == 75
+    started.processes[0].terminate()
+    assert started.wait().statuses == [75]
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["status"] == "requeue"
     assert state["step"] == len(losses(tmp_path / "run"))
