@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import xxhash
 
 import shards
-from bench.flaky_server import FAULTS, FlakyServer, Plan
+from bench.flaky_server import FAULTS, FlakyServer, Plan, _Throttle
 from fm.errors import FMError, UsageError
 from shards.codecs.codec import CorruptError
 from shards.storage.cache import HOME
@@ -489,14 +490,32 @@ def test_the_plan_of_faults_is_seeded_and_bounded() -> None:
         Plan({"explode": 0.1})
 
 
-def test_the_server_keeps_to_its_bandwidth(folder: Path, tmp_path: Path) -> None:
-    plan = Plan(bandwidth=2e6)
-    with FlakyServer(folder, plan) as server, opened(server.url, tmp_path) as storage:
+def test_the_server_keeps_to_its_bandwidth(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        FlakyServer(folder, Plan(bandwidth=2e6)) as server,
+        opened(server.url, tmp_path) as storage,
+    ):
         start = time.monotonic()
         storage.local("a_000001.tar")
-        taken = time.monotonic() - start
-        assert SIZES["a_000001.tar"] / 2e6 <= taken < 3
+        assert time.monotonic() - start >= SIZES["a_000001.tar"] / 2e6
         assert server.bytes_sent == SIZES["a_000001.tar"]
+    # by a clock that moves in sleep alone: exactly as long as the bytes take
+    clock = SimpleNamespace(now=7.0, monotonic=lambda: clock.now)
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    clock.sleep = sleep
+    monkeypatch.setattr("bench.flaky_server.time", clock)
+    throttle = _Throttle(2e6)
+    for _ in range(3):
+        throttle.wait(50_000)
+    assert clock.now == pytest.approx(7.0 + 150_000 / 2e6)
+    clock.now = 100.0
+    throttle.wait(50_000)
+    assert clock.now == pytest.approx(100.0 + 50_000 / 2e6), "idle time is not saved up"
 
 
 def _pixels(ds: shards.Dataset, **options: object) -> dict[str, bytes]:
