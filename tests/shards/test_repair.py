@@ -341,9 +341,11 @@ def killed_at(event: int, work: Callable[[], None]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.parametrize("apart", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
-    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    apart: int, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At moments that are at most so many calls apart."""
     monkeypatch.setattr("os.fsync", lambda _: None)  # a kill loses no page of the cache
     folder, copy = pair
     flip(folder, 0, 8, 9)
@@ -354,7 +356,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
     hashes.add(shards.open(folder).manifest_hash)
     rng, seen, event = random.Random(0), [], 0
     while True:
-        event += rng.randrange(1, 4)
+        event += rng.randint(1, apart)
         shutil.rmtree(folder)
         shutil.copytree(broken, folder)
         if not killed_at(event, lambda: repair(folder, copy, drop_lost=True) and None):
