@@ -21,7 +21,6 @@ KILLED = [
     for stage in STAGES
     for precision in ("fp32", "bf16")
 ] + [Cell(2, stage, "pure-bf16") for stage in STAGES[1:]]
-KILLED += [Cell(2, stage, optimizer="sgd") for stage in STAGES] + [Cell(2, 0, optimizer="lars")]
 WITH_MOMENTUM = [Cell(2, stage, optimizer="sgd") for stage in STAGES]
 WITH_MOMENTUM += [Cell(2, 0, optimizer="lars")]
 KILLED += WITH_MOMENTUM
@@ -66,19 +65,6 @@ def test_two_ranks_under_every_stage_are_one_rank_of_stage_0(stage: int, runner:
         for c in KILLED
         if c.optimizer != "adamw"
     ],
-    ids=str,
-)
-def test_two_ranks_are_one_also_with_momentum_alone(cell: Cell, runner: Runner) -> None:
-    one = runner.straight(Cell(1, 0, optimizer=cell.optimizer))
-    two = runner.straight(cell)
-    assert [row[0] for row in two] == pytest.approx([row[0] for row in one], rel=1e-6)
-    assert [row[1] for row in two] == pytest.approx([row[1] for row in one], rel=1e-4)
-    assert one[-1][0] < one[0][0]
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in KILLED if c.optimizer != "adamw"],
     ids=str,
 )
 def test_two_ranks_are_one_also_with_momentum_alone(cell: Cell, runner: Runner) -> None:
