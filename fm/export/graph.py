@@ -85,8 +85,6 @@ class Signature:
             if name not in model.bands:
                 raise UsageError(f"the model takes no {name!r}; {suggest(name, model.bands)}")
         chosen = tuple(m for m in model.bands if modalities is None or m in modalities)
-        if tokens is not None and min(tokens) < 1:
-            raise UsageError(f"tokens={tokens}: give rows and columns, at least 1 each")
         made = cls(model, "stored" if values == "stored" else "physical", chosen, tokens)
         if tokens is not None:
             made.pixels(tokens)

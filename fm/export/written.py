@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fm.errors import UsageError
 from fm.export.verify import Agreement
 
 
@@ -25,6 +26,10 @@ class Settings:
     modalities: tuple[str, ...] | None = None
     any_bands: bool = False
     tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and min(self.tokens) < 1:
+            raise UsageError(f"tokens={self.tokens}: give rows and columns, at least 1 each")
 
     def given(self) -> list[str]:
         """Return the names of what was chosen, besides the tolerance."""
