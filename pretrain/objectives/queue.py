@@ -13,7 +13,7 @@ class Queue(AfterStep):
 
     What is added during a step is taken in after it, from all ranks and micro-batches: all passes
     of a step see the same queue, whatever the split. A step that is not taken adds nothing. The
-    queue is part of the module's state, in float32.
+    queue is part of the module's state, in float32 (float64 after `.double()`).
 
     Args:
         size: rows held.
@@ -48,7 +48,7 @@ class Queue(AfterStep):
             rows: `[B, width]`, one a sample, in the batch's order.
             keep: `[B]` bool; rows of samples that could not be read are passed over.
         """
-        self._waiting.append((rows.detach().float(), keep.bool()))
+        self._waiting.append((rows.detach().to(self.rows.dtype), keep.bool()))
 
     def drop(self) -> None:
         """Forget what was added since the last step."""

@@ -8,31 +8,40 @@ from torch import Tensor
 
 from pretrain.after_step import AfterStep
 from pretrain.engine.batches import MicroBatch
+from pretrain.objective import Objective
 from pretrain.objectives.contrast.momentum import MomentumContrast
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
-from tests.conformance.cases import CONTRASTS
+from tests.conformance.cases import CONTRASTS, ObjectiveCase
 
 NAMES = ("moco-v2", "moco-v3", "softcon-v2", "softcon-v3")
 ROWS = 12
 
 
 def built(name: str) -> tuple[MomentumContrast, MicroBatch]:
-    """Build a case, and a batch of unlike samples of which two could not be read."""
-    case = CONTRASTS[name]
-    objective = case.build()
+    """Build a case and its batch."""
+    objective = CONTRASTS[name].build()
     assert isinstance(objective, MomentumContrast)
+    return objective, unlike(CONTRASTS[name], objective)
+
+
+def unlike(case: ObjectiveCase, objective: Objective) -> MicroBatch:
+    """Make a batch of unlike samples of which two could not be read."""
     batch = case.batch(objective, ROWS)
     batch.weight[1], batch.weight[7], batch.weight[4] = 0.0, 0.0, 0.5
     generator = torch.Generator().manual_seed(3)
     for x in batch.pixels.values():
         x *= 2 * torch.rand((len(x), x.shape[1], 1, 1), generator=generator)
-    return objective, batch
+    return batch
 
 
 def results(name: str) -> dict[str, Any]:
+    """Take one pass of a case."""
+    return one_pass(*built(name))
+
+
+def one_pass(objective: Objective, batch: MicroBatch) -> dict[str, Any]:
     """Return the loss and metrics over all ranks, the sums of gradients, and the queues."""
-    objective, batch = built(name)
     share = ROWS // collective.world_size()
     own = batch.select(slice(collective.rank() * share, (collective.rank() + 1) * share))
     out = objective(own, own.rng)

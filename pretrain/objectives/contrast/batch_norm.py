@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fm.hardware import full_precision
+from pretrain.losses.precision import wide
 from pretrain.ranks import collective
 
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -32,7 +33,7 @@ class BatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise; same shape and dtype."""
         self._check_input_dim(input)
-        weight, bias = (None if x is None else x.float() for x in (self.weight, self.bias))
+        weight, bias = (None if x is None else wide(x) for x in (self.weight, self.bias))
         own = self.training or self.running_mean is None
         if own and collective.world_size() > 1:
             return self._over_ranks(input, weight, bias)
@@ -43,7 +44,7 @@ class BatchNorm(_BatchNorm):
 
     def _over_ranks(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         with full_precision(input.device):
-            x = input.float()
+            x = wide(input)
             axes = [axis for axis in range(x.ndim) if axis != 1]
             shape = (1, -1, *[1] * (x.ndim - 2))
             number = x.new_full((1,), x.numel() // x.shape[1])
