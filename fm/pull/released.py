@@ -247,7 +247,8 @@ def _location(item: Known, source: Path, target: Path, parent: str, overwrite: b
     from fm import location
 
     kind = item.layouts[0].partition("_")[0]
-    encoder = {"satclip": location.satclip, "geoclip": location.geoclip}[kind](source)
+    encoder: location.LocationEncoder | location.Sum
+    encoder = location.geoclip(source) if kind == "geoclip" else location.satclip(source)
     found = getattr(getattr(encoder, "encoding", None), "L", None)
     if found != item.numbers.get("L"):
         raise FMError(f"{source}: L is {found}, of {item.name} it is {item.numbers['L']}")
