@@ -42,7 +42,7 @@ def test_what_the_page_says_of_the_rows(benchmark: str) -> None:
     best = min(r["metrics"][MEDIAN]["value"] for r in FOUND["rows"] if r["benchmark"] == benchmark)
     assert median(benchmark, "random-conv", "random-conv") == best
     model = METHODS[0]
-    for protocol in ("knn", "ridge", "gallery"):
+    for protocol in ("linear", "knn", "ridge", "gallery"):
         own = median(benchmark, protocol, model)
         assert own < median(benchmark, protocol, f"{model}-random-init")
         assert own < median(benchmark, "prior-mean", "prior-mean")
