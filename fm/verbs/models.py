@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 from fm.command import Command
-from fm.verbs import listing, pull, said
+from fm.verbs import exporting, listing, pull, pushing, said
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(
-        dest="verb", metavar="list|show|convert|pull", required=True
+        dest="verb", metavar="list|show|convert|export|push|pull", required=True
     )
     listing.configure(verbs.add_parser("list", help="released weights, and backbones there are"))
     show = verbs.add_parser("show", help="the card of a checkpoint, or what a foreign file is")
@@ -27,6 +27,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     said.configure(convert)
     convert.add_argument("--json", action="store_true", help="the report as JSON")
     convert.set_defaults(run=_convert)
+    exporting.configure(verbs.add_parser("export", help="write a checkpoint in another format"))
+    pushing.configure(verbs.add_parser("push", help="put a folder on the Hugging Face hub"))
     pull.configure(verbs.add_parser("pull", help="get released weights by name and convert them"))
 
 
