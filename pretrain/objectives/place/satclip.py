@@ -214,7 +214,7 @@ class SatCLIP(Viewed):
                 found.append(_first(asks, keys, there, own))
             weight = batch.weight * known
             total = weight.sum()
-            again = repeated_places(batch.lonlat, known)
+            again = repeated_places(None if known.is_meta else batch.lonlat, known)
             metrics = {
                 "loss_image": (loss[0] * weight).sum(),
                 "loss_place": (loss[1] * weight).sum(),
