@@ -437,7 +437,7 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         {
             **_SATCLIP,
             "image": "tuned",
-            "view": {"size": 64},
+            "view": {"size": 64, "scale": [0.2, 0.6]},
             "location": {"encoding": "wrap", "width": 16, "season": True, "options": {}},
         },
         located=True,
