@@ -126,20 +126,6 @@ def test_places_that_stand_twice_are_counted() -> None:
     assert batch.lonlat is not None
     assert objective(batch, batch.rng).metrics["same_place"] == 0
     lonlat = batch.lonlat.double()
-    lonlat[3] = lonlat[1] + 2e-6  # the same metre
-    lonlat[4] = lonlat[5] = float("nan")
-    twice = replace(batch, lonlat=lonlat)
-    assert objective(twice, batch.rng).metrics["same_place"] == 2
-    twice.weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])  # the other could not be read
-    assert objective(twice, batch.rng).metrics["same_place"] == 0
-
-
-def test_places_that_stand_twice_are_counted() -> None:
-    """Without soft targets they are each other's wrong answers."""
-    objective, batch, _ = built(soft_km=None, chunk=None)
-    assert batch.lonlat is not None
-    assert objective(batch, batch.rng).metrics["same_place"] == 0
-    lonlat = batch.lonlat.double()
     lonlat[1] = torch.tensor([9.5, 50.25])
     lonlat[3] = lonlat[1] + 2e-6  # the same metre
     lonlat[4] = lonlat[5] = float("nan")

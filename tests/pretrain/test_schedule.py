@@ -75,31 +75,6 @@ def test_steps_fall_where_the_published_epochs_end() -> None:
     }
 
 
-def test_steps_fall_where_the_published_epochs_end() -> None:
-    """MoCo-v2 and SeCo: x .1 from epochs 120 and 160 of 200 on; shares, so in samples too."""
-    found = config("schedule={kind: steps, steps: 1000, warmup: 0, milestones: [0.6, 0.8]}")
-    told = {"peak": 2.0, "steps": 1000, "warmup": 0, "minimum": 0.0, "kind": "steps"}
-    rates = [
-        learning_rate(s, **told, milestones=found.schedule.falls, factor=found.schedule.factor)  # type: ignore[arg-type]
-        for s in range(1000)
-    ]
-    for step, rate in enumerate(rates):
-        epoch = step // 5  # 200 epochs of 5 steps
-        assert rate == pytest.approx(2.0 * 0.1 ** sum(epoch >= m for m in (120, 160)), rel=1e-12)
-    samples = "schedule={kind: steps, samples: 30000, warmup: 0, milestones: [0.6, 0.8]}"
-    assert config(samples).identity() == found.identity()
-    half = config("schedule={kind: steps, steps: 5, warmup: 1, milestones: [0.6], factor: 0.5}")
-    assert half.schedule.falls == (3,)  # 0.6 x 5 is 3.0000000000000004 to no one
-    assert half.identity()["schedule"] == {
-        "kind": "steps",
-        "steps": 5,
-        "warmup": 1,
-        "min_lr": 0.0,
-        "milestones": [0.6],
-        "factor": 0.5,
-    }
-
-
 @pytest.mark.parametrize("kind", ["cosine", "linear", "wsd"])
 @pytest.mark.parametrize(("steps", "warmup"), [(2, 0), (2, 1), (3, 0), (3, 2), (17, 16), (97, 13)])
 def test_the_last_step_has_the_end_value_exactly(kind: Kind, steps: int, warmup: int) -> None:
@@ -198,16 +173,6 @@ def test_new_keys_at_their_defaults_leave_the_identity_alone() -> None:
         (["schedule.decay=5"], "the other kinds none"),
         (["schedule={kind: wsd, decay: 95}"], "do not fit into steps=100"),
         (["schedule={kind: constant, min_lr: 1e-5}"], "not reached with kind=constant"),
-        (["schedule.kind=steps"], r"kind=steps needs milestones"),
-        (["schedule.milestones=[0.5]"], "the other kinds none"),
-        (["schedule={kind: steps, milestones: [0.1]}"], r"steps \[10\] of 100; they must follow"),
-        (["schedule={kind: steps, milestones: [0.8, 0.6]}"], "and each other"),
-        (["schedule={kind: steps, milestones: [0.999]}"], "leave steps after them"),
-        (["schedule={kind: steps, milestones: [1.2]}"], "less than 1"),
-        (
-            ["schedule={kind: steps, milestones: [0.6], min_lr: 1e-5}"],
-            "not reached with kind=steps",
-        ),
         (["schedule.kind=steps"], r"kind=steps needs milestones"),
         (["schedule.milestones=[0.5]"], "the other kinds none"),
         (["schedule={kind: steps, milestones: [0.1]}"], r"steps \[10\] of 100; they must follow"),
