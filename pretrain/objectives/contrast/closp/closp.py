@@ -169,7 +169,10 @@ class CLOSP(Objective):
             label = label.masked_fill(label < 0, float("nan"))
         present = label > self.config.label_threshold
         known = label.isfinite().all(dim=1) & present.any(dim=1) & (seen.weight > 0)
-        known = known & shown(seen.pixels, seen.valid)
+        if (
+            seen.valid
+        ):  # without, every pixel counts; a batch that is measured has values of labels alone
+            known = known & shown(seen.pixels, seen.valid)
         return present & known[:, None], known
 
     def _with(self, sensor: str, inputs: Inputs) -> Tensor:
