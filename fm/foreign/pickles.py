@@ -100,7 +100,8 @@ def check_pickles(path: Path) -> None:
         path: of a zip archive or an older file, told apart as torch does, by its first bytes.
 
     Raises:
-        FMError: a name that is not allowed, too long a pickle, too many operations, or none.
+        FMError: a name that is not allowed, too long a pickle, too many operations, or a pickle
+            that cannot be looked through to its end.
     """
     with open(path, "rb") as stream:
         if stream.read(4) == b"PK\x03\x04":
@@ -114,7 +115,8 @@ def check_pickles(path: Path) -> None:
 def _archived(path: Path) -> Iterator[bytes]:
     with zipfile.ZipFile(path) as archive:
         for item in archive.infolist():
-            if item.filename.rpartition("/")[2] == "data.pkl":
+            # torch looks the name up in any case
+            if item.filename.rpartition("/")[2].lower() == "data.pkl":
                 if item.file_size > MAX_PICKLE:
                     raise FMError(f"{path}: its pickle has {item.file_size:,} bytes; refused")
                 yield archive.read(item)
@@ -144,10 +146,9 @@ def _check(data: bytes, path: Path, count: int) -> None:
         except (ValueError, EOFError, UnicodeDecodeError) as error:
             if isinstance(error, FMError):
                 raise
-            if number == 0:
-                line = str(error).splitlines()[0] if str(error) else "it ends too early"
-                raise FMError(f"{path}: not a weight file that can be read ({line})") from None
-            break  # torch says what is wrong with the rest
+            line = str(error).splitlines()[0] if str(error) else "it ends too early"
+            where = f"pickle {number + 1} of {count}, " if number else ""
+            raise FMError(f"{path}: not a weight file that can be read ({where}{line})") from None
     if encodes and (word := next((w for w in words if _grows(w)), None)):
         raise _refused(path, f"the codec {word}, which can be applied to its own output")
 

@@ -192,6 +192,8 @@ def _check_archive(path: Path, max_bytes: int) -> None:
     size = path.stat().st_size
     if total > size:
         raise FMError(f"{path}: says it unpacks to {total:,} bytes and has {size:,}; refused")
+    if odd := next((i for i in items if i.filename != i.orig_filename), None):
+        raise FMError(f"{path}: {odd.filename} has a second name, which others may go by; refused")
     names = {item.filename for item in items}
     if len(names) < len(items) or min((i.header_offset for i in items), default=0):
         raise FMError(f"{path}: a damaged archive (entries of one name, or bytes before the first)")

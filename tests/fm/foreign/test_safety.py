@@ -17,7 +17,7 @@ import torch
 
 from fm.errors import FMError
 from fm.foreign import read
-from fm.foreign.pickles import MAX_OPERATIONS
+from fm.foreign.pickles import MAX_OPERATIONS, MAX_PICKLE
 
 HUGE = 2 << 30
 """What each bomb makes where it is let go off: a multiple of the bound, less than a machine has."""
@@ -53,10 +53,10 @@ def pickled(value: bytes) -> bytes:
     return b"\x80\x02}" + text("a") + value + b"s."
 
 
-def legacy(path: Path, data: bytes) -> None:
-    """Write an older torch file with this pickle."""
+def legacy(path: Path, data: bytes, system: object = None) -> None:
+    """Write an older torch file with this pickle, and another note of the system."""
     with open(path, "wb") as stream:
-        for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+        for value in (0x1950A86A20F9469CFC6C, 1001, system or {"little_endian": True}):
             pickle.dump(value, stream, protocol=2)
         stream.write(data)
         pickle.dump([], stream, protocol=2)
@@ -86,6 +86,13 @@ def overlapping(path: Path) -> None:
             other.filename = f"w/data/{place}"
             made.filelist.append(other)
         made._didModify = True
+
+
+def renamed(path: Path, data: bytes, name: str) -> None:
+    """Write a torch file whose pickle has another name, which torch finds all the same."""
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr(name, data)
+        made.writestr("w/version", b"3\n")
 
 
 def nested(path: Path) -> None:
@@ -137,6 +144,10 @@ def bombs(folder: Path) -> dict[str, str]:
         archive(folder / f"{name}.pth", pickled(value))
         legacy(folder / f"{name}-old.pth", pickled(value))
         said |= {f"{name}.pth": "refused", f"{name}-old.pth": "refused"}
+    bomb = pickled(made["bytearray"])
+    legacy(folder / "behind.pth", bomb, "x" * MAX_PICKLE)
+    renamed(folder / "capitals.pth", bomb, "w/DATA.PKL")
+    said |= {"behind.pth": "not a weight file", "capitals.pth": "refused"}
     overlapping(folder / "overlapping.pth")
     nested(folder / "nested.pth")
     archive(folder / "claim.pth", tensor(size=HUGE // 4 - 1, zipped=True), **{"0": bytes(4000)})
@@ -213,10 +224,27 @@ def test_the_crafted_files_are_such_that_would_have_gone_off(tmp_path: Path) -> 
     # torch's own weights_only builds it; here a small one
     archive(tmp_path / "w.pth", pickled(call("builtins bytearray", number(1000))))
     assert len(torch.load(tmp_path / "w.pth", weights_only=True)["a"]) == 1000
+    small = pickled(call("builtins bytearray", number(1000)))
+    renamed(tmp_path / "n.pth", small, "w/DATA.PKL")
+    legacy(tmp_path / "o.pth", small, "x" * 1000)
+    for name in ("n.pth", "o.pth"):
+        assert len(torch.load(tmp_path / name, weights_only=True)["a"]) == 1000
     pickle.loads(pickled(call("os mkdir", text(str(tmp_path / "ran")))))
     assert (tmp_path / "ran").exists()
     small = call("_codecs encode", call("_codecs encode", text("x"), text("latin1")), text("hex"))
     assert pickle.loads(pickled(small))["a"] == b"78"
+
+
+def test_an_entry_with_two_names_is_refused(tmp_path: Path, monkeypatch) -> None:
+    archive(tmp_path / "w.pth", pickled(b"]"))
+
+    def named(self: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+        self.filelist[0].filename = "w/notes"  # as Python reads a Unicode path extra field
+        return self.filelist
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", named)
+    with pytest.raises(FMError, match="w/notes has a second name"):
+        read(tmp_path / "w.pth")
 
 
 def test_what_real_files_hold_is_still_read(tmp_path: Path) -> None:
@@ -229,7 +257,7 @@ def test_what_real_files_hold_is_still_read(tmp_path: Path) -> None:
         "size": torch.Size([3, 4]),
         "kind": torch.bfloat16,
     }
-    allowed = torch.serialization.get_safe_globals()
+    allowed = set(torch.serialization.get_safe_globals())
     for zipped in (True, False):
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
         found = read(path)
@@ -238,7 +266,7 @@ def test_what_real_files_hold_is_still_read(tmp_path: Path) -> None:
         assert type(found.settings["best"]) is float
         assert found.settings["n"] == 7
     # the names were allowed while the file was read, and no longer
-    assert torch.serialization.get_safe_globals() == allowed
+    assert set(torch.serialization.get_safe_globals()) == allowed
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
 
