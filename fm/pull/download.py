@@ -63,7 +63,7 @@ def fetch(wanted: Wanted, path: Path) -> str:
 
     What has come lies beside `path` under another name; `path` itself appears when the file is
     whole, its SHA-256 compared and its bytes on the disk. A part is gone on with only if the server
-    still has the very file (its entity tag, sent as `If-Range`).
+    still has the very file (its entity tag, sent as `If-Range` and compared with the answer's).
 
     Args:
         wanted: the file.
@@ -239,7 +239,10 @@ def _place(answer: requests.Response, state: _Part) -> int:
     """Return the length of the whole file; a server that sends it from the start is let do so."""
     if answer.status_code == 206:
         found = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
-        other = found is not None and state.here and int(found[3]) != state.total
+        other = found is not None and (
+            # a server that takes no notice of If-Range sends the rest of whatever is there
+            state.here and (int(found[3]), answer.headers.get("ETag")) != (state.total, state.tag)
+        )
         if found is None or int(found[1]) != state.here or other:
             state.begin()
             raise _BusyError("the server sent another range than asked for")

@@ -109,6 +109,27 @@ def test_a_file_that_changed_is_begun_anew(tmp_path: Path) -> None:
     assert target.read_bytes() == DATA
 
 
+def test_a_rest_of_another_file_is_not_joined(tmp_path: Path, monkeypatch) -> None:
+    """A proxy may take no notice of `If-Range` and send the rest of the file that is there now."""
+    put(tmp_path / "hub", DATA)
+    target = tmp_path / "out" / "w.pth"
+    target.parent.mkdir()
+    get = module.requests.Session.get
+
+    def unconditional(session, url, headers, **options):
+        return get(
+            session, url, headers={k: headers[k] for k in headers if k != "If-Range"}, **options
+        )
+
+    monkeypatch.setattr(module.requests.Session, "get", unconditional)
+    with FlakyServer(tmp_path / "hub") as server:
+        sidecar(target).write_bytes(b"x" * 1000)
+        about = f'{{"url": "{address(server)}", "tag": "\\"old\\"", "bytes": {len(DATA)}}}'
+        sidecar(target).with_name(".w.pth.part.json").write_text(about)
+        fetch(Wanted(address(server)), target)
+    assert target.read_bytes() == DATA
+
+
 def test_a_part_of_another_address_is_not_gone_on_with(tmp_path: Path) -> None:
     put(tmp_path / "hub", DATA)
     sha256 = put(tmp_path / "hub", DATA[::-1], revision=NEW)
