@@ -256,5 +256,5 @@ class _Handler(BaseHTTPRequestHandler):
                 self.flaky.stopped.wait(self.flaky.plan.stall)
             own.wait(len(piece))
             self.flaky.throttle.wait(len(piece))
+            self.flaky.sent(len(piece))  # before: a client that has a byte finds it counted
             self.wfile.write(piece)
-            self.flaky.sent(len(piece))

@@ -169,9 +169,7 @@ class CLOSP(Objective):
             label = label.masked_fill(label < 0, float("nan"))
         present = label > self.config.label_threshold
         known = label.isfinite().all(dim=1) & present.any(dim=1) & (seen.weight > 0)
-        if (
-            seen.valid
-        ):  # without, every pixel counts; a batch that is measured has values of labels alone
+        if seen.valid:  # without masks all is; a batch that is measured has no pixels to ask
             known = known & shown(seen.pixels, seen.valid)
         return present & known[:, None], known
 
