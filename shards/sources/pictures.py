@@ -23,7 +23,10 @@ from shards.sources.sensor_file import listed
 from shards.sources.table import Row, load_columns, parse_row
 
 HELP = "colour pictures (JPEG, PNG) and a table of path, lon, lat"
-EXAMPLE = "fm shards build pictures --table im2gps3k.csv --column path=IMG_ID --out data/im2gps3k"
+EXAMPLE = (
+    "fm shards build pictures --table im2gps3k.csv --column path=IMG_ID --column lon=LON "
+    "--column lat=LAT --out data/im2gps3k"
+)
 SENSOR, MODALITY, BANDS = "rgb", "rgb_0", ("R", "G", "B")
 COLUMNS = ("path", "lon", "lat", "time", "split")
 _ODD = re.compile(r"[^A-Za-z0-9_+=@,-]")
@@ -77,9 +80,13 @@ def read(arguments: Namespace) -> Content:
         if name not in COLUMNS:
             raise UsageError(f"--column {name}=...: {suggest(name, COLUMNS)}")
     wanted = {name: renamed.get(name, name) for name in COLUMNS}
-    absent = [c for n, c in wanted.items() if c not in names and (n in renamed or n == "path")]
-    if absent:
-        raise FMError(f"{arguments.table}: no column {absent[0]!r}; {suggest(absent[0], names)}")
+    needed = {*renamed, "path", "lon", "lat"}  # a picture may lack a place, not all of them
+    for name, column in wanted.items():
+        if name in needed and column not in names:
+            raise FMError(
+                f"{arguments.table}: no column {column!r}; {suggest(column, names)}; name its own "
+                f"by --column {name}=COLUMN"
+            )
     root = arguments.root or arguments.table.parent
     tasks, problems, missing = _pictures(wanted, columns, root, arguments.table)
     if problems or (missing and not arguments.skip_missing):

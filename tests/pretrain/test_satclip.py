@@ -120,6 +120,19 @@ def test_a_place_that_is_not_known_counts_nothing() -> None:
     assert nowhere.loss_sum.item() == 0
 
 
+def test_what_is_found_is_told_beside_samples_without_a_place() -> None:
+    """Defect: a key without a place has no cosine, and every search stops at it."""
+    objective, batch, _ = built(soft_km=None, chunk=None)
+    assert batch.lonlat is not None
+    lonlat = batch.lonlat.clone()
+    lonlat[2] = float("nan")
+    seen: list[Tensor] = []
+    objective.projector.register_forward_hook(lambda m, a, out: seen.append(out))
+    objective.location.register_forward_hook(lambda m, a, out: seen[-1])  # all find their own
+    found = objective(replace(batch, lonlat=lonlat), batch.rng).metrics
+    assert found["found_place"] == found["found_image"] == 5
+
+
 def test_places_that_stand_twice_are_counted() -> None:
     """Without soft targets they are each other's wrong answers."""
     objective, batch, _ = built(soft_km=None, chunk=None)

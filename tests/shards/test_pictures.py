@@ -73,6 +73,8 @@ def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path) -> None:
     assert (len(found.tasks), found.provenance["left_out"]) == (2, 1)
     with pytest.raises(FMError, match="no column 'path'"):
         pictures.read(parsed("--table", table))
+    with pytest.raises(FMError, match=r"no column 'lon'.*LON.*--column lon=COLUMN"):
+        pictures.read(parsed("--table", table, *NAMED[:2]))  # all pictures without a place
     with pytest.raises(UsageError, match="--column place="):
         pictures.read(parsed("--table", table, "--column", "place=IMG"))
     with pytest.raises(UsageError, match="8 to 4096"):

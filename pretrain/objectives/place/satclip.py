@@ -26,7 +26,7 @@ from fm.models import Backbone, Inputs
 from fm.resample import as_a_whole
 from fm.rng import CounterRng
 from pretrain.augment import View, draw_view, seasons
-from pretrain.losses import info_nce
+from pretrain.losses import cosines, info_nce
 from pretrain.objective import Judged, ObjectiveBatch, Output
 from pretrain.objectives.contrast.rows import placed, taken
 from pretrain.objectives.contrast.scale import LearnedScale
@@ -327,7 +327,5 @@ class SatCLIP(Viewed):
 @torch.no_grad()
 def _first(asks: Tensor, keys: Tensor, there: Tensor, own: Tensor) -> Tensor:
     """Say for which rows no other key is nearer than the own one: `[n]` float32."""
-    near = nn.functional.normalize(asks.float(), dim=1) @ nn.functional.normalize(
-        keys.float(), dim=1
-    ).T.masked_fill(~there, float("-inf"))
+    near = cosines(asks, keys).masked_fill(~there, float("-inf"))
     return (near.argmax(dim=1) == own).float()
