@@ -164,6 +164,19 @@ def test_softcon_s_two_normalisations_must_be_chosen_between() -> None:
         foreign.load(state, bands=known("softcon-rn50-s2").band_list(), normalisation="clip")
 
 
+def test_radar_of_ssl4eo_is_clipped_as_in_training_or_scored_as_torchgeo_does() -> None:
+    for name in ("ssl4eo-moco-rn50-s1", "ssl4eo-mae-vits16-s1", "ssl4eo-mae-vith14-s1"):
+        with pytest.raises(UsageError, match="one of clip, zscore"):
+            known(name).normaliser(None)
+        _, clip = known(name).normaliser("clip")
+        # the statistics of SSL4EO-S12's code, VV and VH: the mean is the middle, 2 std the ends
+        mean = torch.tensor([-12.54847273, -20.19237134])[:, None, None]
+        std = torch.tensor([5.25697717, 5.91150917])[:, None, None]
+        for share, wanted in ((0.0, 0.5), (2.0, 1.0), (-2.0, 0.0), (5.0, 1.0), (1.0, 0.75)):
+            got = clip(mean + share * std)
+            torch.testing.assert_close(got, torch.full_like(got, wanted), rtol=0, atol=1e-5)
+
+
 def test_what_the_entry_says_is_used(monkeypatch) -> None:
     name = tiny("softcon-vits14-s2", monkeypatch)
     model, report = foreign.load(state_of("softcon_vit"), known=name, normalisation="clip")
