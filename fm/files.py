@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fm.errors import FMError
+from fm.errors import FMError, UsageError
 
 
 def fsync_folder(folder: Path) -> None:
@@ -88,6 +88,16 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def refuse_within(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Refuse to put something in the place of a folder that holds what it is made of.
+
+    Raises:
+        UsageError: `source` is `target` or lies in it.
+    """
+    if Path(source).resolve().is_relative_to(Path(target).resolve()):
+        raise UsageError(f"{target} holds {source}, which it is made of; name another folder")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -20,11 +20,10 @@ from fm.export import (
     torchgeo_folder,
 )
 from fm.export.readme import readme
-from fm.export.written import Settings, Written
-from fm.files import atomic_folder, write_json
+from fm.export.written import REPORT, Settings, Written
+from fm.files import atomic_folder, refuse_within, write_json
 from fm.models import Backbone
 
-REPORT = "export.json"
 FORMAT_VERSION = 1
 
 Writer = Callable[[Path, Backbone, Card, Settings], Written]
@@ -99,10 +98,11 @@ def export(
         what `export.json` says: format, inputs, versions and every comparison.
 
     Raises:
-        UsageError: an unknown format, a setting that it lacks or has no use for, or a model that
-            it cannot express.
+        UsageError: an unknown format, a setting that it lacks or has no use for, a model that it
+            cannot express, or `out` holds `folder`.
         FMError: the exported model says something else; then nothing is written.
     """
+    refuse_within(folder, out)
     if to not in FORMATS:
         raise UsageError(f"there is no format {to!r}; {suggest(to, FORMATS)}")
     chosen, settings = FORMATS[to], settings or Settings()

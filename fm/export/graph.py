@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fm.errors import UsageError, suggest
 from fm.models import Backbone
 from fm.models.layout import Group, Member
+from fm.normalize import CLIPPED
 
 Values = Literal["physical", "stored"]
 METADATA = {"lonlat": ("batch", 2), "time": ("batch",)}
@@ -176,7 +177,7 @@ class Signature:
         return {name: made[name] for name in self.names()}
 
     def sample(self, batch: int, tokens: tuple[int, int], seed: int) -> dict[str, Tensor]:
-        """Make plausible inputs: values spread as the normalisation says they are.
+        """Make plausible inputs: values spread as the normalisation says, and past what it clips.
 
         Args:
             batch: B.
@@ -193,7 +194,10 @@ class Signature:
                 for numbers in (normal.shift, normal.scale)
             )
             draw = torch.randn if normal.kind == "zscore" else torch.rand
-            physical = shift + scale * draw(shape, generator=generator, dtype=torch.float64)
+            spread = draw(shape, generator=generator, dtype=torch.float64)
+            if normal.kind in CLIPPED:  # beyond both ends, so that a clip left out is seen
+                spread = 1.5 * spread - 0.25
+            physical = shift + scale * spread
             made[name] = physical.float()
             if self.values == "stored":
                 factor, offset = self.model.scaling[name]

@@ -10,6 +10,7 @@ from fm import checkpoint
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.export.hub_card import page, results_in
+from fm.export.written import REPORT
 from fm.files import sha256_file
 
 
@@ -41,11 +42,15 @@ class Pushed:
         }
 
 
+_SAID = {checkpoint.CARD, checkpoint.README, REPORT}
+"""Files that speak of a model and are none."""
+
+
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a checkpoint or an export, hidden ones left out.
 
     Raises:
-        FMError: the weights are not those of the card.
+        FMError: the weights are missing, or not those of the card.
     """
     weights = folder / checkpoint.WEIGHTS
     card = checkpoint.read_card(folder)
@@ -54,7 +59,7 @@ def files_of(folder: Path) -> list[Path]:
         raise FMError(f"{weights}: the hash is not the one in the card; the folder is damaged")
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     inside = [path for path in found if not _hidden(path.relative_to(folder))]
-    if len(inside) < 3:
+    if {str(path.relative_to(folder)) for path in inside} <= _SAID:
         raise FMError(f"{folder}: weights are missing; push a checkpoint or an exported folder")
     return inside
 

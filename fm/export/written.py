@@ -7,6 +7,9 @@ from typing import Any
 from fm.errors import UsageError
 from fm.export.verify import Agreement
 
+REPORT = "export.json"
+"""What an exported folder says of itself."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,6 +33,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.tokens is not None and min(self.tokens) < 1:
             raise UsageError(f"tokens={self.tokens}: give rows and columns, at least 1 each")
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
+            raise UsageError(f"tolerance={self.tolerance}: give a share from 0 to below 1, as 1e-4")
 
     def given(self) -> list[str]:
         """Return the names of what was chosen, besides the tolerance."""

@@ -15,13 +15,13 @@ from typing import Any
 from fm import checkpoint, foreign, hub
 from fm.console import note
 from fm.errors import FMError, UsageError
-from fm.files import fsync_folder, sha256_file
+from fm.files import fsync_folder, refuse_within, sha256_file
 from fm.foreign import catalogue
 from fm.foreign.catalogue import Known
 from fm.foreign.reading import MAX_BYTES
 from fm.foreign.report import Report
 from fm.hub import HubFile
-from fm.pull.download import Wanted, fetch
+from fm.pull.download import Wanted, fetch, sidecar
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def pull(
             file that came whole and could not be converted is kept beside it for the next try.
     """
     item, target = catalogue.find(name), Path(to)
+    if file is not None:
+        refuse_within(file, target)
     if target.exists() and not overwrite:
         raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
     if not raw:
@@ -114,9 +116,12 @@ def pull(
     parent = parent if file is None else f"{parent}, sha256 {found}"
     report = None
     if raw:
-        shutil.copyfile(source, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, sidecar(target))
+        os.replace(sidecar(target), target)
     elif item.kind == "location":
-        _location(item, source, target, parent, overwrite)
+        licence = said.get("licence") or item.licence
+        _location(item, source, target, parent, licence, overwrite)
     else:
         report = _backbone(item, source, target, parent, overwrite, max_bytes, said)
     shutil.rmtree(aside, ignore_errors=True)
@@ -131,6 +136,11 @@ def _ready(item: Known, said: Mapping[str, Any]) -> None:
             f"file as it is"
         )
     if item.kind == "location":
+        if given := [key for key, value in said.items() if value is not None and key != "licence"]:
+            raise UsageError(
+                f"{item.name} is a location encoder, with no use for {', '.join(given)}; leave "
+                f"it out"
+            )
         return
     if not said.get("bands"):
         item.band_list()
@@ -243,7 +253,9 @@ def _backbone(
     return report
 
 
-def _location(item: Known, source: Path, target: Path, parent: str, overwrite: bool) -> None:
+def _location(
+    item: Known, source: Path, target: Path, parent: str, licence: str, overwrite: bool
+) -> None:
     from fm import location
 
     kind = item.layouts[0].partition("_")[0]
@@ -256,7 +268,7 @@ def _location(item: Known, source: Path, target: Path, parent: str, overwrite: b
         "name": item.name,
         "objective": {"published": item.objective},
         "data": {"published": item.data},
-        "licence": item.licence,
+        "licence": licence,
         "parent": parent,
     }
     location.save(target, encoder, about, overwrite=overwrite)

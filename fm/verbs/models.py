@@ -55,11 +55,17 @@ def _show(arguments: argparse.Namespace) -> int:
     if Path(arguments.model).is_file():
         return _show_foreign(arguments)
     if not Path(arguments.model).exists():
+        from fm.errors import UsageError, suggest
         from fm.foreign.catalogue import catalogue
         from fm.foreign.torchgeo_weights import NAME
 
         if arguments.model in catalogue() or NAME.fullmatch(arguments.model):
             return _show_known(arguments.model, arguments.json)
+        if "/" not in arguments.model:
+            raise UsageError(
+                f"{arguments.model}: no such folder or file, and no known weights; "
+                f"{suggest(arguments.model, catalogue())}"
+            )
     from fm.checkpoint import read_card
 
     card = read_card(arguments.model)
@@ -90,7 +96,9 @@ def _show_foreign(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from fm import checkpoint, foreign
     from fm.errors import UsageError
+    from fm.files import refuse_within
 
+    refuse_within(arguments.file, arguments.out)
     if arguments.known is None:
         for word in ("bands", "normalisation"):
             if getattr(arguments, word) is None:

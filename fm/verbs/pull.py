@@ -48,13 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
             "path": str(done.path),
             "sha256": done.sha256,
             "parent": done.parent,
-            "licence": item.licence,
+            "licence": arguments.licence or item.licence,
             "report": None if done.report is None else done.report.to_dict(),
         }
         print(json.dumps(values, indent=2))
         return 0
     if done.report is not None:
         print(done.report.text())
-    print(f"{done.name}: {done.parent}; licence {item.licence}")
+    print(f"{done.name}: {done.parent}; licence {arguments.licence or item.licence}")
     print(f"written to {done.path}")
     return 0

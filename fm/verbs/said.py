@@ -90,5 +90,5 @@ def said(arguments: argparse.Namespace, known: str | None) -> dict[str, Any]:
         "position_resize": arguments.position_resize,
         "licence": arguments.licence,
         "part": arguments.part,
-        "max_bytes": arguments.max_bytes or MAX_BYTES,
+        "max_bytes": MAX_BYTES if arguments.max_bytes is None else arguments.max_bytes,
     }

@@ -156,6 +156,14 @@ def test_one_commit_holds_weights_card_and_page(hub: Hub, tmp_path: Path) -> Non
     assert "[5, 9, 11]" not in done.readme
 
 
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(saved(tmp_path, vit()), to="torch-export", out=out, settings=Settings("physical"))
+    (out / "model.pt2").unlink()
+    with pytest.raises(FMError, match="weights are missing"):
+        push(out, "me/model", dry=True)
+
+
 def test_results_of_other_weights_are_refused(tmp_path: Path) -> None:
     scored(tmp_path / "results", "0" * 64)
     with pytest.raises(FMError, match="none of 1 results is of these weights"):

@@ -28,6 +28,8 @@ def test_what_was_compared_is_printed(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--to", "timm", "--tokens", "2by3"], "give rows and columns such as 8x8"),
         (["--to", "timm", "--tokens", "0x3"], "at least 1 each"),
+        (["--to", "timm", "--tokens", "2x3", "--tolerance", "inf"], "a share from 0 to below 1"),
+        (["--to", "safetensors", "--tolerance", "nan"], "a share from 0 to below 1"),
         (["--to", "tim"], "did you mean 'timm'"),
         (["--to", "onnx"], "say what the pixels will be"),
         (["--to", "timm", "--values", "stored"], "timm has no use for values"),
@@ -43,6 +45,25 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert said in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_the_model_is_not_replaced_by_what_is_made_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "runs", vit())
+    for out in (folder, tmp_path / "runs"):
+        words = ["--to", "timm", "--tokens", "2x3", "--out", str(out), "--overwrite"]
+        assert main(["models", "export", str(folder), *words]) == 2
+        assert "which it is made of" in capsys.readouterr().err
+    assert (folder / "card.json").is_file()
+
+
+def test_a_clip_left_out_is_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = timm_folder.mean_and_std
+    monkeypatch.setattr(timm_folder, "mean_and_std", lambda *given: (*told(*given)[:2], False))
+    words = ["--to", "timm", "--tokens", "2x3", "--out", str(tmp_path / "out")]
+    assert main(["models", "export", str(saved(tmp_path, vit(kind="clip_sigma"))), *words]) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_difference_is_status_1(

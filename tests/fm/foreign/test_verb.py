@@ -69,6 +69,17 @@ def test_errors_are_one_line(file: Path, tmp_path: Path, capsys) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_a_name_nearly_right_and_a_file_in_its_own_way(file: Path, tmp_path: Path, capsys) -> None:
+    assert main(["models", "show", "softcon-rn5-s2"]) == 2
+    assert "did you mean 'softcon-rn50-s2'?" in capsys.readouterr().err
+    assert main(["models", "show", "runs/none"]) == 1
+    assert "no such checkpoint folder" in capsys.readouterr().err
+    words = ["--known", "softcon-rn50-s2", "--overwrite"]
+    assert main(["models", "convert", str(file), "--out", str(file.parent), *words]) == 2
+    assert "which it is made of" in capsys.readouterr().err
+    assert file.is_file()
+
+
 def test_backbones_are_listed(capsys) -> None:
     assert main(["models", "list", "--backbones", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

@@ -193,6 +193,19 @@ def test_what_conversion_would_refuse_is_said_before_the_download(
         assert not server.requests
 
 
+def test_what_would_be_lost_or_passed_over_is_refused(place, tmp_path: Path, capsys) -> None:
+    made = tmp_path / "made.pth"
+    words = ["models", "pull", NAME, "--to", str(tmp_path), "--from", str(made), "--overwrite"]
+    assert main(words) == 2
+    assert "which it is made of" in capsys.readouterr().err
+    assert made.is_file()
+    with pytest.raises(UsageError, match="location encoder, with no use for heads; leave it out"):
+        pull("satclip-r18-l10", tmp_path / "places", heads=3, licence="MIT")
+    taken = pull(NAME, tmp_path / "new" / "w.pth", file=made, raw=True)
+    assert taken.path.read_bytes() == made.read_bytes()
+    assert only(tmp_path / "new", "w.pth")
+
+
 def test_a_file_that_came_whole_is_not_fetched_twice(place: Place, tmp_path: Path) -> None:
     place.entry(numbers={"stages": [9]})
     with place.serve() as server:
