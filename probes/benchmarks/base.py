@@ -40,6 +40,11 @@ class Inputs:
             else np.ones((*x.shape[:-3], *x.shape[-2:]), bool)
             for m, x in pixels.items()
         }
+        return cls.known(pixels, valid)
+
+    @classmethod
+    def known(cls, pixels: dict[str, np.ndarray], valid: dict[str, NDArray[np.bool_]]) -> "Inputs":
+        """Take whole images; invalid pixels (see `valid`) become zero."""
         if all(mask.all() for mask in valid.values()):
             return cls(pixels)
         clean = {

@@ -87,9 +87,11 @@ def located(data: Data, rule: Rule) -> Data:
     try:
         split[known] = deal(groups[known].tolist(), SHARES, rule.seed)
     except FMError as error:
+        blocks = f" (blocks of {rule.block_km:g} km)" if rule.split == "blocks" else ""
+        smaller = rule.block_km > LOCAL_KM and blocks
+        hint = "geolocation-local-blocks has smaller ones" if smaller else "take a larger dataset"
         raise FMError(
-            f"{where}: {len(known)} samples with a place, {error} (blocks of "
-            f"{rule.block_km:g} km); geolocation-local-blocks has smaller ones"
+            f"{where}: {len(known)} samples with a place, {error}{blocks}; {hint}"
         ) from None
     train = np.flatnonzero(split == "train")
     try:
@@ -188,15 +190,14 @@ def open_shards(folder: Path) -> Data:
 
 def _valid(pixels: dict[str, np.ndarray], nodata: dict[str, tuple | None]) -> Inputs:
     """Pixels that are no data in a band become invalid and zero; integers say so by a number."""
-    made, valid = {}, {}
+    valid = {}
     for m, x in pixels.items():
         known = np.isfinite(x)
         for band, code in enumerate(nodata[m] or ()):
             if code is not None:
                 known[:, band] &= x[:, band] != code
         valid[m] = known.all(1)
-        made[m] = np.where(valid[m][:, None], x, np.zeros((), x.dtype))
-    return Inputs(made, None if all(mask.all() for mask in valid.values()) else valid)
+    return Inputs.known(pixels, valid)
 
 
 def declare(

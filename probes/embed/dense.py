@@ -188,7 +188,8 @@ class _Tiles:
         side = TOKENS * step if tile_m is None else tile_m
         overlap = side // (4 * step) * step if overlap_m is None else overlap_m
         for name, size, least in (("tile", side, step), ("overlap", overlap, 0)):
-            if size < least or abs(size / step - round(size / step)) > 1e-6:
+            whole_steps = math.isfinite(size) and abs(size / step - round(size / step)) <= 1e-6
+            if size < least or not whole_steps:
                 raise UsageError(
                     f"--{name} {size:g}: give metres, a multiple of the model's {step:g} m tokens"
                 )

@@ -1,6 +1,5 @@
 """A map of embeddings in colours: their first three principal components as red, green, blue."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +7,6 @@ from numpy.typing import NDArray
 
 from fm.console import progress
 from fm.errors import FMError
-from fm.files import write_atomic
 
 if TYPE_CHECKING:
     from probes.embed.stage import Kept
@@ -96,14 +94,16 @@ def colours(
     return scores, np.resize(np.append(share[:3], [0, 0, 0])[:3], 3)
 
 
-def draw(values: "Values", grid: "Grid", title: str, out: Path) -> None:
+def draw(values: "Values", grid: "Grid", title: str) -> bytes:
     """Draw the map with its coasts, where the extra `geo` is installed.
 
     Args:
         values: `[Y, X, D]`.
         grid: of the rows and columns.
         title: over it; the shares of the variance are added.
-        out: PNG.
+
+    Returns:
+        a PNG.
     """
     import io
 
@@ -140,7 +140,7 @@ def draw(values: "Values", grid: "Grid", title: str, out: Path) -> None:
     stream = io.BytesIO()
     canvas.figure.set_dpi(150)
     canvas.print_png(stream)
-    write_atomic(out, stream.getvalue())
+    return stream.getvalue()
 
 
 def _coasts(axes: object) -> None:

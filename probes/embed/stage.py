@@ -198,8 +198,10 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
     """Refuse a result that is there already.
 
     Raises:
-        FMError: it is there and `overwrite` is false.
+        FMError: it is there and `overwrite` is false, or a folder stands where a file belongs.
     """
+    if out.is_dir() and out.suffix.lower() != ".zarr":
+        raise FMError(f"{out} is a folder; name another --out")
     if out.exists() and not overwrite:
         raise FMError(f"{out} exists already; name another --out, or give --overwrite")
 

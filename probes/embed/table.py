@@ -25,7 +25,7 @@ from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
 from shards.seeing.scan import scan
 
-VERSION = 1
+VERSION = 2
 """Raised when the same model and samples would give other numbers."""
 _SPAN = 8
 """Batches that are read one after another by one process."""
@@ -232,7 +232,10 @@ class _Work:
                     f"{ds.place}: sample {key}: {reason}; run fm shards verify and repair"
                 )
             real = batch.weight.numpy() > 0  # the last batch is filled up
-            inputs = Inputs.of({m: batch.pixels[m].numpy()[real] for m in names})
+            inputs = Inputs.known(
+                {m: batch.pixels[m].numpy()[real] for m in names},
+                {m: batch.valid(m).numpy()[real].all(-3) for m in names},
+            )
             if batch.times is not None:
                 inputs = replace(inputs, times=batch.times.numpy()[real])
             yield inputs, own

@@ -12,6 +12,7 @@ from torch import nn
 import fm.location
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
+from fm.files import write_atomic
 from fm.location.encoder import LocationEncoder
 from probes.embed import forms, picture
 from probes.embed.coding import DTYPES, Coding
@@ -173,11 +174,11 @@ def embed_map(
             "month": "none" if month is None else month,
             "cells": "with land alone" if land else "all",
         }
-        if drawn is not None:
-            picture.draw(values, grid, f"{encoder.name}: {dim} features", drawn)
         coding = Coding.of(dtype, (values[stage.rows(p)] for p in range(len(bounds) - 1)))
         sheet = forms.Sheet(grid.ground, dim, lambda a, b: values[a:b], coding, about)
         forms.write(sheet, stage.result, ending)
+        if drawn is not None:  # last of all: a picture that is there would refuse going on
+            write_atomic(drawn, picture.draw(values, grid, f"{encoder.name}: {dim} features"))
         publish(stage.result, out)
     return out
 

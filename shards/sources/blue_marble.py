@@ -42,6 +42,8 @@ SPACING_KM = 7.8125
 """Side of a block for each pixel of its picture: a twentieth more than the picture needs."""
 SOUTH, NORTH = -60.0, 75.0
 """Beyond them is ice, and blocks narrow more within a row than there is room for."""
+LARGEST = 40
+"""Pixels along a picture; beyond, blocks in the north are narrower at their top than a picture."""
 LAND = 0.75
 """Share of a picture that has to be land."""
 
@@ -55,9 +57,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def read(arguments: Namespace) -> Content:
     """Get the picture of the world, check it and find the blocks on land."""
+    if not 8 <= arguments.size <= LARGEST:
+        raise UsageError(f"--size {arguments.size}: give 8 to {LARGEST} pixels")
     file = fetch(PACKAGE, Path(arguments.cache)) / PACKAGE.members[0]
-    if not 8 <= arguments.size <= 64:
-        raise UsageError(f"--size {arguments.size}: give 8 to 64 pixels")
     return cut(
         file,
         size=arguments.size,

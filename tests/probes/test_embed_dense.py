@@ -254,6 +254,8 @@ def test_what_nobody_declared_is_refused(file: Path, folder: Path, tmp_path: Pat
         embed_scene(other, scene, tmp_path / "d.tif")
     with pytest.raises(UsageError, match="multiple of the model's 40 m"):
         embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=100)
+    with pytest.raises(UsageError, match="--overlap nan: give metres"):
+        embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=80, overlap_m=float("nan"))
     with pytest.raises(UsageError, match="below the side"):
         embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=80, overlap_m=80)
     with pytest.raises(UsageError, match="its tokens are"):

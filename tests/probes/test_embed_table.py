@@ -171,6 +171,39 @@ def test_wrong_units_are_refused_and_odd_values_told(tmp_path, capsys):
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("series", [False, True])
+def test_numbers_that_say_no_data_are_not_seen(tmp_path, series):
+    """Defect: the number that stands for no data is embedded as if it were measured."""
+    bands = {"s2l2a_10": fm.sensor("sentinel2-l2a").modalities["s2l2a_10"]}
+    sizes = {"token_m": 40, "width": 32, "depth": 1, "heads": 2}
+    more = {"time_code_width": 12} if series else {}
+    model = fm.create_model("vit_nano", bands=bands, **sizes, **more)
+    pixels = np.random.default_rng(0).integers(1000, 3000, (2, 4, 16, 16)).astype(np.uint16)
+    found = []
+    for number, code in ((0, None), (0, 0), (7, 7)):
+        pixels[..., :5] = number
+        empty = np.full_like(pixels, number)
+        arrays = {"a": pixels, "empty": empty} if code is not None else {"a": pixels}
+        times = ["2019-01-15T10:00:00Z", "2019-03-15T10:00:00Z"] if series else None
+        names = tuple(band.name for band in bands["s2l2a_10"])
+        folder = tmp_path / str(len(found))
+        write_dataset(
+            folder,
+            [
+                Sample(key=key, arrays={"s2l2a_10": x if series else x[0]}, times=times)
+                for key, x in arrays.items()
+            ],
+            name="edge",
+            modalities={"s2l2a_10": Declared("sentinel2-l2a", names, 1e-4, 0.0, nodata=code)},
+            provenance={},
+            licence="CC0-1.0",
+        )
+        found.append(parquet.read(embed(model, folder, folder / "e.parquet")).embedding)
+    plain, zero, seven = found
+    np.testing.assert_array_equal(zero, seven)
+    assert np.abs(plain[0] - zero[0]).max() > 1e-3
+
+
 def _killed(model, dataset, out):
     """Embed in a process that dies by SIGKILL before its third batch is written."""
 
@@ -229,6 +262,9 @@ def test_what_is_there_is_not_replaced_unasked(pairs, tmp_path, capsys):
     assert len(parquet.read(out).keys) < 18
     with pytest.raises(UsageError, match=r"\.parquet"):
         embed(_model(), pairs, tmp_path / "e.csv")
+    (tmp_path / "d.parquet").mkdir()
+    with pytest.raises(FMError, match="is a folder"):
+        embed(_model(), pairs, tmp_path / "d.parquet", overwrite=True)
     fm.checkpoint.save(tmp_path / "model", _model())
     words = ["embed", str(tmp_path / "model"), str(pairs), "--out", str(tmp_path / "v.parquet")]
     assert main([*words, "--workers", "2", "--batch-size", "4"]) == 0

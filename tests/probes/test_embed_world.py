@@ -128,6 +128,24 @@ def test_a_killed_map_goes_on_to_the_same_file(
     assert not work_folder(out).exists()
 
 
+def test_a_picture_does_not_refuse_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: a run that ends while its map is written leaves a picture, which stops the next."""
+    monkeypatch.setattr("shards.seeing.land._land", lambda: None)  # its file takes seconds
+
+    def stop(*_: object) -> None:
+        raise FMError("enough")
+
+    out, drawn = tmp_path / "m.tif", tmp_path / "m.png"
+    with monkeypatch.context() as patch:
+        patch.setattr(world.forms, "write", stop)
+        with pytest.raises(FMError, match="enough"):
+            embed_map(small(), Grid(30.0), out, drawn=drawn)
+    embed_map(small(), Grid(30.0), out, drawn=drawn)
+    assert drawn.exists()
+
+
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     one = embed_map(small(), Grid(10.0), tmp_path / "a.tif").read_bytes()
     assert embed_map(small(), Grid(10.0), tmp_path / "b.tif", workers=3).read_bytes() == one

@@ -133,6 +133,12 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     near = write(tmp_path / "near", on_sphere(60, 2) * 1e-3 + 2)
     with pytest.raises(FMError, match="geolocation-local-blocks has smaller ones"):
         get_benchmark("geolocation-blocks").load(near)
+    spot = write(tmp_path / "spot", np.full((20, 2), 2.0))
+    with pytest.raises(FMError, match=r"blocks of 2.5 km\); take a larger dataset"):
+        get_benchmark("geolocation-local-blocks").load(spot)
+    two = write(tmp_path / "two", on_sphere(2, 2))
+    with pytest.raises(FMError, match=r"train, val, test; take a larger dataset"):
+        get_benchmark("geolocation-random").load(two)
     few = write(tmp_path / "few", on_sphere(12, 2))
     with pytest.raises(FMError, match="no cell holds 10 of"):
         get_benchmark("geolocation-random").load(few)

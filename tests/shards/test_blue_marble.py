@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fm.errors import FMError, UsageError
-from fm.geo import great_circle_m
+from fm.geo import EARTH_RADIUS_M, block_id, great_circle_m
 from shards.building.packages import fetch
 from shards.sources import blue_marble, get_source
 
@@ -50,8 +50,32 @@ def test_another_file_or_size_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(FMError, match="expected"):
         blue_marble.cut(other, size=16, provenance={})
     monkeypatch.setattr(blue_marble, "fetch", lambda package, cache: tmp_path)
-    with pytest.raises(UsageError, match="give 8 to 64"):
-        blue_marble.read(Namespace(cache=tmp_path, size=4))
+    for size in (4, 41):
+        with pytest.raises(UsageError, match="give 8 to 40"):
+            blue_marble.read(Namespace(cache=tmp_path, size=size))
+
+
+@pytest.mark.parametrize("size", [16, 33, 40])
+def test_a_picture_stays_in_its_block(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: large pictures of neighbours in the north show the same ground."""
+    world = np.stack(np.broadcast_arrays(np.arange(2700)[:, None], np.arange(5400)[None]))
+    monkeypatch.setattr(blue_marble, "_world", lambda file: world)
+    monkeypatch.setattr(blue_marble, "land_share", lambda picture: 1.0)
+    content = blue_marble.cut(Path(), size=size, provenance={})
+    side = content.provenance["block_km"]
+    north = max(task[2] for task in content.tasks)
+    top = [task for task in content.tasks if task[2] == north][:1]
+    offset = np.array([-1, 1]) * (size - 1) / 2 * blue_marble.PIXEL_M / EARTH_RADIUS_M
+    assert isinstance(side, float)
+    for block, lon, lat in top:
+        low, phi = np.radians([lon, lat])
+        x, y = np.meshgrid(offset, offset)  # the middles of the corners, by Snyder 20-14, 20-15
+        far = np.hypot(x, y)
+        sine = np.cos(far) * np.sin(phi) + y * np.sin(far) * np.cos(phi) / far
+        down = far * np.cos(phi) * np.cos(far) - y * np.sin(phi) * np.sin(far)
+        east = low + np.arctan2(x * np.sin(far), down)
+        corners = np.degrees(np.stack([east, np.arcsin(sine)], -1))
+        assert (block_id(corners, side) == block).all()
 
 
 @pytest.mark.data
