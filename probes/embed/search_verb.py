@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from fm.errors import UsageError
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("embeddings", type=Path, metavar="EMBEDDINGS", help=".parquet of fm embed")
-    parser.add_argument(
-        "query", metavar="QUERY", help="a row's key, LON,LAT (in the west after --), or an image"
-    )
+    parser.add_argument("query", metavar="QUERY", help="a row's key, LON,LAT, or an image")
+    # a place in the west begins like an option; argparse asks this of what is a negative number
+    parser._negative_number_matcher = re.compile(r"-\d+(\.\d+)?,")
     parser.add_argument("--count", type=int, default=10, metavar="N", help="rows to find (10)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as CSV")
     parser.add_argument("--map", type=Path, metavar="HTML", help="write a page with a map")

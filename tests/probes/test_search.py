@@ -13,6 +13,7 @@ import torch
 from rasterio.transform import from_origin
 
 import fm
+from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.geo import great_circle_m
 from probes.embed import parquet, search
@@ -89,6 +90,16 @@ def test_a_place_is_its_nearest_row(tmp_path: Path) -> None:
     for text, kind in (("1,95", "poles"), ("s20", r"did you mean"), ("lon,lat", "no key")):
         with pytest.raises(UsageError, match=kind):
             search.of_row(found, text)
+
+
+def test_a_place_in_the_west_is_no_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "e.parquet")
+    for words in (["-70.7,-33.4"], ["--", "-70,-33.4"]):
+        assert main(["search", str(file), "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["query"] == words[-1]
+    assert main(["search", str(file), "-7x"]) == 2
 
 
 def test_an_image_by_the_model_of_the_file(tmp_path: Path) -> None:
