@@ -1,8 +1,8 @@
 """Linear layers in float32 on a CPU, by oneDNN where torch's own product leaves half the speed.
 
 torch multiplies float32 matrices by MKL, which uses the 512-bit registers of Intel's processors
-alone. oneDNN, which torch carries too, uses those of any: twice as fast on a Zen 5 core; Intel's were
-not at hand. It adds up in another order, so results differ by float32 rounding.
+alone. oneDNN, which torch carries too, uses those of any: twice as fast on a Zen 5 core (Intel's
+were not at hand). It adds up in another order, so results differ by float32 rounding.
 """
 
 from functools import cache
