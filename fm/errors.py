@@ -21,6 +21,10 @@ class UsageError(FMError):
     exit_status = 2
 
 
+_LISTED = 60
+"""More names than these are no help in a line."""
+
+
 def suggest(name: str, valid: Iterable[str]) -> str:
     """Say which valid names are nearest to a wrong one.
 
@@ -29,10 +33,12 @@ def suggest(name: str, valid: Iterable[str]) -> str:
         valid: the names that would have been accepted.
 
     Returns:
-        `"did you mean 'x'?"`, or the list of valid names when none is near.
+        `"did you mean 'x'?"`, or the list of valid names when none is near and they fit a line.
     """
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
+    if len(names) > _LISTED:
+        return f"it is near none of the {len(names)} valid names"
     return "valid names: " + (", ".join(names) if names else "none")

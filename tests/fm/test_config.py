@@ -14,7 +14,7 @@ from fm.config import (
     parse,
     read_yaml,
 )
-from fm.errors import UsageError
+from fm.errors import UsageError, suggest
 
 
 class Inner(Config):
@@ -96,3 +96,10 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
 def test_recipes_are_found_by_name() -> None:
     assert "mae_s2_tiny" in list_recipes("pretrain")
     assert find_recipe("pretrain", "mae_s2_tiny").is_file()
+
+
+def test_a_wrong_name_is_answered_in_a_line() -> None:
+    assert suggest("vit_smal", ["vit_small", "less"]) == "did you mean 'vit_small'?"
+    assert suggest("zzz", ["b", "a"]) == "valid names: a, b"
+    assert suggest("zzz", []) == "valid names: none"
+    assert suggest("zzz", map(str, range(61))) == "it is near none of the 61 valid names"
