@@ -124,6 +124,6 @@ def wavelengths(bands: Iterable[Band]) -> tuple[float, ...]:
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    if len(names) > 20 and suggest(name, names).startswith("valid names"):
+    if len(names) > 20 and not suggest(name, names).startswith("did you mean"):
         return f"its {len(names)} bands are {names[0]} to {names[-1]}"
     return suggest(name, names)
