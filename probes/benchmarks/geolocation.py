@@ -24,6 +24,7 @@ from probes.benchmarks.holdout import deal
 from probes.geolocation.ceiling import nearest_km, words
 from probes.geolocation.cells import NONE, Centre, Rest, partition
 from probes.statistics.places import MEDIAN
+from shards.building.copies import valid_elements
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 FLOORS = ("prior-cell", "prior-mean")
@@ -192,11 +193,8 @@ def _valid(pixels: dict[str, np.ndarray], nodata: dict[str, tuple | None]) -> In
     """Pixels that are no data in a band become invalid and zero; integers say so by a number."""
     valid = {}
     for m, x in pixels.items():
-        known = np.isfinite(x)
-        for band, code in enumerate(nodata[m] or ()):
-            if code is not None:
-                known[:, band] &= x[:, band] != code
-        valid[m] = known.all(1)
+        held = valid_elements(x, nodata[m])
+        valid[m] = np.ones((len(x), *x.shape[-2:]), bool) if held is None else held.all(1)
     return Inputs.known(pixels, valid)
 
 
