@@ -40,8 +40,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @cache
 def _wide() -> bool:
     """Say whether oneDNN is here and has 512-bit registers to use."""
-    return torch.backends.mkldnn.is_available() and "AVX512" in (
-        torch.backends.cpu.get_cpu_capability()
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and "AVX512" in torch.backends.cpu.get_cpu_capability()
     )
 
 
