@@ -190,7 +190,7 @@ def open_shards(folder: Path) -> Data:
 
 
 def _valid(pixels: dict[str, np.ndarray], nodata: dict[str, tuple | None]) -> Inputs:
-    """Pixels that are no data in a band become invalid and zero; integers say so by a number."""
+    valid: dict[str, NDArray[np.bool_]] = {}
     valid = {}
     for m, x in pixels.items():
         held = valid_elements(x, nodata[m])
