@@ -191,10 +191,10 @@ def open_shards(folder: Path) -> Data:
 
 def _valid(pixels: dict[str, np.ndarray], nodata: dict[str, tuple | None]) -> Inputs:
     valid: dict[str, NDArray[np.bool_]] = {}
-    valid = {}
     for m, x in pixels.items():
         held = valid_elements(x, nodata[m])
-        valid[m] = np.ones((len(x), *x.shape[-2:]), bool) if held is None else held.all(1)
+        whole = np.ones(x.shape, bool) if held is None else held
+        valid[m] = np.asarray(np.all(whole, axis=1), bool)
     return Inputs.known(pixels, valid)
 
 
