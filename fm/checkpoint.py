@@ -53,7 +53,7 @@ def save(
     """
     card = card or model.card or describe(model, Path(folder).name)
     weights = state if isinstance(state, Weights) else Weights.of(state or model.state_dict())
-    with atomic_folder(folder, overwrite=overwrite) as aside:
+    with atomic_folder(folder, overwrite=overwrite, ours=(CARD,)) as aside:
         write_tensors(aside / WEIGHTS, weights)
         os.chmod(aside / WEIGHTS, 0o644)
         card = replace(card, weights_sha256=sha256_file(aside / WEIGHTS))

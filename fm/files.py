@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +57,30 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    path: str | os.PathLike[str], *, overwrite: bool = False, ours: Sequence[str] = ()
+) -> Iterator[Path]:
     """Fill a folder aside and move it into place when the block ends without an error.
 
     Args:
         path: the final folder.
         overwrite: replace what is there; otherwise an existing path is refused.
+        ours: files by which a folder is known as one of ours; one that holds something and none of
+            them is not replaced.
 
     Yields:
         the folder to write into.
 
     Raises:
-        FMError: `path` exists and `overwrite` is false.
+        FMError: `path` exists and `overwrite` is false, or it is not ours to replace.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise FMError(f"{path} exists already; name another folder or remove it first")
+    if ours and path.exists() and not _replaceable(path, ours):
+        raise FMError(
+            f"{path} is there and holds no {' or '.join(ours)}; remove it yourself or name another"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     os.chmod(aside, 0o755)
@@ -88,6 +96,13 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def _replaceable(path: Path, ours: Sequence[str]) -> bool:
+    """Say whether a path is an empty folder or one that holds a file of ours."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in ours) or not any(path.iterdir())
+    )
 
 
 def refuse_within(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

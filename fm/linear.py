@@ -5,30 +5,59 @@ alone. oneDNN, which torch carries too, uses those of any: twice as fast on a Ze
 were not at hand). It adds up in another order, so results differ by float32 rounding.
 """
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import register_flop_formula
+
+M = TypeVar("M", bound=nn.Module)
 
 _ROWS = 64
 """Fewer rows do not pay for bringing the weight into oneDNN's layout."""
+
+
+class Linear(nn.Linear):
+    """torch's linear layer, computed by `linear`; its state is torch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Compute `[..., i]` to `[..., o]`."""
+        return linear(input, self.weight, self.bias)
+
+
+def quicken(module: M) -> M:
+    """Let the linear layers inside a module be computed by `linear`, in place.
+
+    Weights, names, hooks and the class that `isinstance` sees stay; layers of a class derived from
+    torch's are left as they are.
+
+    Returns:
+        the module.
+    """
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = Linear
+    return module
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute `x @ weight.T + bias`; differentiable once where oneDNN serves.
 
     Args:
-        x: `[n, i]`, any strides.
+        x: `[..., i]`, any strides.
         weight: `[o, i]`, any strides.
         bias: `[o]`.
 
     Returns:
-        `[n, o]`.
+        `[..., o]`.
     """
     if not _serves(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
+    if x.ndim > 2:
+        return linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
     if torch.is_grad_enabled() and any(
         value is not None and value.requires_grad for value in (x, weight, bias)
     ):
@@ -53,8 +82,8 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
         not torch.compiler.is_compiling()  # first: `len` would fix what an export leaves open
         and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.ndim == 2
-        and len(x) >= _ROWS
+        and x.ndim >= 2
+        and x.shape[:-1].numel() >= _ROWS
         and not torch.is_autocast_enabled("cpu")
         and _wide()
     )
@@ -63,6 +92,14 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return made
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _operations(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        """Count two a multiply-add, as torch does for its own products."""
+        return 2 * x[0] * weight[0] * weight[1]
 
 
 class _Linear(torch.autograd.Function):

@@ -112,7 +112,7 @@ def export(
         what = "a location encoder" if of_places else to
         raise UsageError(f"{what} has no use for {', '.join(unused)}; leave it out")
     model = None if of_places else checkpoint.load(folder)
-    with atomic_folder(out, overwrite=overwrite) as aside:
+    with atomic_folder(out, overwrite=overwrite, ours=(REPORT, checkpoint.CARD)) as aside:
         if model is None:
             written, told = places.write(aside, folder, to, settings.tolerance)
         else:

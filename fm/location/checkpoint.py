@@ -51,7 +51,7 @@ def save(
         FMError: `folder` exists.
     """
     weights = Weights.of(encoder.state_dict()) if state is None else state
-    with atomic_folder(folder, overwrite=overwrite) as aside:
+    with atomic_folder(folder, overwrite=overwrite, ours=(DESCRIPTION,)) as aside:
         write_tensors(aside / WEIGHTS, weights)
         os.chmod(aside / WEIGHTS, 0o644)
         told = {

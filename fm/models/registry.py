@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fm.errors import UsageError, suggest
+from fm.linear import quicken
 from fm.models.backbone import Backbone
 from fm.models.croma import Croma
 from fm.models.inputs import Scaling
@@ -192,13 +193,15 @@ def _build(
         **({} if token_groups is None else {"token_groups": _plain(token_groups)}),
         **{key: _plain(value) for key, value in chosen.items()},
     }
-    return family.kind(
-        made,
-        bands=by_modality,
-        normalisation=normalisation,
-        scaling=scaling,
-        architecture=architecture,
-        **chosen,
+    return quicken(
+        family.kind(
+            made,
+            bands=by_modality,
+            normalisation=normalisation,
+            scaling=scaling,
+            architecture=architecture,
+            **chosen,
+        )
     )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fm.linear import quicken
 from fm.models import Backbone
 from pretrain.objective import Objective
 from pretrain.objectives.contrast.caco import CACo, CACoConfig
@@ -62,4 +63,4 @@ def build_objective(config: ObjectiveConfig, backbone: Backbone) -> Objective:
     if isinstance(config, LandCoverConfig) and config.beside is not None:
         return LandCover(backbone, config, build_objective(config.beside, backbone))
     made: Objective = OBJECTIVES[type(config)](backbone, config)
-    return made
+    return quicken(made)

@@ -14,6 +14,7 @@ from fm.checkpoint import load_strict
 from fm.errors import UsageError
 from fm.foreign import read
 from fm.foreign.bands import parse
+from fm.linear import quicken
 from fm.normalize import Normalisation
 from fm.sensors import Band
 from probes.backbones.adapter import MODALITY, Adapter, Intake, Output, renamed, rgb
@@ -63,7 +64,7 @@ def build(name: str, channels: int, seed: int) -> tuple[nn.Module, dict[str, Any
     tokens = hasattr(network, "patch_embed")
     fixed = bool(network.pretrained_cfg.get("fixed_input_size")) or tokens
     step = network.patch_embed.patch_size[0] if dynamic and tokens else 1
-    return network.eval(), {"size": size, "fixed": fixed and not dynamic, "multiple": step}
+    return quicken(network.eval()), {"size": size, "fixed": fixed and not dynamic, "multiple": step}
 
 
 def parsed(bands: str) -> tuple[Band, ...]:

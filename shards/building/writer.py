@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fm.console import Bar, progress
-from fm.errors import FMError, UsageError
+from fm.errors import UsageError
 from fm.files import atomic_folder
 from shards.building.assemble import assemble, check_provenance
 from shards.building.declare import Declared, resolve
@@ -74,10 +74,11 @@ def write_dataset(
     check_provenance(provenance)
     if samples_per_shard < 1:
         raise UsageError(f"samples_per_shard={samples_per_shard}: give at least 1")
-    if overwrite and out.exists() and not (out / DESCRIPTION).is_file():
-        raise FMError(f"{out} is there and is no dataset; remove it yourself or name another")
     size = total if total is not None else len(samples) if isinstance(samples, Sized) else 0
-    with atomic_folder(out, overwrite=overwrite) as folder, _parts_beside(out) as parts_folder:
+    with (
+        atomic_folder(out, overwrite=overwrite, ours=(DESCRIPTION,)) as folder,
+        _parts_beside(out) as parts_folder,
+    ):
         place = Place(folder, parts_folder)
         with progress("writing shards", size) as bar:
             parts = list(_parts(recipe, place, samples, samples_per_shard, bar))

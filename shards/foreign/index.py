@@ -117,7 +117,7 @@ def index_tars(
             os.replace(work / "made" / part, out / part)
     else:
         root = tars.root if "://" in tars.root else os.path.abspath(tars.root)
-        with atomic_folder(out, overwrite=overwrite) as folder:
+        with atomic_folder(out, overwrite=overwrite, ours=(DESCRIPTION,)) as folder:
             info = _write(folder, joined, found, declared, name, licence, every, root)
     shutil.rmtree(work, ignore_errors=True)
     absent = {member: joined.count - joined.present[member] for member in info.members}

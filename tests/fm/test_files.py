@@ -25,6 +25,26 @@ def test_folder_appears_only_when_complete(tmp_path: Path) -> None:
         pass
 
 
+def test_only_a_folder_of_ours_is_replaced(tmp_path: Path) -> None:
+    theirs, ours, empty = tmp_path / "home", tmp_path / "model", tmp_path / "empty"
+    for folder in (theirs, ours, empty):
+        folder.mkdir()
+    (theirs / "thesis.txt").write_text("years")
+    (ours / "card.json").write_text("{}")
+    (tmp_path / "file").write_text("x")
+    for path in (theirs, tmp_path / "file"):
+        with (
+            pytest.raises(FMError, match=rf"{path.name} is there and holds no card\.json"),
+            atomic_folder(path, overwrite=True, ours=("card.json",)),
+        ):
+            pass
+    assert (theirs / "thesis.txt").read_text() == "years"
+    for folder in (ours, empty):
+        with atomic_folder(folder, overwrite=True, ours=("card.json",)) as aside:
+            (aside / "new").write_text("x")
+        assert [path.name for path in folder.iterdir()] == ["new"]
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     write_atomic(path, "old")

@@ -1,11 +1,18 @@
 """`fm.linear` against float64, by oneDNN and without."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
+import fm
 from fm import linear as module
-from fm.linear import linear
+from fm.linear import Linear, linear, quicken
+from pretrain.objectives import build_objective
+from pretrain.objectives.masked import MAEConfig
 
 
 def _draw(*sizes, seed=0):
@@ -44,6 +51,51 @@ def test_only_what_is_asked_for_gets_a_gradient(wide):
     linear(x, weight, bias).sum().backward()
     assert (x.grad, bias.grad) == (None, None)
     assert weight.grad.shape == (4, 8)
+
+
+def test_leading_axes_are_rows(wide):
+    x, weight, bias, gradient = _draw((3, 5, 9, 70), (33, 70), (33,), (3, 5, 9, 33))
+    double = [value.double().requires_grad_() for value in (x, weight, bias)]
+    single = [value.requires_grad_() for value in (x, weight, bias)]
+    made, right = linear(*single), torch.nn.functional.linear(*double)
+    torch.testing.assert_close(made.double(), right, rtol=1e-5, atol=1e-5)
+    made.backward(gradient)
+    right.backward(gradient.double())
+    for a, b in zip(single, double, strict=True):
+        torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-5, atol=1e-4)
+
+
+class _Own(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_quickened_layers_keep_their_state_and_derived_ones_their_way(wide):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(70, 64), nn.GELU(), _Own(64, 8, bias=False))
+    (x,) = _draw((128, 70))
+    before, names = network(x), list(network.state_dict())
+    assert quicken(network) is network
+    assert [type(part) for part in network] == [Linear, nn.GELU, _Own]
+    assert list(network.state_dict()) == names
+    torch.testing.assert_close(network(x), before, rtol=1e-5, atol=1e-5)
+    copied = copy.deepcopy(network)
+    assert type(copied[0]) is Linear
+    assert torch.equal(copied(x), network(x))
+
+
+def test_the_layers_of_models_and_objectives_are_quickened():
+    model = fm.create_model("vit_nano", bands=fm.sensor("sentinel2-l1c"))
+    objective = build_objective(MAEConfig(), model)
+    kinds = {type(part) for part in objective.modules() if isinstance(part, nn.Linear)}
+    assert kinds == {Linear}
+
+
+def test_operations_are_counted_alike(wide):
+    x, weight, bias = _draw((2, 40, 70), (33, 70), (33,))
+    with FlopCounterMode(display=False) as counter:
+        linear(x, weight.requires_grad_(), bias).sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * 80 * 70 * 33
 
 
 class _Seen(TorchDispatchMode):

@@ -188,7 +188,7 @@ def test_an_error_while_overwriting_keeps_the_old(tmp_path: Path) -> None:
 def test_overwrite_removes_no_folder_that_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years")
-    with pytest.raises(FMError, match="is no dataset"):
+    with pytest.raises(FMError, match=r"holds no dataset\.json"):
         write(tmp_path / "home", samples(), overwrite=True)
     assert (tmp_path / "home" / "thesis.txt").exists()
 
