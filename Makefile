@@ -6,7 +6,7 @@ export DS_BUILD_OPS := 0
 
 .PHONY: setup demo test test-all test-mutants lint docs clean
 setup: .venv/ready
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt fm/version.py
 	test -x $(PY) || python3 -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]' && touch $@
 
@@ -23,7 +23,7 @@ test-mutants: setup
 	$(PY) -m pytest -m mutants tests/mutants
 
 lint: setup
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports && .venv/bin/hadolint Dockerfile
 
 docs: setup
 	$(PY) -m pytest tests/docs

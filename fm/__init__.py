@@ -6,6 +6,8 @@ Names are loaded when first used (PEP 562), so `import fm.sensors` does not load
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fm.version import __version__
+
 if TYPE_CHECKING:
     from fm.checkpoint import load
     from fm.models import create_model, list_models
@@ -30,7 +32,7 @@ _SUBMODULES = (
     "sensors",
 )
 
-__all__ = ["create_model", "list_models", "list_sensors", "load", "sensor"]
+__all__ = ["__version__", "create_model", "list_models", "list_sensors", "load", "sensor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from fm.command import Command
 from fm.console import note
 from fm.errors import FMError, suggest
+from fm.version import __version__
 
 GROUP = "eofm.commands"
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_overview(verbs))
         return 0 if words else 2
     if words[0] == "--version":
-        print(version("eofm"))
+        print(__version__)
         return 0
     if words[0] not in verbs:
         note(f"fm: there is no verb {words[0]!r}; {suggest(words[0], verbs)}")

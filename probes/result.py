@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from fm.errors import FMError
 from fm.files import read_json, write_json
+from fm.version import __version__
 from probes.axes import tag
 
 FORMAT_VERSION = 2
@@ -237,7 +238,7 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "eofm": version("eofm"),
+        "eofm": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": version("numpy"),

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from fm.doctor.finding import Finding
+from fm.version import __version__
 
 TOLD = ("torch", "torchvision", "timm", "deepspeed", "torchgeo", "webdataset", "numpy")
 IMPORT_SECONDS = 180
@@ -48,7 +49,7 @@ def versions() -> Iterator[Finding]:
         told[wanted.name] = found
     told["torchvision"] = told.get("torchvision") or _version("torchvision")
     listed = ", ".join(f"{name} {told[name]}" for name in TOLD if name in told)
-    yield Finding("packages", f"eofm {version('eofm')}, {listed}")
+    yield Finding("packages", f"eofm {__version__}, {listed}")
 
 
 def _version(name: str) -> str:

@@ -23,6 +23,7 @@ from fm.export.readme import readme
 from fm.export.written import REPORT, Settings, Written
 from fm.files import atomic_folder, refuse_within, write_json
 from fm.models import Backbone
+from fm.version import __version__
 
 FORMAT_VERSION = 1
 
@@ -126,7 +127,10 @@ def export(
             "format": to,
             "model": name,
             "weights_sha256": told["weights_sha256"],
-            "versions": {name: _version(name) for name in ("eofm", *chosen.packages)},
+            "versions": {
+                "eofm": __version__,
+                **{name: _version(name) for name in chosen.packages},
+            },
             **written.about,
             "verification": [row.to_dict() for row in written.agreements],
         }

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from fm.config import find_recipe
 from fm.console import note
 from fm.errors import FMError
 from fm.files import read_json, write_json
+from fm.version import __version__
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Stages:
         Raises:
             FMError: the command failed; its own error was printed already.
         """
-        text = version("eofm") + shlex.join(words)
+        text = __version__ + shlex.join(words)
         text += "".join(p.read_text(encoding="utf-8") for p in inputs)
         digest = hashlib.sha256(text.encode()).hexdigest()
         if self.done.get(name) == digest and any(makes.parent.glob(makes.name)):

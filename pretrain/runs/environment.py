@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
+from fm.version import __version__
 from pretrain.ranks import collective
 
 
 def environment() -> dict[str, Any]:
     """Describe the machine, the versions and the state of the source."""
-    packages = ("eofm", "torch", "timm", "deepspeed", "numpy", "webdataset")
+    packages = ("torch", "timm", "deepspeed", "numpy", "webdataset")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {"eofm": __version__, **{name: version(name) for name in packages}},
         "threads": torch.get_num_threads(),
         "world_size": collective.world_size(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

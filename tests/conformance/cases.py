@@ -21,6 +21,7 @@ from fm.sensors import Band, sensor
 from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
 from pretrain.objectives import ObjectiveConfig, build_objective
+from pretrain.objectives.distill.objective import Taught
 
 SMALL = {"width": 32, "depth": 1, "heads": 2}
 SATMAE_GROUPS = {
@@ -157,6 +158,8 @@ class ObjectiveCase:
     drawn: bool = True
     frugal: bool = False
     rounding: float = 1.0
+    teacher: Case | None = None
+    seen: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def case(self) -> Case:
@@ -165,7 +168,8 @@ class ObjectiveCase:
 
     def build(self) -> Objective:
         """Build it with the weights of seed 0."""
-        backbone = self.case.build()
+        whole = self.case.build()
+        backbone = whole if self.seen is None else self.case.build(self._some(whole.bands))
         backbone.normalisation = {
             m: Normalisation("zscore", (0.5,) * len(b), (0.3,) * len(b))
             for m, b in backbone.bands.items()
@@ -174,12 +178,20 @@ class ObjectiveCase:
         for part in backbone.modules():  # residual blocks of ResNets begin with their branch at 0
             if isinstance(part, nn.BatchNorm2d) and not part.weight.any():
                 nn.init.constant_(part.weight, 0.5)
+        taught = None if self.teacher is None else Taught(self.teacher.build(), whole.bands)
         torch.manual_seed(1)
-        return build_objective(config, backbone.train())
+        return build_objective(config, backbone.train(), taught)
+
+    def _some(self, bands: Mapping[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
+        return {
+            m: tuple(band for band in bands[m] if band.name in names)
+            for m, names in (self.seen or {}).items()
+        }
 
     def batch(self, objective: Objective, count: int = 4, seed: int = 1) -> MicroBatch:
         """Make a batch of physical pixels; samples are positions 0 to `count` of epoch 0."""
-        pixels = self.case.pixels(objective.backbone, count, seed)
+        whole = objective.backbone if self.seen is None else self.case.build()
+        pixels = self.case.pixels(whole, count, seed)
         rng = CounterRng(7, torch.zeros(count, dtype=torch.int64), torch.arange(count))
         told = {
             name: torch.rand(count, size, generator=torch.Generator().manual_seed(seed)).round()
@@ -292,6 +304,13 @@ BACKBONES: dict[str, Case] = {
         token_m=640,
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
+    "efficientnet": Case(
+        "efficientnet_lite0",
+        {},
+        sensor="aviris-indian-pines",
+        token_m=640,
+        embedding=lambda model: model.get_submodule("net.conv_stem"),
+    ),
     "towers": Case(
         "towers_vit_nano",
         {"tower_options": SMALL},
@@ -368,7 +387,31 @@ _SATCLIP = {
 }
 _SEASONS = {"view": {"size": 24}, "queue": 8, "width": 8}
 
+_DISTILL = {"kind": "distill", "teacher": {"source": "given"}}
+_LARGE = {"width": 48, "depth": 2, "heads": 3}
+_RELATED = ObjectiveCase(
+    BACKBONES["vit-linear"],
+    {
+        **_DISTILL,
+        "pooled": {"cosine": 0, "squared": 1, "whiten": True},
+        "relations": {"distance": 1.0, "angle": 2.0},
+        "head": "mlp",
+        "view": {"size": 24, "flips": "square"},
+        "teacher_size": 48,
+    },
+    teacher=Case("vit_nano", _LARGE),
+    seen={"s2l1c_10": ("B02", "B03", "B04")},
+)
+
 CONTRASTS: dict[str, ObjectiveCase] = {
+    "distill-relations": _RELATED,
+    "distill-resnet": ObjectiveCase(
+        _RADAR,
+        _DISTILL,
+        drawn=False,
+        rounding=4.0,
+        teacher=Case("vit_nano", _LARGE, sensor="sentinel1-grd", token_m=160),
+    ),
     "closp": ObjectiveCase(
         BACKBONES["towers"], _CLOSP, labels={"cover": 4}, drawn=False, rounding=10.0
     ),
@@ -440,6 +483,11 @@ CONTRASTS: dict[str, ObjectiveCase] = {
             "view": {"size": 64, "scale": [0.2, 0.6]},
             "location": {"encoding": "wrap", "width": 16, "season": True, "options": {}},
         },
+        located=True,
+    ),
+    "satclip-queue": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        {**_SATCLIP, "image": "tuned", "one_way": True, "queue": 6, "view": {"size": 24}},
         located=True,
     ),
     "decur": ObjectiveCase(_TWO, _DECUR, rounding=100.0),
@@ -571,4 +619,23 @@ SUPERVISED: dict[str, ObjectiveCase] = {
 }
 """Objectives that predict labels, alone or beside another."""
 
-OBJECTIVES = MASKED | CONTRASTS | SUPERVISED
+TAUGHT: dict[str, ObjectiveCase] = {
+    "distill": ObjectiveCase(
+        BACKBONES["vit-linear"],
+        _DISTILL,
+        drawn=False,
+        teacher=Case("vit_nano", _LARGE, token_m=60),
+    ),
+    "distill-of-resnet": ObjectiveCase(
+        Case("vit_nano", sensor="sentinel1-grd", token_m=160),
+        _DISTILL,
+        drawn=False,
+        teacher=_RADAR,
+    ),
+    "distill-times": ObjectiveCase(
+        BACKBONES["vit-times"], _DISTILL, teacher=Case("vit_nano", _LARGE)
+    ),
+}
+"""Objectives that learn from a teacher which is not trained, sample by sample."""
+
+OBJECTIVES = MASKED | CONTRASTS | SUPERVISED | TAUGHT

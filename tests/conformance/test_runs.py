@@ -23,7 +23,10 @@ def device() -> Iterator[torch.device]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if n == "mae-cross" else pytest.mark.slow) for n in OBJECTIVES],
+    [
+        pytest.param(n, marks=[] if n in ("mae-cross", "satclip-queue") else pytest.mark.slow)
+        for n in OBJECTIVES
+    ],
 )
 def test_t10_going_on_is_the_uninterrupted_run(
     name: str, tmp_path: Path, device: torch.device

@@ -1,4 +1,4 @@
-"""Batch norms over ranks: what is between two ranks and one is rounding and nothing else."""
+"""Batch norms and queues over ranks: between two ranks and one is rounding and nothing else."""
 
 from typing import Any
 
@@ -31,3 +31,6 @@ def test_only_rounding_is_between_two_ranks_and_one(name: str, two: dict[str, An
         got = two[name]["gradients"][parameter]
         assert got.dtype == torch.float64
         assert torch.allclose(got, want, 0, 1e-10 * float(want.abs().max())), parameter
+    assert two[name]["queues"].keys() == one["queues"].keys()
+    for buffer, rows in one["queues"].items():
+        assert torch.allclose(two[name]["queues"][buffer].double(), rows.double(), 0, 1e-10), buffer

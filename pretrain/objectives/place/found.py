@@ -22,6 +22,7 @@ def found(
     *,
     scale: float,
     soft_km: float | None = None,
+    one_way: bool = False,
 ) -> Judged:
     """Ask each image for its place, and each place for its image, among all of a set.
 
@@ -35,6 +36,7 @@ def found(
         lonlat: `[N, 2]` degrees.
         scale: of the cosines in the loss.
         soft_km: as in the objective.
+        one_way: the loss is that of the images alone.
 
     Returns:
         `loss` and its halves; `found/place` and `found/image`, shares; `median_rank/place` and
@@ -79,7 +81,8 @@ def found(
         figures["loss_image" if name == "place" else "loss_place"] = loss / count
         figures[f"found/{name}"] = hits / count
         figures[f"median_rank/{name}"] = float(np.median(np.concatenate(ranks)))
-    figures["loss"] = (figures["loss_image"] + figures["loss_place"]) / 2
+    both = (figures["loss_image"] + figures["loss_place"]) / 2
+    figures["loss"] = figures["loss_image"] if one_way else both
     figures["km/median"] = float(np.median(np.concatenate(away)))
     figures |= {f"within_km/{limit}": number / count for limit, number in near.items()}
     by_chance = {f"chance_within_km/{limit}": n / count for limit, n in chance.items()}

@@ -27,6 +27,7 @@ from fm.resample import as_a_whole
 from fm.rng import CounterRng
 from pretrain.augment import View, draw_view, seasons
 from pretrain.losses import cosines, info_nce
+from pretrain.losses.precision import wide
 from pretrain.objective import Judged, ObjectiveBatch, Output
 from pretrain.objectives.contrast.rows import placed, taken
 from pretrain.objectives.contrast.scale import LearnedScale
@@ -36,6 +37,7 @@ from pretrain.objectives.contrast.whole import whole_view
 from pretrain.objectives.place.found import found
 from pretrain.objectives.place.places import distances_km, jittered, nearness, repeated_places
 from pretrain.objectives.place.view import PlaceView
+from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
@@ -105,6 +107,10 @@ class SatCLIPConfig(ViewedConfig):
         largest_scale: that it may reach.
         soft_km: places within this distance are partly the right answer too: weights
             exp(-distance / soft_km), scaled to a sum of 1; null has one right answer.
+        one_way: images ask for their places, and places for nothing (GeoCLIP, Vivanco Cepeda et
+            al., arXiv 2309.16020); else the loss is the mean of both.
+        queue: places of so many earlier samples that each image is compared with too, encoded anew
+            at every step (GeoCLIP: 4096); null for none.
         chunk: images that are encoded at once, and again in the backward pass: the gradient is that
             of the whole batch, the memory that of a chunk (gradient caching, Gao et al., arXiv
             2101.06983); null encodes all at once.
@@ -119,12 +125,15 @@ class SatCLIPConfig(ViewedConfig):
     scale: float = Field(1 / 0.07, gt=0)
     largest_scale: float = Field(100.0, gt=0)
     soft_km: float | None = Field(None, gt=0)
+    one_way: bool = False
+    queue: Positive | None = None
     chunk: Positive | None = None
 
 
 class SatCLIP(Viewed):
     """Images and their places are alike, among all of the global batch, in both directions.
 
+    Images may be compared with the places of earlier steps too, and be the only ones that ask.
     Samples whose place (or, with a season, time) is unknown count nothing and are no negatives.
 
     Args:
@@ -150,6 +159,8 @@ class SatCLIP(Viewed):
         self.location = config.location.build(config.width)
         self.projector = nn.Linear(backbone.width, config.width)
         self.scale = LearnedScale(config.scale, config.largest_scale)
+        width = 2 + config.location.season
+        self.queue = None if config.queue is None else Queue(config.queue, width)
 
     def train(self, mode: bool = True) -> "SatCLIP":
         """Train; a frozen image encoder stays as it is in use."""
@@ -191,7 +202,7 @@ class SatCLIP(Viewed):
             rng: of the same samples.
 
         Returns:
-            the sum over samples of weight times the mean of both cross-entropies.
+            the sum over samples of weight times the mean of both cross-entropies, or the images'.
         """
         (image,) = seasons(batch, batch.rng, 1)
         known = self._known(batch, image)
@@ -207,23 +218,31 @@ class SatCLIP(Viewed):
             there = collective.gather_rows(known.float()) > 0
             right = self._right(lonlat) if self.config.soft_km is not None else None
             target = {"own": own} if right is None else {"positives": right}
-            loss, found = [], []
-            for asks, answers in ((images, places), (places, images)):
-                keys = collective.gather_rows(answers)
-                loss.append(info_nce(asks, keys, temperature=1 / scale, allowed=there, **target))
-                found.append(_first(asks, keys, there, own))
+            questions = {"place": (images, places), "image": (places, images)}
+            if self.config.one_way:
+                del questions["image"]
             weight = batch.weight * known
+            losses, metrics = [], {}
+            for wanted, (asks, answers) in questions.items():
+                keys, allowed, answer = collective.gather_rows(answers), there, target
+                metrics[f"found_{wanted}"] = (_first(asks, keys, there, own) * weight).sum()
+                if wanted == "place" and self.queue is not None:
+                    earlier, filled, near = self._held(lonlat)
+                    keys, allowed = torch.cat([keys, earlier]), torch.cat([there, filled])
+                    if right is not None and near is not None:
+                        answer = {"positives": torch.cat([right, near], dim=1)}
+                loss = info_nce(asks, keys, temperature=1 / scale, allowed=allowed, **answer)
+                losses.append(loss)
+                # the question is of an image when the answer is a place
+                asking = "image" if wanted == "place" else "place"
+                metrics[f"loss_{asking}"] = (loss * weight).sum()
             total = weight.sum()
             again = repeated_places(None if known.is_meta else batch.lonlat, known)
-            metrics = {
-                "loss_image": (loss[0] * weight).sum(),
-                "loss_place": (loss[1] * weight).sum(),
-                "found_place": (found[0] * weight).sum(),
-                "found_image": (found[1] * weight).sum(),
-                "same_place": (again * weight).sum(),
-                "scale": scale * total,
-            }
-        loss_sum = (((loss[0] + loss[1]) / 2) * weight).sum()
+            metrics["same_place"] = (again * weight).sum()
+            metrics["scale"] = scale * total
+        loss_sum = (torch.stack(losses).mean(dim=0) * weight).sum()
+        if self.queue is not None and self.training:
+            self.queue.add(self._queued(lonlat, view), known)
         return Output(loss_sum, total, {name: value.detach() for name, value in metrics.items()})
 
     def compared(self, batch: ObjectiveBatch) -> dict[str, Tensor]:
@@ -253,7 +272,12 @@ class SatCLIP(Viewed):
         kept = {name: x[known].to(device) for name, x in rows.items()}
         scale = float(rows["scale"][0])
         made = found(
-            kept["image"], kept["place"], kept["lonlat"], scale=scale, soft_km=self.config.soft_km
+            kept["image"],
+            kept["place"],
+            kept["lonlat"],
+            scale=scale,
+            soft_km=self.config.soft_km,
+            one_way=self.config.one_way,
         )
         made.about["left_out"] = int((~known).sum())
         return made
@@ -292,7 +316,29 @@ class SatCLIP(Viewed):
         if not lonlat.is_meta and not len(lonlat):
             return self.projector.weight.new_zeros(0, self.config.width).float()
         made: Tensor = self.location(lonlat, time=time)
-        return made.float()
+        return wide(made)
+
+    def _queued(self, lonlat: Tensor, view: View) -> Tensor:
+        """Return what the queue takes: longitude, latitude and, with a season, the time."""
+        parts = [lonlat]
+        if self.config.location.season:
+            unknown = torch.zeros_like(lonlat[:, 0])
+            parts.append((unknown if view.time is None else view.time.double())[:, None])
+        return torch.cat(parts, dim=1).nan_to_num()
+
+    def _held(self, lonlat: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Embed the places of the queue.
+
+        Returns:
+            `[K, width]`, which rows hold something `[K]`, and how right each is for each place of
+            `lonlat`, `[n, K]`, None without soft targets.
+        """
+        assert self.queue is not None
+        rows, filled = self.queue.read()
+        earlier, soft_km = rows[:, :2].double(), self.config.soft_km
+        made: Tensor = self.location(earlier, time=rows[:, 2] if rows.shape[1] > 2 else None)
+        near = None if soft_km is None else nearness(distances_km(lonlat, earlier), soft_km)
+        return wide(made), filled, near
 
     def _images(self, inputs: Inputs, rows: Tensor | None) -> Tensor:
         """Return the rows of the images, `[R, width]` float32, chunk by chunk."""
@@ -313,7 +359,7 @@ class SatCLIP(Viewed):
                 seen = checkpoint(pooled, self.backbone, part, None, use_reentrant=False)
             else:
                 seen = pooled(self.backbone, part, None)
-            made.append(self.projector(seen.to(self.projector.weight.dtype)).float())
+            made.append(wide(self.projector(seen.to(self.projector.weight.dtype))))
         if not made:
             return self.projector.weight.new_zeros(0, self.config.width).float()
         return torch.cat(made)
