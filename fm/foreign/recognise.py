@@ -469,10 +469,9 @@ FAMILIES: dict[str, Signature] = {
         lambda s: {
             "channels": _shape(s, "_conv_stem.weight")[1],
             "blocks": count(s, r"_blocks\.(\d+)\."),
+            "last": (_shape(s, "_conv_head.weight") or (0, 0))[1],
         },
         ("bands", "normalisation"),
-        convertible=False,
-        notes=("no backbone here is an EfficientNet",),
     ),
     "geoclip": Signature(
         "GeoCLIP location encoder",

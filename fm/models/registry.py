@@ -11,6 +11,7 @@ from fm.errors import UsageError, suggest
 from fm.linear import quicken
 from fm.models.backbone import Backbone
 from fm.models.croma import Croma
+from fm.models.efficientnet import EfficientNetLite
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
 from fm.models.less import LessViT
@@ -89,6 +90,12 @@ FAMILIES: dict[str, Family] = {
             "152": {"blocks": (3, 8, 36, 3), "bottleneck": True},
         },
         "ResNet with its stem, any bands of one grid",
+        token_px=32,
+    ),
+    "efficientnet": Family(
+        EfficientNetLite,
+        {size: {"variant": size} for size in ("lite0", "lite1", "lite2")},
+        "EfficientNet-Lite, any bands of one grid",
         token_px=32,
     ),
     "croma": Family(

