@@ -1,6 +1,7 @@
 """What is done to the blocks of a model: computed again in the backward pass, compiled."""
 
 import os
+import struct
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -43,8 +44,28 @@ def keep_compiled(folder: Path) -> None:
 
     Ranks share nothing there, so none waits for a lock of another, or of one that was killed. A
     folder that the environment names (`TORCHINDUCTOR_CACHE_DIR`) comes first.
+
+    Linkers write a library in place, so a run that was killed may leave half of one, which torch
+    would find and fail to load. Such files are removed and compiled again.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / f"rank-{collective.rank()}"))
+    own = folder / f"rank-{collective.rank()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(own))
+    for library in own.rglob("*.so"):
+        if not _whole(library):
+            library.unlink()
+
+
+def _whole(library: Path) -> bool:
+    """Say whether a shared library was written to its end; true of kinds other than ELF."""
+    with library.open("rb") as file:
+        head = file.read(64)
+    if head[:4] != b"\x7fELF":  # of zeros: the linker writes the head last
+        return any(head)
+    if len(head) < 64 or head[4:6] != b"\x02\x01":  # not of 64 bits, lowest first
+        return len(head) >= 52
+    (table,) = struct.unpack_from("<Q", head, 40)
+    size, count = struct.unpack_from("<HH", head, 58)
+    return bool(table + size * count <= library.stat().st_size)
 
 
 def _change(blocks: Iterable[nn.Module], change: Any, key: str) -> None:
