@@ -1,6 +1,6 @@
 """The card of a checkpoint: everything needed to use the weights, and where they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ class Card:
         licence: SPDX name, or what the data demands.
         parent: where its starting weights came from, None for fresh ones.
         weights_sha256: of `model.safetensors`.
+        adapted_from: of a model made to fit other bands or sizes (`fm.adapt`): name, hash, bands
+            and token size of the original, and how each thing came about; None for one that is as
+            it was trained. Objective, data and training are then those of the original.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Card:
     parent: str | None = None
     weights_sha256: str = ""
     format_version: int = FORMAT_VERSION
+    adapted_from: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -57,6 +61,7 @@ class Card:
             "licence": self.licence,
             "parent": self.parent,
             "weights_sha256": self.weights_sha256,
+            **({} if self.adapted_from is None else {"adapted_from": dict(self.adapted_from)}),
         }
 
     @classmethod
@@ -94,6 +99,9 @@ class Card:
                 parent=values["parent"],
                 weights_sha256=values["weights_sha256"],
                 format_version=version,
+                adapted_from=None
+                if values.get("adapted_from") is None
+                else dict(values["adapted_from"].items()),
             )
         except KeyError as error:
             raise FMError(f"{where}: the key {error} is missing; the card is damaged") from None
@@ -105,9 +113,7 @@ class Card:
         lines = [f"# {self.name}", "", f"Architecture: `{self.architecture.get('name')}`.", ""]
         lines += ["| modality | bands |", "| --- | --- |"]
         for modality, bands in self.bands.items():
-            names = [band.name for band in bands]
-            shown = names if len(names) <= 16 else [*names[:3], "...", names[-1]]
-            lines.append(f"| {modality} | {len(names)}: {', '.join(shown)} |")
+            lines.append(_row(modality, [band.name for band in bands]))
         for title, values in (
             ("Objective", self.objective),
             ("Training", self.training),
@@ -115,7 +121,19 @@ class Card:
         ):
             lines += ["", f"## {title}", ""]
             lines += [f"- {key}: {value}" for key, value in values.items()] or ["none"]
+        if self.adapted_from is not None:
+            of = self.adapted_from
+            lines += ["", "## Adapted", ""]
+            lines += [f"Not as it was trained: made of {of['name']} by `fm models adapt`. What is"]
+            lines += ["said above of objective, training and data is of the original.", ""]
+            lines += ["| modality of the original | its bands |", "| --- | --- |"]
+            lines += [_row(modality, names) for modality, names in of["bands"].items()]
         lines += ["", f"Licence: {self.licence}. Parent: {self.parent or 'none'}.", ""]
         lines += ["```python", "import fm", 'model = fm.load("this-folder")']
         lines += ["features = model.encode(pixels)  # .tokens .pooled .grid", "```", ""]
         return "\n".join(lines)
+
+
+def _row(modality: str, names: Sequence[str]) -> str:
+    shown = names if len(names) <= 16 else [*names[:3], "...", names[-1]]
+    return f"| {modality} | {len(names)}: {', '.join(shown)} |"

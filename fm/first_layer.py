@@ -18,9 +18,10 @@ from fm.errors import UsageError, suggest
 from fm.models import Backbone, VisionTransformer
 from fm.models.embed.linear import LinearEmbed
 from fm.models.plain_resnet import PlainResNet
-from fm.models.positions import resized_positions
+from fm.models.positions import resized_table
 from fm.models.towers import Towers
 from fm.sensors import Band
+from fm.spectral import same_band
 
 Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match"]
 """What the first layer becomes.
@@ -35,9 +36,6 @@ Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match"]
 """
 
 POLICIES: tuple[str, ...] = get_args(Policy)
-TOLERANCE_NM = 40.0
-"""Bands of one name whose centres are further apart (and further than half the wider band) are not
-the same: B4 is red on Sentinel-2 and near infrared on Landsat 7."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +137,6 @@ def adapted_kernels(
     return kernels, origins
 
 
-def same_band(a: Band, b: Band) -> bool:
-    """Say whether two bands have one name and, where both are known, one wavelength."""
-    if a.name != b.name:
-        return False
-    if a.wavelength_nm is None or b.wavelength_nm is None:
-        return True
-    wider = max(a.fwhm_nm or 0.0, b.fwhm_nm or 0.0)
-    return abs(a.wavelength_nm - b.wavelength_nm) <= max(TOLERANCE_NM, wider / 2)
-
-
 def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -> Begun:
     """Give a fresh model the weights of another of its kind; towers get them each.
 
@@ -235,8 +223,7 @@ def _begin_vit(
         table, side = parent.pos_embed.detach(), _side(target.pos_embed)
         if table.shape != target.pos_embed.shape:
             positions = (_side(table), side, parent.position_resize)
-            rest = resized_positions(table[0, 1:], side, side, parent.position_resize)
-            state["pos_embed"] = torch.cat([table[:, :1], rest[None]], dim=1)
+            state["pos_embed"] = resized_table(table, side, parent.position_resize)
     load_strict(target, state, where)
     return Begun(told, positions, tuple(fresh))
 
@@ -261,7 +248,7 @@ def _tokenizers(
                 f"{where}: {member.modality}: {policy} is for linear tokenizers without a basis; "
                 f"take random"
             )
-        columns += _columns(member.bands, _as_kernel(tokenizer, len(member.bands)))
+        columns += _columns(member.bands, tokenizer.kernel(member.patch))
     kernels, origins = adapted_kernels(known[0], columns, policy)
     state: dict[str, Tensor] = {}
     told: dict[str, dict[str, str]] = {}
@@ -292,7 +279,7 @@ def _known(parent: VisionTransformer, where: str) -> tuple[list[Column], Tensor]
         tokenizer = embedding.member_tokenizer(member.modality)
         if not isinstance(tokenizer, LinearEmbed) or embedding.basis_of(member.modality):
             raise UsageError(f"{where}: its tokenizer is not linear; take random")
-        columns += _columns(member.bands, _as_kernel(tokenizer, len(member.bands)))
+        columns += _columns(member.bands, tokenizer.kernel(member.patch))
         biases.append(tokenizer.proj.bias.detach())
     return columns, torch.stack(biases).sum(dim=0)
 
@@ -304,12 +291,6 @@ def _told(bands: Sequence[Band], origins: Sequence[str]) -> dict[str, str]:
 def _columns(bands: Sequence[Band], weight: Tensor) -> list[Column]:
     """Take a kernel `[D, C, p, p]` apart."""
     return [Column(b, weight[:, i].detach().clone()) for i, b in enumerate(bands)]
-
-
-def _as_kernel(tokenizer: LinearEmbed, bands: int) -> Tensor:
-    weight = tokenizer.proj.weight
-    patch = round((weight.shape[1] // bands) ** 0.5)
-    return weight.reshape(len(weight), bands, patch, patch)
 
 
 def _fits(kernel: Tensor, column: Column, policy: str) -> None:

@@ -2,7 +2,8 @@
 
 A band is taken as a Gaussian response around its centre with its full width at half maximum,
 sigma = FWHM / 2.355. Nothing here knows of pixels' units: rows are weights that sum to 1, so they
-act on physical values (reflectance, radiance).
+act on physical values (reflectance, radiance). `response` makes wide bands of many narrow ones,
+`observation` has an answer for every band, `overlap` says how much any two bands see of each other.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,37 @@ SMALLEST = 1e-3
 """Weights below this share of the response's peak are zero."""
 ENOUGH = 3
 """Fewer source bands than this under a response do not sample it; `response` says so."""
+TOLERANCE_NM = 40.0
+"""Bands of one name whose centres are further apart (and further than half the wider band) are not
+the same: B4 is red on Sentinel-2 and near infrared on Landsat 7."""
+SHORTEST_NM = 100.0
+"""No optical band lies below: a smaller number is one of micrometres."""
+
+
+def same_band(a: Band, b: Band) -> bool:
+    """Say whether two bands have one name and, where both are known, one wavelength."""
+    if a.name != b.name:
+        return False
+    if a.wavelength_nm is None or b.wavelength_nm is None:
+        return True
+    wider = max(a.fwhm_nm or 0.0, b.fwhm_nm or 0.0)
+    return abs(a.wavelength_nm - b.wavelength_nm) <= max(TOLERANCE_NM, wider / 2)
+
+
+def centres(bands: Sequence[Band]) -> np.ndarray:
+    """Return the centre wavelengths in nanometres, float64.
+
+    Raises:
+        UsageError: a band without one, or one that can only be in micrometres.
+    """
+    at = np.array(wavelengths(bands), dtype=np.float64)
+    for band, nm in zip(bands, at, strict=True):
+        if nm < SHORTEST_NM:
+            raise UsageError(
+                f"band {band.name!r} at {nm:g} nm: no optical band lies there; wavelengths are in "
+                f"nanometres, {nm:g} micrometres are {nm * 1000:g}"
+            )
+    return at
 
 
 def widths(bands: Sequence[Band]) -> np.ndarray:
@@ -65,6 +97,37 @@ def response(source: Sequence[Band], target: Sequence[Band], *, quiet: bool = Fa
             f"little more than the nearest band"
         )
     return np.asarray(weights / total)
+
+
+def overlap(source: Sequence[Band], target: Sequence[Band]) -> tuple[np.ndarray, np.ndarray]:
+    """Say how much of what each target band sees each source band sees too.
+
+    The integral of the product of two Gaussian responses of area 1 is itself a Gaussian, of the
+    distance of the centres, whose variance is the sum of the two (Bromiley, "Products and
+    Convolutions of Gaussian Probability Density Functions", Tina memo 2003-003, section 2):
+
+        I = exp(-(a - b)^2 / 2 (s_a^2 + s_b^2)) / sqrt(2 pi (s_a^2 + s_b^2)).
+
+    Bands that do not touch at half maximum, |a - b| >= (FWHM_a + FWHM_b) / 2, count as apart:
+    tails tell nothing of a band where no better one is there. Narrow source bands under a wide one
+    get the weights that `response` gives them.
+
+    Args:
+        source: with wavelengths and widths.
+        target: likewise.
+
+    Returns:
+        the integrals I in 1/nm and the exponentials, 1 where the centres coincide, both `[target,
+        source]` float64.
+
+    Raises:
+        UsageError: a missing wavelength or width.
+    """
+    apart = centres(source)[None] - centres(target)[:, None]
+    a, b = widths(source)[None], widths(target)[:, None]
+    variance = (a**2 + b**2) / SIGMA**2
+    share = np.where(np.abs(apart) < (a + b) / 2, np.exp(-0.5 * apart**2 / variance), 0.0)
+    return share / np.sqrt(2 * np.pi * variance), share
 
 
 def supported(source: Sequence[Band], target: Sequence[Band]) -> list[int]:

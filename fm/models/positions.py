@@ -109,3 +109,18 @@ def resized_positions(
         scale = ((rows + OFFSET) / side, (columns + OFFSET) / side)
         image = functional.interpolate(image, scale_factor=scale, mode="bicubic")
     return image[0].flatten(1).T.to(table.dtype)
+
+
+def resized_table(table: Tensor, side: int, how: Literal["timm", "dinov2"] = "timm") -> Tensor:
+    """Fit a learned table that begins with the class token's code to another square grid.
+
+    Args:
+        table: `[1, 1 + old^2, D]`.
+        side: tokens along one side of the new grid.
+        how: see `resized_positions`.
+
+    Returns:
+        `[1, 1 + side^2, D]`; the first row as it is.
+    """
+    rest = resized_positions(table[0, 1:], side, side, how)
+    return torch.cat([table[:, :1], rest[None]], dim=1)

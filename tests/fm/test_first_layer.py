@@ -5,11 +5,12 @@ import torch
 from torch import Tensor
 
 from fm.errors import FMError, UsageError
-from fm.first_layer import POLICIES, Column, adapted_kernels, begin_with, same_band
+from fm.first_layer import POLICIES, Column, adapted_kernels, begin_with
 from fm.foreign import on_grid
 from fm.models import Backbone, VisionTransformer, create_model
 from fm.models.positions import resized_positions
 from fm.sensors import Band, sensor
+from fm.spectral import same_band
 
 S2 = sensor("sentinel2-l1c")
 RGB = on_grid(S2.select(["B04", "B03", "B02"]), 10)

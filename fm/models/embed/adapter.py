@@ -1,6 +1,7 @@
 """SpectralEarth's adapter: convolutions along the spectral axis."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.models.embed.patch_size import How, resized_linear
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.sensors import Band
@@ -86,6 +88,13 @@ class SpectralAdapter(Tokenizer):
         spectra = rearrange(patches, "b k c p w -> (b k p w) 1 c")
         maps = self.spectral(spectra).mean(dim=-1)
         return self.proj(rearrange(maps, "(b k s) f -> b k (f s)", b=batch, k=kept))
+
+    def resized(self, old: int, new: int, how: How) -> "SpectralAdapter":
+        """Return the embedding of tokens with another number of pixels."""
+        other = deepcopy(self)
+        other.patch = new
+        other.proj = resized_linear(self.proj, old, new, how)
+        return other
 
 
 class _Affine(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError
 from fm.models.embed.open_bands import OpenBands
+from fm.models.embed.patch_size import How, resized_linear
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -102,3 +103,9 @@ class ChannelAttention(Tokenizer):
         del channels
         self.band_codes(member.bands)
         return deepcopy(self)
+
+    def resized(self, old: int, new: int, how: How) -> "ChannelAttention":
+        """Return the embedding of tokens with another number of pixels."""
+        other = deepcopy(self)
+        other.conv3d = resized_linear(self.conv3d, old, new, how)
+        return other

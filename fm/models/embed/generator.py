@@ -10,6 +10,7 @@ from torch.nn import functional
 from fm.errors import UsageError
 from fm.hardware import full_precision
 from fm.models.embed.open_bands import centres_of
+from fm.models.embed.patch_size import How, resized_kernel
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -114,6 +115,32 @@ class GeneratedEmbed(Tokenizer):
     def add_constant(self, vector: Tensor) -> None:
         """Add `[D]` to every token, by way of the generated bias; see `Tokenizer`."""
         self.weight_generator.fc_bias.bias.add_(vector / self.scale)
+
+    @torch.no_grad()
+    def resized(self, old: int, new: int, how: How) -> "GeneratedEmbed":
+        """Return the embedding of tokens with another number of pixels.
+
+        Raises:
+            UsageError: tokens are read from beside their place, by pixels of the old size.
+        """
+        if self.shift:
+            raise UsageError(
+                f"the tokenizer reads its tokens {self.shift} px beside their place, as DOFA's "
+                f"convolution does; such tokens keep their {old} px"
+            )
+        other = deepcopy(self)
+        other.patch = new
+        made = other.weight_generator.fc_weight
+        layer = nn.Linear(made.in_features, made.out_features // old**2 * new**2).to(made.weight)
+
+        def fitted(value: Tensor) -> Tensor:  # rows are pixels, then widths: [p * p * D, n]
+            kernel = value.unflatten(0, (old, old, -1)).permute(2, 3, 0, 1)
+            return resized_kernel(kernel, new, how).permute(2, 3, 0, 1).flatten(0, 2)
+
+        layer.weight.copy_(fitted(made.weight))
+        layer.bias.copy_(fitted(made.bias[:, None])[:, 0])
+        other.weight_generator.fc_weight = layer
+        return other
 
 
 HEADS = 4

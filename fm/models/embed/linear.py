@@ -1,11 +1,13 @@
 """One learned projection of all the pixel values of a token."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from fm.models.embed.patch_size import How, resized_linear
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.sensors import Band
@@ -31,3 +33,13 @@ class LinearEmbed(Tokenizer):
             other.proj.weight.copy_(weight[:, channels].flatten(1))
             other.proj.bias.copy_(self.proj.bias)
         return other
+
+    def resized(self, old: int, new: int, how: How) -> "LinearEmbed":
+        """Return the embedding of tokens with another number of pixels."""
+        other = deepcopy(self)
+        other.proj = resized_linear(self.proj, old, new, how)
+        return other
+
+    def kernel(self, patch: int) -> Tensor:
+        """Return the weights as those of a convolution, `[D, C, patch, patch]`."""
+        return self.proj.weight.unflatten(1, (-1, patch, patch))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError
 from fm.models.embed.open_bands import centres_of
+from fm.models.embed.patch_size import How, resized_linear
 from fm.models.embed.tokenizer import Tokenizer
 from fm.models.layout import Member
 from fm.models.positions import sincos_1d
@@ -37,6 +38,14 @@ class TiedChannelEmbed(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Embed `[B, K, C, p, p]` normalised values as `[B, K, C, D]`."""
         return self.proj(patches.flatten(-2))
+
+    def resized(self, new: int, how: How) -> "TiedChannelEmbed":
+        """Return the embedding of patches with another number of pixels."""
+        other = deepcopy(self)
+        first = self.proj[0]
+        assert isinstance(first, nn.Linear)
+        other.patch, other.proj[0] = new, resized_linear(first, self.patch, new, how)
+        return other
 
 
 class TiedEmbed(Tokenizer):
@@ -84,3 +93,10 @@ class TiedEmbed(Tokenizer):
         del channels
         wavelengths(member.bands)
         return deepcopy(self)
+
+    def resized(self, old: int, new: int, how: How) -> "TiedEmbed":
+        """Return the embedding of tokens with another number of pixels."""
+        del old
+        other = deepcopy(self)
+        other.embed = self.embed.resized(new, how)
+        return other

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
+from fm.models.embed.patch_size import How
 from fm.models.layout import Member
 from fm.sensors import Band
 
@@ -46,6 +47,21 @@ class Tokenizer(nn.Module, ABC):
         raise UsageError(
             f"{member.modality}: the tokenizer {type(self).__name__} cannot take {len(channels)} "
             f"chosen bands; it is tied to its own band list"
+        )
+
+    def resized(self, old: int, new: int, how: How) -> "Tokenizer":
+        """Return a tokenizer of tokens with another number of pixels (`patch_size`).
+
+        Args:
+            old: pixels along one side of a token.
+            new: wanted.
+            how: what happens to the image.
+
+        Raises:
+            UsageError: this kind has no weights a pixel.
+        """
+        raise UsageError(
+            f"the tokenizer {type(self).__name__} cannot take tokens of {new} px instead of {old}"
         )
 
     @torch.no_grad()
