@@ -10,12 +10,19 @@ from pretrain.config import RunConfig
 from pretrain.data import Layout, Shape
 from pretrain.objective import Objective
 from pretrain.objectives import build_objective
+from pretrain.settings.model import ModelConfig
 from pretrain.start import start_from
+from pretrain.teacher import compared_widths, teacher_of
 
 
-def build_backbone(config: RunConfig, layout: Layout) -> Backbone:
-    """Build the backbone for the modalities of all parts, normalised by their statistics."""
-    model = config.model
+def build_backbone(model: ModelConfig, layout: Layout) -> Backbone:
+    """Build a backbone for the modalities of all parts, normalised by their statistics.
+
+    Raises:
+        UsageError: it takes bands that are not read, or there is no such model.
+    """
+    if model.bands is not None:
+        layout = layout.select(model.bands)
     return create_model(
         model.name,
         bands=layout.bands,
@@ -29,8 +36,14 @@ def build_backbone(config: RunConfig, layout: Layout) -> Backbone:
 
 def build(config: RunConfig, layout: Layout) -> Objective:
     """Build the objective around its backbone, with fresh weights or those of `init_from`."""
+    taught = None
+    if config.teacher is not None:
+        taught = teacher_of(config.teacher, layout, lambda model: build_backbone(model, layout))
     torch.manual_seed(config.seed)  # fresh weights only; nothing else draws from this generator
-    objective = build_objective(config.objective, build_backbone(config, layout))
+    backbone = build_backbone(config.model, layout)
+    if taught is not None:
+        compared_widths(backbone, taught.model)
+    objective = build_objective(config.objective, backbone, taught)
     if config.init_from is not None:
         start_from(objective.backbone, config)
     return objective

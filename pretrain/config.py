@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from fm.config import Config
-from pretrain.objectives import ObjectiveConfig
+from pretrain.objectives import ObjectiveConfig, distilling
 from pretrain.objectives.place.satclip import SatCLIPConfig
 from pretrain.schedule import Clock, between
 from pretrain.settings.checkpoint import CheckpointConfig
@@ -20,6 +20,7 @@ from pretrain.settings.monitor import MonitorConfig
 from pretrain.settings.optimizer import OptimizerConfig
 from pretrain.settings.probe import ProbeConfig
 from pretrain.settings.schedule import ScheduleConfig
+from pretrain.settings.teacher import TeacherConfig
 from pretrain.settings.validation import ValidationConfig
 from pretrain.settings.watchdog import WatchdogConfig
 
@@ -74,6 +75,31 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _bands_for_somebody(self) -> Self:
+        if self.model.bands is not None and self.teacher is None:
+            raise ValueError(
+                "model.bands: what the model leaves out of the bands that are read is for a "
+                "teacher alone (objective.kind=distill); read fewer by data.bands"
+            )
+        return self
+
+    @property
+    def teacher(self) -> TeacherConfig | None:
+        """The model that the run learns from, None where there is none."""
+        found = distilling(self.objective)
+        return None if found is None else found.teacher
+
+    def taught_by(self, teacher: TeacherConfig) -> Self:
+        """Return the same run with its teacher described otherwise."""
+
+        def told(objective: Any) -> Any:
+            beside = getattr(objective, "beside", None)
+            changed = {"teacher": teacher} if beside is None else {"beside": told(beside)}
+            return objective.model_copy(update=changed)
+
+        return self.model_copy(update={"objective": told(self.objective)})
+
+    @model_validator(mode="after")
     def _can_be_validated(self) -> Self:
         if self.validation is None:
             return self
@@ -116,6 +142,13 @@ class RunConfig(Config):
         ):
             values.pop(key)
         values["data"] = self.data.identity()
+        if (teacher := self.teacher) is not None:
+            place = values["objective"]
+            while place.get("beside"):
+                place = place["beside"]
+            place["teacher"] = teacher.identity()
+        if self.model.bands is None:
+            del values["model"]["bands"]
         values["optimizer"] = self.optimizer.identity()
         values["schedule"] = self.schedule.identity()
         if self.init is None:  # as if absent: older runs go on

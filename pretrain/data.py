@@ -54,6 +54,39 @@ class Layout:
             return None
         return {name: Normalisation.fit(kind, found) for name, found in self.statistics.items()}
 
+    def select(self, bands: Mapping[str, Sequence[str]]) -> "Layout":
+        """Return the layout of some of the bands, by modality and in that order.
+
+        Raises:
+            UsageError: one that is not read.
+        """
+        if wrong := sorted(set(bands) - set(self.bands)):
+            raise UsageError(
+                f"model.bands names {wrong[0]}, which is not read; {suggest(wrong[0], self.bands)}"
+            )
+        places = {}
+        for name, wanted in bands.items():
+            read = [band.name for band in self.bands[name]]
+            places[name] = [read.index(n) for n in _expanded(wanted, read, "model.bands")]
+        return Layout(
+            {name: tuple(self.bands[name][i] for i in own) for name, own in places.items()},
+            {name: self.scaling[name] for name in places},
+            {
+                part: {
+                    name: (*shape[:-3], len(places[name]), *shape[-2:])
+                    for name, shape in shapes.items()
+                    if name in places
+                }
+                for part, shapes in self.shapes.items()
+            },
+            None
+            if self.statistics is None
+            else {
+                name: {key: [v[i] for i in own] for key, v in self.statistics[name].items()}
+                for name, own in places.items()
+            },
+        )
+
 
 class RunData:
     """The opened datasets of a run.
@@ -324,18 +357,18 @@ def _choice(samples: Samples, ds: shards.Dataset) -> dict[str, Any]:
     }
 
 
-def _expanded(names: Iterable[str], known: Sequence[str]) -> list[str]:
+def _expanded(names: Iterable[str], known: Sequence[str], where: str = "data.bands") -> list[str]:
     """Write ranges `FIRST:LAST` out, in the order of the table."""
     result: list[str] = []
     for name in names:
         first, colon, last = name.partition(":")
         for end in (first, last) if colon else (first,):
             if end not in known:
-                raise UsageError(f"data.bands: no band {end!r}; {suggest(end, known)}")
+                raise UsageError(f"{where}: no band {end!r}; {suggest(end, known)}")
         stop = known.index(last) if colon else known.index(first)
         taken = known[known.index(first) : stop + 1]
         if not taken or set(taken) & set(result):
-            raise UsageError(f"data.bands: {name!r} is empty or names a band twice")
+            raise UsageError(f"{where}: {name!r} is empty or names a band twice")
         result += taken
     return result
 

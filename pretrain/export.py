@@ -8,7 +8,6 @@ import torch
 
 import fm
 from fm.card import Card
-from fm.models import Backbone
 from fm.rng import CounterRng
 from pretrain.config import RunConfig
 from pretrain.data import RunData
@@ -16,32 +15,36 @@ from pretrain.engine.batches import MicroBatch
 from pretrain.engine.engine import Engine
 from pretrain.monitors.in_bands import in_bands
 from pretrain.monitors.pictures import save_panels
-from pretrain.objective import Panel
+from pretrain.objective import Objective, Panel
 from pretrain.ranks import collective
 from pretrain.report import stored
 from pretrain.runs.folder import RunFolder
 from pretrain.settings.data import Samples
 from pretrain.start import parent_of
+from pretrain.teacher import as_parents
 
 
 def make_card(
-    config: RunConfig, data: RunData, backbone: Backbone, training: dict[str, Any]
+    config: RunConfig, data: RunData, objective: Objective, training: dict[str, Any]
 ) -> Card:
     """Write down what a run made: architecture, bands, objective, data seen, training.
 
     Args:
         config: of the run.
         data: what it was trained on.
-        backbone: the trained model.
+        objective: whose model was trained, and by whom it was taught.
         training: the summary of the run.
     """
+    backbone, teachers = objective.model, objective.parents()
     told = config.data.statistics
     seen = {name: _part(config.data.datasets[name], ds, told) for name, ds in data.parts.items()}
     if config.data.parts is not None:
         for name, share in data.weights.items():
             seen[name]["share"] = share
     licences = {ds.info.name: ds.info.licence for ds in data.parts.values()}
+    licences |= {f"teacher {card.name}": card.licence for card in teachers}
     several = len(set(licences.values())) > 1
+    parents = [words for words in (parent_of(config), *as_parents(teachers, config)) if words]
     return Card(
         name=config.name,
         architecture=backbone.architecture,
@@ -55,7 +58,7 @@ def make_card(
         licence="; ".join(f"{name}: {text}" for name, text in licences.items())
         if several
         else next(iter(licences.values())),
-        parent=parent_of(config),
+        parent="; ".join(parents) or None,
     )
 
 

@@ -79,7 +79,7 @@ def finish(loop: Loop) -> RunResult:
     if complete:
 
         def export(weights: Weights) -> None:
-            card = make_card(config, data, backbone, training)
+            card = make_card(config, data, engine.objective, training)
             save(folder.export, backbone, card, state=weights, overwrite=True)
 
         written_by_first(weights_of(backbone), export)
@@ -110,7 +110,7 @@ def _export_location(loop: Loop, training: Mapping[str, Any]) -> None:
     if found is None:
         return
     config, folder = loop.config, loop.folder
-    card = make_card(config, loop.data, loop.engine.objective.model, dict(training))
+    card = make_card(config, loop.data, loop.engine.objective, dict(training))
 
     def export(weights: Weights) -> None:
         save_located(folder.path / LOCATION, found, card, weights, image_encoder=folder.export)

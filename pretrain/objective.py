@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from torch import Tensor, nn
 
+from fm.card import Card
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
@@ -170,6 +171,10 @@ class Objective(nn.Module, ABC):
         """Return the backbone's `block_modules` and those of the objective's own of that kind."""
         return self.backbone.block_modules()
 
+    def compiled_modules(self) -> list[nn.Module]:
+        """Return the modules that `engine.compile` compiles: `block_modules`, by default."""
+        return self.block_modules()
+
     def parts(self, batch: ObjectiveBatch, rng: CounterRng) -> Parts:
         """Return the loss of each band, for a person to look at; none by default.
 
@@ -209,6 +214,10 @@ class Objective(nn.Module, ABC):
         A teacher is a deep copy of its student that needs no gradients. Its floating buffers, such
         as a batch norm's statistics, follow like its weights; counters are copied.
         """
+        return ()
+
+    def parents(self) -> Sequence[Card]:
+        """Return the cards of models that are not trained and that the weights learn from."""
         return ()
 
     def exported(self) -> Mapping[str, nn.Module]:

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from fm import foreign
 from fm.adapt import to_bands
 from fm.checkpoint import load, load_strict, read_card
 from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.first_layer import POLICIES, begin_with, check_unseen
-from fm.foreign.bands import parse
-from fm.foreign.catalogue import known
 from fm.models import Backbone
-from fm.normalize import Normalisation
+from fm.weights import is_carried
 from pretrain.config import RunConfig
+from pretrain.others import weights_of_others
 from pretrain.ranks import collective
 from pretrain.settings.init import InitConfig
 
@@ -59,7 +57,7 @@ def parent_of(config: RunConfig) -> str | None:
     """Say for a card what a run began with."""
     if config.init_from is None:
         return None
-    if Path(config.init_from).is_dir():
+    if is_carried(config.init_from) or Path(config.init_from).is_dir():
         words = f"{read_card(config.init_from).name} ({config.init_from})"
     else:
         named = config.init.known if config.init else None
@@ -69,15 +67,14 @@ def parent_of(config: RunConfig) -> str | None:
 
 
 def _parent(source: str, settings: InitConfig) -> Backbone:
-    if not Path(source).is_file():
-        foreign_keys = ("bands", "known", "heads", "part", "family", "position_resize")
-        if wrong := [key for key in foreign_keys if getattr(settings, key) is not None]:
-            if not Path(source).is_dir():
+    if is_carried(source) or not Path(source).is_file():
+        if wrong := settings.of_files:
+            if not (is_carried(source) or Path(source).is_dir()):
                 raise FMError(
                     f"init_from={source}: no such file; give the weights by init_from=FILE"
                 )
             raise UsageError(
-                f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint folder, "
+                f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint of ours, "
                 f"whose card says it"
             )
         return load(source)
@@ -86,33 +83,8 @@ def _parent(source: str, settings: InitConfig) -> Backbone:
             f"init_from={source}: a weight file of others; say what becomes of its first layer by "
             f"init.first_layer, one of {', '.join(POLICIES)} (select where the bands are the same)"
         )
-    if settings.bands is None and settings.known is None:
-        raise UsageError(
-            f"init_from={source}: a weight file cannot say its bands; set init.bands "
-            f"(sentinel2-l1c:B04,B03,B02@10) or init.known"
-        )
-    try:
-        bands = (
-            parse(settings.bands)
-            if settings.bands is not None
-            else known(settings.known or "").band_list()
-        )
-        model, report = foreign.load(
-            source,
-            bands=bands,
-            normalisation={m: Normalisation.identity(len(items)) for m, items in bands.items()},
-            known=settings.known,
-            heads=settings.heads,
-            part=settings.part,
-            family=settings.family,
-            position_resize=settings.position_resize,
-            pooling="mean" if settings.known is None else None,
-        )
-    except UsageError as error:
-        raise UsageError(f"init: {error}") from None
-    if collective.rank() == 0:
-        note(report.text().splitlines()[0])
-    return model
+    # the run normalises its own pixels
+    return weights_of_others(source, settings, "init", normalisation="identity")
 
 
 def _names(model: Backbone) -> dict[str, list[str]]:

@@ -30,6 +30,7 @@ from pretrain.runs.environment import environment
 from pretrain.runs.folder import RunFolder, differing_keys
 from pretrain.runs.resume import SPLIT_KEYS
 from pretrain.runs.sessions import add_session
+from pretrain.teacher import pinned
 
 STOPPED_STATUS = 75
 """Exit status after a stopping signal: a checkpoint was written, start the run again."""
@@ -81,6 +82,7 @@ def run(
         room.told(folder),
     ):
         # everything that can be wrong with the request is found before anything is written
+        settings = pinned(settings)
         data = open_data(settings)
         own = chosen(settings, folder, data)
         objective = build(settings, data.layout)
@@ -150,7 +152,7 @@ def _begin(folder: RunFolder, config: RunConfig, data: RunData, loop: Loop) -> d
     objective = loop.engine.objective
     if objective.model is not objective.backbone:
         training["module"] = objective.model_place
-    card = make_card(config, data, objective.model, training)
+    card = make_card(config, data, objective, training)
     write_json(folder.path / CARD, card.to_dict())  # for exports of its checkpoints
     if (places := located(objective)) is not None:
         write_json(folder.path / LOCATED, asdict(places))  # likewise

@@ -102,7 +102,7 @@ class Engine:
         self.zero_stage = int(settings.get("zero_optimization", {}).get("stage", 0))
         module = Forward(objective.to(device), config.precision)
         if config.compile:
-            compile_blocks(objective.block_modules())
+            compile_blocks(objective.compiled_modules())
         if config.activation_checkpointing:
             recompute(objective.block_modules())
         self._teachers = Teachers(objective.momentum_pairs())

@@ -58,7 +58,7 @@ class OnlineProbe(Watcher):
             self._file = self._stack.enter_context(open_lines(path, loop.step))
             rows = read_lines(path)
             with generators_kept():
-                self._copy = build_backbone(loop.config, loop.data.layout).eval()
+                self._copy = build_backbone(loop.config.model, loop.data.layout).eval()
         # of all sessions; only rank 0 decides
         self._spent = sum(row["seconds"] for row in rows)
         self._cost = rows[-1]["seconds"] if rows else None

@@ -14,6 +14,8 @@ from pretrain.objectives.contrast.dino import DINO, DINOConfig
 from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
 from pretrain.objectives.contrast.seco import SeCo, SeCoConfig
 from pretrain.objectives.contrast.softcon import SoftCon, SoftConConfig
+from pretrain.objectives.distill.config import DistillConfig
+from pretrain.objectives.distill.objective import Distill, Taught
 from pretrain.objectives.hyper_mae import HyperMAE, HyperMAEConfig
 from pretrain.objectives.landcover import LandCover, LandCoverConfig
 from pretrain.objectives.mae import MAE
@@ -33,7 +35,8 @@ ObjectiveConfig = Annotated[
     | DeCURConfig
     | LandCoverConfig
     | CLOSPConfig
-    | SatCLIPConfig,
+    | SatCLIPConfig
+    | DistillConfig,
     Field(discriminator="kind"),
 ]
 """The union of all objective configs, told apart by `kind`."""
@@ -51,16 +54,37 @@ OBJECTIVES: dict[type, type] = {
     LandCoverConfig: LandCover,
     CLOSPConfig: CLOSP,
     SatCLIPConfig: SatCLIP,
+    DistillConfig: Distill,
 }
-"""Config to the objective it describes, built as `kind(backbone, config)`."""
+"""Config to the objective it describes, built as `kind(backbone, config)`; `Distill` takes what it
+is taught by, too."""
 
 # it may hold any of the others
 LandCoverConfig.model_rebuild(_types_namespace={"ObjectiveConfig": ObjectiveConfig})
 
 
-def build_objective(config: ObjectiveConfig, backbone: Backbone) -> Objective:
-    """Build the objective a config describes around a backbone."""
+def build_objective(
+    config: ObjectiveConfig, backbone: Backbone, taught: Taught | None = None
+) -> Objective:
+    """Build the objective a config describes around a backbone.
+
+    Args:
+        config: of the objective.
+        backbone: that it trains.
+        taught: by whom, where the config names a teacher (`distilling`).
+    """
     if isinstance(config, LandCoverConfig) and config.beside is not None:
-        return LandCover(backbone, config, build_objective(config.beside, backbone))
+        return LandCover(backbone, config, build_objective(config.beside, backbone, taught))
+    if isinstance(config, DistillConfig):
+        if taught is None:
+            raise ValueError("distill: no teacher was given")
+        return quicken(Distill(backbone, config, taught))
     made: Objective = OBJECTIVES[type(config)](backbone, config)
     return quicken(made)
+
+
+def distilling(config: ObjectiveConfig) -> DistillConfig | None:
+    """Return the part of a config that names a teacher, None where none does."""
+    if isinstance(config, LandCoverConfig) and config.beside is not None:
+        return distilling(config.beside)
+    return config if isinstance(config, DistillConfig) else None

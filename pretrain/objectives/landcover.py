@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fm.card import Card
 from fm.config import Config
 from fm.errors import UsageError
 from fm.hardware import full_precision
@@ -193,6 +194,14 @@ class LandCover(Objective):
     def block_modules(self) -> list[nn.Module]:
         """Return the blocks of the backbone, and of the other objective."""
         return super().block_modules() if self.beside is None else self.beside.block_modules()
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """Return those that the other objective compiles, or the blocks."""
+        return super().compiled_modules() if self.beside is None else self.beside.compiled_modules()
+
+    def parents(self) -> Sequence[Card]:
+        """Return the other objective's."""
+        return () if self.beside is None else self.beside.parents()
 
     def momentum_pairs(self) -> Sequence[MomentumPair]:
         """Return the other objective's teachers."""

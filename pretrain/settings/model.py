@@ -12,6 +12,8 @@ class ModelConfig(Config):
 
     Attributes:
         name: size, one of `fm models list --backbones`.
+        bands: by modality those of the bands that are read which it takes, in that order, as in
+            `data.bands`; null takes all. The others are for a teacher alone (`distill`).
         token_m: ground size of a token in metres, one number or one a group.
         token_groups: group to band names, where a group is not one sensor and level.
         normalisation: kind, fitted to the dataset's statistics; `identity` gives the model physical
@@ -20,6 +22,7 @@ class ModelConfig(Config):
     """
 
     name: str = "vit_tiny"
+    bands: dict[str, list[str]] | None = None
     token_m: float | dict[str, float] | None = None
     token_groups: dict[str, list[str]] | None = None
     normalisation: Literal["zscore", "clip_sigma", "divide", "percentile", "identity"] = "zscore"

@@ -409,7 +409,6 @@ CONTRASTS: dict[str, ObjectiveCase] = {
         _RADAR,
         _DISTILL,
         drawn=False,
-        rounding=4.0,
         teacher=Case("vit_nano", _LARGE, sensor="sentinel1-grd", token_m=160),
     ),
     "closp": ObjectiveCase(

@@ -31,6 +31,12 @@ def device() -> Iterator[torch.device]:
         yield place
 
 
+@pytest.fixture(scope="module")
+def compiling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one's own: what a killed process left half written is not found."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
 def zero3(tmp_path: Path) -> str:
     """Settings under which every weight is let go, however small."""
@@ -120,16 +126,21 @@ def test_blocks_computed_again_give_the_same_gradients(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_compiled_equals_eager(name: str) -> None:
+def test_compiled_equals_eager(name: str, compiling: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64 these cases are equal to 1e-12 of the whole gradient (contrasts, tried once)."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiling))
     case = OBJECTIVES[name]
     eager, compiled = case.build(), case.build()
-    compile_blocks(compiled.block_modules())
+    compile_blocks(compiled.compiled_modules())
     batch = case.batch(eager)
     (loss, want), (got_loss, got) = (gradients(o, batch) for o in (eager, compiled))
     assert got_loss == pytest.approx(loss, rel=1e-5)
+    every = sum(float(value.norm()) ** 2 for value in want.values()) ** 0.5
     for key, value in want.items():
-        # float32 sums in another order differ by 6e-6 of the norm for hyper_mae, these by 9e-6
-        assert (got[key] - value).norm() < 5e-5 * value.norm() + 1e-5, key
+        # float32 sums in another order differ by 6e-6 of the norm for hyper_mae, these by 9e-6;
+        # what a batch norm takes away again has a gradient of rounding alone
+        limit = 5e-5 * value.norm() + 1e-5 + 2e-7 * every
+        assert (got[key] - value).norm() < limit, key
     more = case.batch(eager, 6)  # another size than the one it was compiled for
     assert compiled(more, more.rng).loss_sum.item() == pytest.approx(
         eager(more, more.rng).loss_sum.item(), rel=1e-5

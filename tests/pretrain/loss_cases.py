@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -123,6 +124,18 @@ def _sinkhorn(d: Data) -> Tensor:
     return _of_rows(d, losses.distillation(d["a"], targets, temperature=0.3))
 
 
+def _features(d: Data) -> Tensor:
+    target = losses.whitened(d["b"])
+    found = losses.squared_error(d["a"], target) + losses.smooth_l1(d["a"], target)
+    return _of_rows(d, found + losses.cosine_distance(d["a"], d["b"]))
+
+
+def _related(d: Data, of: Callable[..., Tensor]) -> Tensor:
+    student, teacher = (collective.gather_rows(d[name]) for name in "ab")
+    rows = torch.arange(_own(d), _own(d) + len(d["a"]))
+    return _of_rows(d, of(student, teacher, rows=rows, counted=_readable(d)))
+
+
 CASES: dict[str, Callable[[Data], Tensor]] = {
     "info_nce": _info_nce,
     "queue": _queue,
@@ -132,8 +145,11 @@ CASES: dict[str, Callable[[Data], Tensor]] = {
     "decur": _decur,
     "centring": _centring,
     "sinkhorn": _sinkhorn,
+    "features": _features,
+    "distances": partial(_related, of=losses.distance_relations),
+    "angles": partial(_related, of=losses.angle_relations),
 }
-ALONE = ("subspaces", "centring", "sinkhorn")
+ALONE = ("subspaces", "centring", "sinkhorn", "features", "distances", "angles")
 LEARNS = {name: "a" if name in ALONE else "ab" for name in CASES}
 """Case to the embeddings that a gradient reaches."""
 
