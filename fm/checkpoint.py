@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from fm import weights as carried
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
@@ -72,7 +73,8 @@ def load(
     """Load a checkpoint folder as a model in `eval()`.
 
     Args:
-        folder: a folder that `save` wrote (a run's `export/`).
+        folder: a folder that `save` wrote (a run's `export/`), or `eofm/NAME` of weights that eofm
+            carries (`fm.weights`).
         weights: `"pretrained"`, or `"random"` for the same architecture, bands and normalisation
             with fresh weights. What was fitted to pixels and not trained (spectral bases) stays.
         seed: of the fresh weights.
@@ -81,9 +83,9 @@ def load(
     Raises:
         FMError: the folder is missing, is not a checkpoint, is damaged, or the weights do not
             match the architecture key by key.
-        UsageError: `weights` is neither of the two.
+        UsageError: `weights` is neither of the two, or eofm carries nothing of that name.
     """
-    folder = Path(folder)
+    folder = carried.place(folder)
     if weights not in ("pretrained", "random"):
         raise UsageError(f"weights={weights!r}: give 'pretrained' or 'random'")
     card = read_card(folder)
@@ -111,7 +113,9 @@ def load(
 def _weights(folder: Path, card: Card, verify: bool) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
-        raise FMError(f"{folder}: {WEIGHTS} is missing; the checkpoint is damaged")
+        inside = folder / "export"
+        hint = f"did you mean {inside}?" if (inside / WEIGHTS).is_file() else "it is damaged"
+        raise FMError(f"{folder}: the checkpoint has no {WEIGHTS}; {hint}")
     if verify and card.weights_sha256 != sha256_file(path):
         raise FMError(f"{path}: the hash is not the one in {CARD}; the file is damaged or replaced")
     try:
@@ -132,12 +136,12 @@ def keep_fitted(model: Backbone, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def read_card(folder: str | os.PathLike[str]) -> Card:
-    """Read the card of a checkpoint folder.
+    """Read the card of a checkpoint folder, or of carried weights by `eofm/NAME`.
 
     Raises:
         FMError: no such folder, or not a checkpoint.
     """
-    folder = Path(folder)
+    folder = carried.place(folder)
     if not folder.is_dir():
         raise FMError(f"{folder}: no such checkpoint folder")
     if not (folder / CARD).is_file():

@@ -23,8 +23,8 @@ def _configure_probe(parser: ArgumentParser) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="checkpoint folder, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, package:NAME, "
-        "location:ENCODER; none for floors",
+        help="checkpoint folder, eofm/NAME, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, "
+        "package:NAME, location:ENCODER; none for floors",
     )
     parser.add_argument("--benchmark", metavar="NAME", help="see --list")
     parser.add_argument("--protocol", default="linear", metavar="NAME[,NAME]", help="see --list")

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fm import checkpoint
+from fm import checkpoint, weights
 from fm.card import Card
 from fm.errors import UsageError, suggest
 from fm.export import (
@@ -89,7 +89,7 @@ def export(
     """Write a checkpoint in another format, compared with ours on the same inputs.
 
     Args:
-        folder: a checkpoint folder, or one of `fm.location.save`.
+        folder: a checkpoint folder or `eofm/NAME`, or a folder of `fm.location.save`.
         to: one of `FORMATS`.
         out: folder to write.
         settings: what the format asks.
@@ -103,6 +103,7 @@ def export(
             cannot express, or `out` holds `folder`.
         FMError: the exported model says something else; then nothing is written.
     """
+    folder = weights.place(folder)
     refuse_within(folder, out)
     if to not in FORMATS:
         raise UsageError(f"there is no format {to!r}; {suggest(to, FORMATS)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fm import checkpoint
+from fm import checkpoint, weights
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.export.hub_card import page, results_in
@@ -85,7 +85,7 @@ def push(
     be. All files go up in one commit, so that whoever pulls a revision has all of one model.
 
     Args:
-        folder: a checkpoint folder, or one that `export` wrote.
+        folder: a checkpoint folder or `eofm/NAME`, or a folder that `export` wrote.
         repo: OWNER/NAME.
         results: folder of probe results for the page.
         revision: branch, the main one when None.
@@ -101,7 +101,7 @@ def push(
     owner, _, name = repo.partition("/")
     if not owner or not name or "/" in name:
         raise UsageError(f"{repo!r}: a repository is OWNER/NAME")
-    folder = Path(folder)
+    folder = weights.place(folder)
     card, paths = checkpoint.read_card(folder), files_of(folder)
     scores = results_in(results, card) if results is not None else []
     text = page(card, scores, _body(folder, card))

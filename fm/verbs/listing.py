@@ -1,4 +1,4 @@
-"""`fm models list`: released weights by what they take and are, and the backbones there are."""
+"""`fm models list`: weights by what they take and are, and the backbones there are."""
 
 import argparse
 import json
@@ -33,20 +33,22 @@ def run(arguments: argparse.Namespace) -> int:
         return _backbones(arguments.json)
     from fm.errors import UsageError
     from fm.foreign.catalogue import catalogue, find
+    from fm.weights import names
 
+    own = [entry for entry in map(carried, names()) if _has(arguments, entry)]
     items = list(catalogue().values())
     if arguments.torchgeo:
         from fm.foreign.torchgeo_weights import torchgeo_names
 
         have = {item.torchgeo for item in items}
         items += [find(name) for name in torchgeo_names() if name not in have]
-    items = [item for item in items if _fits(item, arguments)]
-    if not items:
-        raise UsageError("no released weights fit these filters; fm models list shows all")
+    items = [item for item in items if _has(arguments, asdict(item))]
+    if not (own or items):
+        raise UsageError("no weights fit these filters; fm models list shows all")
     if arguments.json:
-        print(json.dumps([values(item) for item in items], indent=2))
+        print(json.dumps([*own, *(values(item) for item in items)], indent=2))
         return 0
-    rows = [COLUMNS, *(_row(item) for item in items)]
+    rows = [COLUMNS, *(_carried_row(entry) for entry in own), *(_row(item) for item in items)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     for row in rows:
         print(
@@ -69,27 +71,69 @@ def values(item: "Known") -> dict[str, Any]:
     }
 
 
-def _fits(item: "Known", arguments: argparse.Namespace) -> bool:
-    def has(wanted: str | None, text: str) -> bool:
-        return wanted is None or wanted.lower() in text.lower()
+def carried(name: str) -> dict[str, Any]:
+    """Return what is known of weights that eofm carries, keyed as `values`.
+
+    Args:
+        name: of `fm.weights.names`.
+    """
+    from fm import weights
+    from fm.sensors import sensor_of_modality
+
+    card, probed = weights.card(name), weights.probes(name)
+    sensors = dict.fromkeys(sensor_of_modality(modality).name for modality in card["bands"])
+    data = card["data"]
+    parts = data["parts"].values() if "parts" in data else [data]
+    count = sum(len(bands) for bands in card["bands"].values())
+    return {
+        "name": weights.PREFIX + name,
+        "kind": "backbone",
+        "bands": "; ".join(
+            f"{modality}:{','.join(band['name'] for band in bands)}"
+            for modality, bands in card["bands"].items()
+        ),
+        "takes": f"{', '.join(sensors)}, {count} bands",
+        "architecture": f"{card['architecture']['name']}, {card['architecture']['width']} wide",
+        "parameters": probed["parameters"],
+        "objective": card["objective"]["kind"],
+        "data": ", ".join(part["name"] for part in parts),
+        "licence": card["licence"],
+        "source": "eofm itself",
+        "sha256": card["weights_sha256"],
+        "pinned": "sha256",
+    }
+
+
+def _carried_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    place = f"{entry['source']} (sha256 {entry['sha256'][:8]})"
+    shown = {**entry, "parameters": _millions(entry["parameters"]), "from": place}
+    return tuple(shown[column] for column in COLUMNS)
+
+
+def _millions(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:.1f} M"
+
+
+def _has(arguments: argparse.Namespace, entry: dict[str, Any]) -> bool:
+    def has(wanted: str | None, *texts: str) -> bool:
+        return wanted is None or any(wanted.lower() in text.lower() for text in texts)
 
     return (
-        has(arguments.sensor, item.bands)
-        and has(arguments.licence, item.licence)
-        and has(arguments.objective, item.objective)
-        and arguments.kind in (None, item.kind)
+        has(arguments.sensor, entry["bands"], entry.get("takes", ""))
+        and has(arguments.licence, entry["licence"])
+        and has(arguments.objective, entry["objective"])
+        and arguments.kind in (None, entry["kind"])
     )
 
 
 def _row(item: "Known") -> tuple[str, ...]:
     from fm.foreign.sizes import parameters
 
-    count = parameters(item)
     return (
         item.name,
         _takes(item),
         _architecture(item) if item.convertible else f"{_architecture(item)}, not converted",
-        "unknown" if count is None else f"{count / 1e6:.1f} M",
+        _millions(parameters(item)),
         item.objective,
         item.data,
         item.licence,

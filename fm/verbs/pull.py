@@ -1,7 +1,8 @@
-"""`fm models pull`: released weights by name."""
+"""`fm models pull`: released weights by name, and those that eofm carries."""
 
 import argparse
 import json
+from pathlib import Path
 
 from fm.verbs import said
 
@@ -27,7 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fm.errors import UsageError
     from fm.foreign import catalogue
     from fm.pull.released import pull
+    from fm.weights import is_carried
 
+    if is_carried(arguments.name):
+        return _carried(arguments)
     if arguments.file and arguments.to:
         raise UsageError("--file writes the file alone and --to a checkpoint; give one of them")
     item = catalogue.find(arguments.name)
@@ -57,4 +61,37 @@ def run(arguments: argparse.Namespace) -> int:
         print(done.report.text())
     print(f"{done.name}: {done.parent}; licence {arguments.licence or item.licence}")
     print(f"written to {done.path}")
+    return 0
+
+
+def _carried(arguments: argparse.Namespace) -> int:
+    """Copy weights that came with eofm; nothing is fetched, and nothing is left to say of them."""
+    from fm import weights
+    from fm.errors import UsageError
+
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    plain = vars(parser.parse_args([arguments.name]))
+    taken = ("name", "to", "overwrite", "json", "run")
+    unused = [k for k, v in plain.items() if k not in taken and getattr(arguments, k) != v]
+    if unused:
+        raise UsageError(
+            f"{arguments.name} came with eofm, card and hash beside it; leave out "
+            f"{', '.join('--' + {'source': 'from'}.get(k, k).replace('_', '-') for k in unused)}"
+        )
+    path = Path(arguments.to or arguments.name.removeprefix(weights.PREFIX))
+    card = weights.copy(arguments.name, path, overwrite=arguments.overwrite)
+    if arguments.json:
+        values = {
+            "name": arguments.name,
+            "path": str(path),
+            "sha256": card["weights_sha256"],
+            "parent": card["parent"],
+            "licence": card["licence"],
+            "report": None,
+        }
+        print(json.dumps(values, indent=2))
+    else:
+        print(f"{arguments.name}: sha256 {card['weights_sha256']}; licence {card['licence']}")
+        print(f"written to {path}")
     return 0

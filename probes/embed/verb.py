@@ -10,7 +10,9 @@ from fm.errors import UsageError
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="checkpoint folder; with --grid a location encoder"
+        "model",
+        metavar="MODEL",
+        help="checkpoint folder or eofm/NAME; with --grid a location encoder",
     )
     parser.add_argument(
         "source",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fm
+from fm import weights as carried
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from probes import backbones
@@ -51,8 +52,8 @@ def evaluate(
     """Judge a model by one protocol.
 
     Args:
-        model: a checkpoint folder, a model with `encode` (`probes.backbones.load` for those of
-            others), or None for a floor.
+        model: a checkpoint folder, `eofm/NAME`, a model with `encode` (`probes.backbones.load` for
+            those of others), or None for a floor.
         benchmark: such as `"indian-pines"` or `"indian-pines@1"`.
         protocol: such as `"linear"` or `"linear@1"`.
         data: the dataset folder the benchmark reads.
@@ -252,7 +253,7 @@ def _path(value: str | os.PathLike[str] | None) -> Path | None:
 def _subject(session: Session, model: Any, adapt: bool, called: str | None) -> Subject:
     if backbones.is_backbone(model):
         model = backbones.load(str(model))
-    folder = Path(model) if isinstance(model, str | os.PathLike) else None
+    folder = carried.place(model) if isinstance(model, str | os.PathLike) else None
     loaded = fm.load(folder) if folder is not None else model
     for needed in ("encode", "bands", "state_dict"):
         if not hasattr(loaded, needed):
@@ -269,7 +270,7 @@ def _subject(session: Session, model: Any, adapt: bool, called: str | None) -> S
     about = {
         "name": name,
         "kind": "pretrained" if getattr(loaded, "pretrained", True) else "random-init",
-        "path": str(folder) if folder is not None else getattr(loaded, "source", None),
+        "path": str(model) if folder is not None else getattr(loaded, "source", None),
         "weights_sha256": weights,
         **_size(fitted),
         "adapted": report,

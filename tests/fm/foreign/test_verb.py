@@ -135,7 +135,7 @@ def test_filters(capsys) -> None:
     both = listed(capsys, "--sensor", "sentinel1", "--objective", "softcon")
     assert len(both) == 3
     assert main(["models", "list", "--sensor", "sentinel9"]) == 2
-    assert "no released weights fit" in capsys.readouterr().err
+    assert "no weights fit these filters" in capsys.readouterr().err
     whole = listed(capsys, "--torchgeo")
     assert "ResNet18_Weights.LANDSAT_TM_TOA_MOCO" in whole
     assert main(["models", "show", "ResNet18_Weights.LANDSAT_TM_TOA_MOCO"]) == 0
