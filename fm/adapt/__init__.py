@@ -8,6 +8,7 @@ that trains on may also begin with a fresh first layer: `fm.first_layer`.
 from fm.adapt.bands import to_bands
 from fm.adapt.estimate import BEYOND, POLICIES, Beyond, Estimate, Policy, estimate
 from fm.adapt.sizes import to_size
+from fm.adapt.told import told
 
 __all__ = [
     "BEYOND",
@@ -18,4 +19,5 @@ __all__ = [
     "estimate",
     "to_bands",
     "to_size",
+    "told",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from fm.adapt.carded import adapted_card
 from fm.adapt.estimate import Beyond, Estimate, Policy, estimate
 from fm.adapt.estimated import (
+    Layer,
     check_units,
     group_for,
     layer_of,
@@ -63,7 +64,8 @@ def to_bands(
 
     Returns:
         the new model in `eval()`, whose card says what it was made of, and a report. Under
-        `refuse`: `modalities`, `bands`, `dropped`, `absent`, `sensors`, `scaling` where it differs.
+        `refuse`: `modalities`, `bands`, `dropped`, `dropped_at` (the physical value that a dropped
+        band counts as), `absent`, `sensors`, `token_m`, `scaling` where it differs.
         Under a policy besides `policy`, `groups` (what stands in for what), `off_nm` (see
         `Estimate.off_nm`), `token_px`, `token_m`, `values` (`physical` or `normalised`), `exact`
         and what limits it.
@@ -242,6 +244,11 @@ def _report(
         "groups": dict(groups),
         "bands": told,
         "dropped": {name: names for name, names in dropped.items() if names},
+        "dropped_at": {
+            groups[n]: _shifts(layer_of(model, groups[n]), one)
+            for n, one in found.items()
+            if one.dropped
+        },
         "absent": sorted(set(model.groups) - set(groups.values())),
         "off_nm": {groups[n]: one.off_nm() for n, one in found.items()},
         "sensors": {
@@ -259,6 +266,14 @@ def _report(
         "values": "physical" if given is None else "normalised",
         "exact": not limits,
         "but": list(limits),
+    }
+
+
+def _shifts(layer: Layer, found: Estimate) -> dict[str, float]:
+    return {
+        band.name: float(shift)
+        for band, shift, row in zip(layer.bands, layer.shift, found.matrix, strict=True)
+        if not row.any()
     }
 
 

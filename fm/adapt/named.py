@@ -20,8 +20,9 @@ def by_name(
 
     The weights and the normalisation of a shared band move with it. A band that the model knows and
     the data lacks is dropped: the linear tokenizer then gets a 0 in its place, which under `zscore`
-    is the band's mean. The scale and offset of stored integers stay the model's for a modality of
-    the same name; one that stands in for another has its sensor table's.
+    is the band's mean and under `divide` no light at all. The scale and offset of stored integers
+    stay the model's for a modality of the same name; one that stands in for another has its sensor
+    table's.
 
     Args:
         model: the source; it is not changed.
@@ -30,8 +31,8 @@ def by_name(
 
     Returns:
         the new model in `eval()` and a report: `modalities` (what stands in for what), `bands` (of
-        each what it was), `dropped` bands, `absent` modalities, `sensors` and, where they differ,
-        `scaling` (from, to).
+        each what it was), `dropped` bands, `dropped_at` (the physical value they count as),
+        `absent` modalities, `token_m`, `sensors` and, where they differ, `scaling` (from, to).
 
     Raises:
         UsageError: no counterpart, a band without one, a different grid, a tokenizer that is
@@ -100,7 +101,12 @@ def by_name(
         "modalities": source,
         "bands": told,
         "dropped": {modality: names for modality, names in dropped.items() if names},
+        "dropped_at": {o: _shifts(model, o, names) for o, names in dropped.items() if names},
         "absent": sorted(set(model.bands) - set(source.values())),
+        "token_m": {
+            n: {"from": model.groups[o].token_m, "to": other.groups[n].token_m}
+            for n, o in groups.items()
+        },
         "sensors": {
             "from": sorted({sensor_of_modality(o).name for o in source.values()}),
             "to": sorted({sensor.name for sensor in sensors.values()}),
@@ -114,6 +120,13 @@ def by_name(
     if changed:
         report["scaling"] = changed
     return other, report
+
+
+def _shifts(model: VisionTransformer, modality: str, names: Sequence[str]) -> dict[str, float]:
+    """Say which physical value dropped bands count as: the 0 of their normalisation."""
+    shift = model.normalisation[modality].shift
+    own = [band.name for band in model.bands[modality]]
+    return {name: shift[own.index(name)] for name in names}
 
 
 def _measures(bands: Sequence[Band]) -> list[tuple[object, ...]]:

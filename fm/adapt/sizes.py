@@ -37,8 +37,8 @@ def to_size(
         how: see `fm.models.embed.patch_size.How`.
 
     Returns:
-        the new model in `eval()` and a report: `token_px` a modality, `token_m` a group, each
-        `from` and `to`; `exact`, whether each token had no more pixels than it has; `positions`.
+        the new model in `eval()` and a report: `token_px` and `token_m` of each group, `from` and
+        `to`; `exact`, whether no token has fewer pixels than it had; `positions`.
 
     Raises:
         UsageError: a model without tokens of its own size, nothing to change, or an image or token
@@ -88,23 +88,20 @@ def to_size(
         assert isinstance(other, LessViT)
         state = _less_state(model, other, how)
     other.load_state_dict(state)
-    before, after = _token_px(model), _token_px(other)
+    before = {n: {m.modality: m.patch for m in g.members} for n, g in model.groups.items()}
+    after = {n: {m.modality: m.patch for m in g.members} for n, g in other.groups.items()}
     report = {
         "resize": how,
-        "token_px": {m: {"from": before[m], "to": after[m]} for m in before},
+        "token_px": {n: {"from": before[n], "to": after[n]} for n in before},
         "token_m": {
             n: {"from": g.token_m, "to": other.groups[n].token_m} for n, g in model.groups.items()
         },
-        "exact": all(after[m] >= before[m] for m in before),
+        "exact": all(after[n][m] >= px for n, of in before.items() for m, px in of.items()),
         "positions": positions,
         **({} if image_size is None else {"image_px": image_size}),
     }
     other.card = adapted_card(model, other, report)
     return other.eval(), report
-
-
-def _token_px(model: Backbone) -> dict[str, int]:
-    return {m.modality: m.patch for g in model.groups.values() for m in g.members}
 
 
 def _vit_state(

@@ -36,8 +36,15 @@ def on_grid(bands: Sequence[Band], gsd_m: float) -> dict[str, tuple[Band, ...]]:
     return {modality: tuple(replace(b, gsd_m=float(gsd_m), modality=modality) for b in bands)}
 
 
-def parse(text: str) -> dict[str, tuple[Band, ...]]:
+def parse(text: str, *, native: bool = False) -> dict[str, tuple[Band, ...]]:
     """Read `SENSOR[:BAND,BAND,...][@METRES]`, such as `sentinel2-l1c:B04,B03,B02@10`.
+
+    Args:
+        text: see above.
+        native: bands of several grids and no `@` are those of several modalities.
+
+    Returns:
+        modality to bands.
 
     Raises:
         UsageError: not of that form, an unknown sensor or band, or several grids and no `@`.
@@ -45,6 +52,8 @@ def parse(text: str) -> dict[str, tuple[Band, ...]]:
     head, _, metres = text.partition("@")
     name, _, names = head.partition(":")
     bands = sensor(name).select(names.split(",")) if names else sensor(name).bands
+    if not metres and native:
+        return replace(sensor(name), bands=tuple(bands)).modalities
     if not metres:
         grids = sorted({band.gsd_m for band in bands})
         if len(grids) > 1:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from timm.layers import resample_patch_embed
 
 from fm.errors import UsageError
 from fm.models.embed.patch_size import HOWS, resize_matrix, resized_kernel, resized_linear
@@ -55,6 +54,8 @@ def test_area_of_whole_multiples_is_means_and_copies() -> None:
 @pytest.mark.parametrize("how", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_timm_gives_the_same(how: str, old: int, new: int) -> None:
+    from timm.layers import resample_patch_embed  # after fm.models, which mends torchvision
+
     weight = torch.randn(5, 3, old, old, generator=torch.Generator().manual_seed(0))
     theirs = resample_patch_embed(weight, [new, new], interpolation=how, antialias=True)
     # of the largest weight, as timm's matrix is of float32
