@@ -131,7 +131,7 @@ def load(
         item.check(found, reading.where)
         reading = without_zero_channels(reading, item.zero_channels)
         found = recognise(reading.state, reading.where) if item.zero_channels else found
-        bands = item.band_list() if bands is None and item.bands else bands
+        bands = item.band_list() if bands is None else bands
         if normalisation is None or isinstance(normalisation, str):
             name, normalisation = item.normaliser(normalisation)
             reading = replace(reading, notes=reading.notes + item.notes(name, reading.sha256))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
+from fm.foreign import onnx_files
 from fm.foreign.networks import choose
 from fm.foreign.pickles import ALLOWED, check_pickles
 
@@ -46,7 +47,8 @@ class Reading:
         aliases: keys that repeated another key's tensor and were left out after comparing them.
         left: keys of other networks, projectors and queues, as in the file, with reason and shape.
         notes: what was chosen where there was a choice.
-        settings: Lightning's `hyper_parameters`; empty where the file has none.
+        settings: Lightning's `hyper_parameters`, or of an ONNX file `epsilon`, the name of each
+            batch norm's weight to its epsilon; empty where the file has none.
     """
 
     state: State
@@ -73,7 +75,8 @@ def read(
     """Read a weight file, or take a state dict.
 
     Args:
-        source: a safetensors or torch file, or the dict itself.
+        source: a safetensors or torch file, an ONNX file, whose graph is not run, or the dict
+            itself.
         part: which entry holds the weights, where there are several (`teacher`, which is taken
             when it lies beside `student`), or which network of a file with several
             (`encoder_k`, `backbone_1`; see `fm.foreign.networks`).
@@ -130,7 +133,6 @@ def read(
 
 
 FORMATS = {
-    ".onnx": "an ONNX graph, which onnxruntime runs; its weights have no layout",
     ".pb": "a TensorFlow graph",
     ".h5": "an HDF5 file of Keras",
     ".npz": "arrays of numpy",
@@ -141,7 +143,12 @@ FORMATS = {
 
 def _open(path: Path, max_bytes: int) -> dict[str, Any]:
     if path.suffix in FORMATS:
-        raise FMError(f"{path}: {FORMATS[path.suffix]}; safetensors and torch files are read here")
+        raise FMError(
+            f"{path}: {FORMATS[path.suffix]}; safetensors, torch and ONNX files are read here"
+        )
+    if path.suffix == ".onnx":
+        tensors, epsilons = onnx_files.weights(path, max_bytes)
+        return {"state_dict": tensors, "hyper_parameters": {"epsilon": epsilons}}
     with open(path, "rb") as stream:
         start = stream.read(16)
     if path.suffix == ".safetensors" or start[8:9] == b"{":

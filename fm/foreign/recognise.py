@@ -270,15 +270,16 @@ def _read_less(state: State) -> dict[str, Any]:
     }
 
 
-def _read_dofa(state: State) -> dict[str, Any]:
+def _read_dofa(state: State, lead: str = "patch_embed") -> dict[str, Any]:
     width = state["cls_token"].shape[-1]
-    kernel = state["patch_embed.weight_generator.fc_weight.weight"].shape[0]
+    kernel = (_shape(state, f"{lead}.weight_generator.fc_weight.weight") or (0,))[0]
+    tokens = _shape(state, f"{lead}.weight_generator.weight_tokens") or (0, 0)
     return {
         **trunk_numbers(state),
         "patch": math.isqrt(kernel // width),
         **table_numbers(state),
-        "codes": state["patch_embed.weight_generator.weight_tokens"].shape[1],
-        "learned": state["patch_embed.weight_generator.weight_tokens"].shape[0],
+        "codes": tokens[1],
+        "learned": tokens[0],
         "final_norm": next((n for n in ("fc_norm", "norm") if f"{n}.weight" in state), "none"),
     }
 
@@ -326,6 +327,27 @@ def _read_resnet(
 
 def _read_indexed(state: State) -> dict[str, Any]:
     return _read_resnet(state, "0", ("4", "5", "6", "7"))
+
+
+def _efficientnet(state: State, squeeze: bool) -> bool:
+    lead = "encoder." if _has(state, "encoder.") else ""
+    names = f"{lead}_conv_stem.weight", f"{lead}_blocks.0._depthwise_conv.weight"
+    return (
+        all(name in state for name in names)
+        and (f"{lead}_blocks.0._se_reduce.weight" in state) == squeeze
+    )
+
+
+def _read_efficientnet(state: State) -> dict[str, Any]:
+    lead = "encoder." if _has(state, "encoder.") else ""
+    blocks = count(state, re.escape(lead) + r"_blocks\.(\d+)\.")
+    return {
+        "channels": _shape(state, f"{lead}_conv_stem.weight")[1],
+        "blocks": blocks,
+        "last": (_shape(state, f"{lead}_blocks.{blocks - 1}._project_conv.weight") or (0,))[0],
+        "head": f"{lead}_conv_head.weight" in state,
+        "lead": lead,
+    }
 
 
 _VIT = ("bands", "normalisation", "heads")
@@ -418,9 +440,9 @@ FAMILIES: dict[str, Signature] = {
     "copernicus_fm": Signature(
         "Copernicus-FM",
         lambda s: _has(s, "patch_embed_spectral.") and _has(s, "patch_embed_variable."),
-        lambda s: trunk_numbers(s),
-        ("bands", "normalisation", "heads", "kernel size"),
-        convertible=False,
+        lambda s: _read_dofa(s, "patch_embed_spectral"),
+        _VIT,
+        notes=("kernels of variables without a wavelength are left out",),
     ),
     "panopticon": Signature(
         "Panopticon",
@@ -463,14 +485,16 @@ FAMILIES: dict[str, Signature] = {
         convertible=False,
         notes=("it takes one pixel over time, which no backbone here does",),
     ),
+    "efficientnet": Signature(
+        "EfficientNet (efficientnet_pytorch, U-Nets of segmentation_models_pytorch)",
+        lambda s: _efficientnet(s, squeeze=True),
+        _read_efficientnet,
+        ("bands", "normalisation"),
+    ),
     "efficientnet_lite": Signature(
         "EfficientNet-Lite (efficientnet_lite_pytorch)",
-        lambda s: "_conv_stem.weight" in s and "_blocks.0._depthwise_conv.weight" in s,
-        lambda s: {
-            "channels": _shape(s, "_conv_stem.weight")[1],
-            "blocks": count(s, r"_blocks\.(\d+)\."),
-            "last": (_shape(s, "_conv_head.weight") or (0, 0))[1],
-        },
+        lambda s: _efficientnet(s, squeeze=False),
+        _read_efficientnet,
         ("bands", "normalisation"),
     ),
     "geoclip": Signature(

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite on the bands of one grid."""
+"""EfficientNet on the bands of one grid."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import timm
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
@@ -18,16 +19,15 @@ from fm.sensors import Band
 STRIDE = 32
 """Pixels along one side of a token: the stem and four of the seven stages halve the image."""
 
-Variant = Literal["lite0", "lite1", "lite2"]
+Variant = Literal["lite0", "lite1", "lite2", "b4"]
 
 
-class EfficientNetLite(Backbone):
-    """EfficientNet (Tan and Le, arXiv 1905.11946) in its Lite form, as timm builds it.
+class EfficientNet(Backbone):
+    """EfficientNet (Tan and Le, arXiv 1905.11946) as timm builds it, B4 and three Lite sizes.
 
-    Without squeeze-and-excitation, with ReLU6; convolutions are padded as TensorFlow pads
-    ("same": what is odd goes right and below) and batch norms have its eps of 0.001, which the
-    released weights were trained with. Keys are timm's under `net.`. Tokens are the positions of
-    the last map (1280 channels), and `pooled` their mean.
+    Convolutions are padded as TensorFlow pads ("same": what is odd goes right and below) and batch
+    norms have its eps of 0.001, which the released weights were trained with. Keys are timm's under
+    `net.`. Tokens are the positions of the last map, and `pooled` their mean.
 
     Args:
         groups: one group of one modality, 32 pixels to a token.
@@ -35,6 +35,10 @@ class EfficientNetLite(Backbone):
         normalisation: modality to its normalisation, in physical units.
         scaling: modality to (scale, offset) of its stored integers.
         variant: which of the published sizes.
+        head: the last map is that of the 1x1 convolution behind the blocks; without it that of the
+            last block, as encoders of U-Nets have it.
+        padded_for: side of the images that the padding of every convolution is fixed for, whatever
+            comes in, as `efficientnet_pytorch` does it (380 for B4); None pads for the image.
         architecture: see `Backbone`.
     """
 
@@ -46,6 +50,8 @@ class EfficientNetLite(Backbone):
         normalisation: Mapping[str, Normalisation],
         scaling: Scaling,
         variant: Variant,
+        head: bool = True,
+        padded_for: int | None = None,
         architecture: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -74,6 +80,29 @@ class EfficientNetLite(Backbone):
             in_chans=len(self.member.bands),
         )
         self.width = self.net.num_features
+        if not head:
+            self.width = self.net.conv_head.in_channels
+            self.net.conv_head, self.net.bn2 = nn.Identity(), nn.Identity()
+        if padded_for is not None:
+            self._fix_padding(padded_for)
+
+    def _fix_padding(self, side: int) -> None:
+        """Pad each strided convolution for the size that it has on images of `side` pixels.
+
+        Those of stride 1 need the same padding on images of any size.
+        """
+        if side < STRIDE:
+            raise UsageError(f"padded_for {side}: the side of an image, at least {STRIDE} px")
+        owners = [(self.net, "conv_stem")]
+        owners += [(block, "conv_dw") for block in self.block_modules()]
+        for owner, name in owners:
+            conv = getattr(owner, name)
+            (stride, _), (kernel, _) = conv.stride, conv.kernel_size
+            after = -(-side // stride)
+            if stride > 1:
+                total = max((after - 1) * stride + kernel - side, 0)
+                setattr(owner, name, _Padded(conv, (total // 2, total - total // 2)))
+            side = after
 
     def block_modules(self) -> list[nn.Module]:
         """Return the blocks of all stages."""
@@ -95,3 +124,22 @@ class EfficientNetLite(Backbone):
             hidden=tuple(outputs),
             mask=mask,
         )
+
+
+class _Padded(nn.Conv2d):
+    """A convolution whose zeros `(before, after)` along each axis are fixed; keys as it was."""
+
+    def __init__(self, conv: nn.Conv2d, zeros: tuple[int, int]) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            groups=conv.groups,
+            bias=False,
+        )
+        self.zeros = zeros
+        self.weight = conv.weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(functional.pad(input, (*self.zeros, *self.zeros)))

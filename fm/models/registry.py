@@ -10,8 +10,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fm.errors import UsageError, suggest
 from fm.linear import quicken
 from fm.models.backbone import Backbone
+from fm.models.copernicus import CopernicusFM
 from fm.models.croma import Croma
-from fm.models.efficientnet import EfficientNetLite
+from fm.models.efficientnet import EfficientNet
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
 from fm.models.less import LessViT
@@ -93,10 +94,16 @@ FAMILIES: dict[str, Family] = {
         token_px=32,
     ),
     "efficientnet": Family(
-        EfficientNetLite,
-        {size: {"variant": size} for size in ("lite0", "lite1", "lite2")},
-        "EfficientNet-Lite, any bands of one grid",
+        EfficientNet,
+        {size: {"variant": size} for size in ("lite0", "lite1", "lite2", "b4")},
+        "EfficientNet, any bands of one grid",
         token_px=32,
+    ),
+    "copernicus": Family(
+        CopernicusFM,
+        {size: SIZES[size] for size in ("nano", "base")},
+        "Copernicus-FM: any bands of one grid, place, time and area",
+        token_px=16,
     ),
     "croma": Family(
         Croma,

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
+from fm.foreign.onnx_files import parsed as parsed_file
 from probes.backbones.adapter import MODALITY, Adapter, Intake, Output
 from probes.backbones.of_timm import parsed
-
-MAX_BYTES = 2 * 2**30
-"""protobuf's own limit."""
 
 
 @dataclass
@@ -117,19 +115,18 @@ def load_onnx(name: str, bands: str | None) -> Adapter:
 
     Raises:
         UsageError: onnxruntime is missing, bands are not named, an unknown output.
-        FMError: not such a file.
+        FMError: not such a file, or one that reaches outside of itself.
     """
     text, _, output = name.partition("#")
     path = Path(text)
     if not path.is_file():
         raise FMError(f"{path}: no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise FMError(f"{path}: {path.stat().st_size:,} bytes; ONNX files end at {MAX_BYTES:,}")
     if bands is None:
         raise UsageError(
             f"onnx:{path}: the file cannot say its bands; give --bands SENSOR:BAND,BAND in the "
             f"order of its channels, such as rgb:R,G,B"
         )
+    parsed_file(path)
     network = OnnxNetwork(path.read_bytes(), str(path), None)
     session = network.sessions.get(network)
     inputs, outputs = session.get_inputs(), session.get_outputs()

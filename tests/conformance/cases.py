@@ -304,6 +304,15 @@ BACKBONES: dict[str, Case] = {
         token_m=640,
         embedding=lambda model: model.get_submodule("resnet.conv1"),
     ),
+    "copernicus": Case(
+        "copernicus_nano",
+        {**SMALL, "kernel": 6, "grid": 3, "codes": 16, "metadata": ("lonlat", "time", "area")},
+        sensor="aviris-indian-pines",
+        token_m=120,
+        flexible=True,
+        metric=True,
+        embedding=lambda model: model.get_submodule("net.patch_embed_spectral"),
+    ),
     "efficientnet": Case(
         "efficientnet_lite0",
         {},

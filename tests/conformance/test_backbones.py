@@ -64,7 +64,10 @@ def test_t10_compiled_equals_eager(built: Encoded) -> None:
     case, model = built
     pixels = case.pixels(model)
     compiled = torch.compile(model)(pixels, times=case.times(3))
-    assert torch.allclose(compiled.tokens, case.encode(model, pixels).tokens, atol=1e-5)
+    eager = case.encode(model, pixels).tokens
+    # sums in another order, so of the size of the values (6 after EfficientNet's ReLU6)
+    atol = 1e-5 * max(1.0, float(eager.abs().max()))
+    assert torch.allclose(compiled.tokens, eager, atol=atol)
     torch.compiler.reset()
 
 

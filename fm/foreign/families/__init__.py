@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fm.foreign.convert import Choice, Plan
 from fm.foreign.families import (
+    copernicus,
     croma,
     dofa,
     efficientnet,
@@ -28,10 +29,12 @@ PLANS: dict[str, Callable[[Reading, Recognised, Choice], Plan]] = {
     "spectral_resnet": resnet.plan_spectral,
     "less_v1": less.plan,
     "less_v2": less.plan,
+    "copernicus_fm": copernicus.plan,
     "dofa": dofa.plan,
     "croma": croma.plan,
     "panopticon": panopticon.plan,
     "resnet": resnet.plan,
     "indexed_resnet": resnet.plan_indexed,
+    "efficientnet": efficientnet.plan,
     "efficientnet_lite": efficientnet.plan,
 }

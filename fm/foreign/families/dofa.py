@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import torch
-
-from fm.errors import FMError, UsageError
+from fm.errors import UsageError
 from fm.foreign.convert import Choice, Plan, Rule
 from fm.foreign.families import trunk
 from fm.foreign.reading import Reading
@@ -16,31 +14,31 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
 
     Raises:
         UsageError: the layer was not given.
-        FMError: weights of the first layer, whose kernels depend on the order of the bands.
     """
     where, numbers = reading.where, found.numbers
     modality, group = trunk.place(found, choice, where, None)
     layer = choice.need("layer", where, "v2 since the order of kernels was corrected, or v1")
     if layer not in ("v1", "v2"):
         raise UsageError(f"layer={layer!r}: give v1 or v2")
-    if layer == "v1":
-        raise FMError(
-            f"{where}: DOFA's first layer mixes bands with pixels, its tokens depend on the order "
-            f"of the bands; take the corrected weights (v2)"
-        )
     name, options = trunk.size(found, choice, where)
-    tokenizer = {"codes": numbers["codes"], "learned": numbers["learned"], "shift": 1}
+    tokenizer: dict[str, Any] = {
+        "codes": numbers["codes"],
+        "learned": numbers["learned"],
+        "shift": 1,
+    }
+    notes: tuple[str, ...] = ()
+    if layer == "v1":
+        tokenizer["mixed"] = True
+        notes = (
+            "layer v1: its kernels depend on the order of the bands; bands= must list those that "
+            "it was trained on in its order, and no others come in",
+        )
     positions, rules = trunk.position_rules(reading, found, choice)
     fresh: dict[str, Any] = {}
     if numbers["final_norm"] == "none":
-        # the released files end before the norm; torchgeo leaves it as it is made
         norm_options: dict[str, Any] = {"pooling": "mean", "pre_pool_norm": True}
         norm: list[Rule] = []
-        why = "a norm without scale and shift: the released files have none"
-        fresh = {
-            "norm.weight": (torch.ones(numbers["width"]), why),
-            "norm.bias": (torch.zeros(numbers["width"]), why),
-        }
+        fresh = trunk.fresh_norm("norm", numbers["width"])
     else:
         norm_options, norm = trunk.norm_rules(found, choice, where)
     target = f"patch_embed.{group}.embed.{modality}"
@@ -64,4 +62,5 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
             *trunk.LEFT_OVER,
         ),
         fresh=fresh,
+        notes=notes,
     )

@@ -84,6 +84,12 @@ def norm_rules(found: Recognised, choice: Choice, where: str) -> tuple[dict[str,
     return {"pooling": pooling, "pre_pool_norm": bool(after)}, rules
 
 
+def fresh_norm(name: str, width: int) -> dict[str, tuple[Tensor, str]]:
+    """Return scale and shift of a norm that a released file ends before; torchgeo leaves it so."""
+    why = "a norm without scale and shift: the released files have none"
+    return {f"{name}.weight": (torch.ones(width), why), f"{name}.bias": (torch.zeros(width), why)}
+
+
 def same_table(table: Tensor, width: int) -> bool:
     """Say whether a stored table `[1, 1 + L, width]` is the formula's, zeros for the class."""
     side = round((table.shape[1] - 1) ** 0.5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,9 @@ class GeneratedEmbed(Tokenizer):
         bandwidth: add a code of the bands' full width at half maximum.
         shift: pixels by which tokens are read further up and left, zeros outside: DOFA's
             convolution has a padding of 1.
+        mixed: lay the generated numbers `[C, p p D]` out as if they were `[D, C, p, p]`, as DOFA's
+            first release does (torchgeo's pull request 2256 mended it). A kernel's numbers then
+            come from several bands and depend on the order of the list, to which it is tied.
     """
 
     flexible = True
@@ -51,6 +55,7 @@ class GeneratedEmbed(Tokenizer):
         scale: float = 0.01,
         bandwidth: bool = False,
         shift: int = 0,
+        mixed: bool = False,
     ) -> None:
         super().__init__()
         if codes % HEADS or codes <= 0 or learned < 0:
@@ -63,6 +68,7 @@ class GeneratedEmbed(Tokenizer):
                 f"{member.modality}: shift {shift} must lie in the {member.patch} px of a token"
             )
         self.patch, self.codes, self.scale, self.shift = member.patch, codes, scale, shift
+        self.mixed, self.flexible = mixed, not mixed
         self.fclayer = _Residual(codes)
         self.bandwidth = nn.Linear(codes, codes) if bandwidth else None
         self.weight_generator = _Generator(codes, learned, member.patch**2 * width, width)
@@ -97,7 +103,10 @@ class GeneratedEmbed(Tokenizer):
         """
         with full_precision(self.fclayer.w1.weight.device):
             weight, bias = self.weight_generator(self.band_codes(bands))
-            weight = weight.unflatten(1, (self.patch**2, -1)).flatten(0, 1)
+            if self.mixed:
+                weight = weight.reshape(-1, len(bands) * self.patch**2).T
+            else:
+                weight = weight.unflatten(1, (self.patch**2, -1)).flatten(0, 1)
         return weight * self.scale, bias * self.scale
 
     def forward(self, patches: Tensor, bands: Sequence[Band]) -> Tensor:
@@ -106,8 +115,13 @@ class GeneratedEmbed(Tokenizer):
         return functional.linear(patches.flatten(2), weight.T, bias)
 
     def select(self, channels: list[int], member: Member) -> "GeneratedEmbed":
-        """Return the same embedding; `member` has the chosen bands."""
-        del channels
+        """Return the same embedding; `member` has the chosen bands.
+
+        Raises:
+            UsageError: its kernels are mixed over the bands.
+        """
+        if self.mixed:
+            return cast(GeneratedEmbed, super().select(channels, member))
         self.band_codes(member.bands)
         return deepcopy(self)
 

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class Tokenizer(nn.Module, ABC):
             outside the image; what a convolution with padding does.
     """
 
-    flexible: ClassVar[bool] = False
+    flexible: bool = False
     shift: int = 0
 
     @abstractmethod

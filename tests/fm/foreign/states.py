@@ -44,6 +44,7 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "less_v1": (S1S2, {"perception_m": 640}),
     "less_v2": (S1S2, {"perception_m": 0, "wavelength_range_nm": (418.24, 2445.53)}),
     "dofa": (ALL, {"heads": 3, "layer": "v2"}),
+    "copernicus_fm": (ALL, {"heads": 3}),
     "croma": (S1S2, {"heads": 16}),
     "panopticon": (ALL, {"heads": 3}),
     "resnet": (ALL, {}),
@@ -69,6 +70,7 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "efficientnet_lite0": (RGB, {}),
     "efficientnet_lite1": (RGB, {}),
     "efficientnet_lite2": (RGB, {}),
+    "unet_efficientnet_b4": (RGB, {}),
 }
 """Layout to bands and arguments of `foreign.load`."""
 

@@ -255,6 +255,20 @@ def test_satclip_s_empty_channel_is_left_out_without_a_change() -> None:
         foreign.load(other, known=name)
 
 
+def test_a_level_that_nobody_states_is_asked_for() -> None:
+    """CLOSP's images come of three data sets, and torchgeo's list is that of another one."""
+    for name in ("closp-rn50-s2", "geoclosp-rn50-s2", "closp-vits16-s2", "closp-vitl16-s2"):
+        with pytest.raises(UsageError, match="do not say the level: give --bands of yours, 12 wit"):
+            known(name).band_list()
+    state = state_of("resnet")
+    with pytest.raises(UsageError, match="do not say the level"):
+        foreign.load(state, known="closp-rn50-s2")
+    bands = known("satclip-r50-l10-visual").band_list()
+    model, report = foreign.load(state, known="closp-rn50-s2", bands=bands)
+    assert [band.name for band in model.bands["s2l2a_10"]][9:11] == ["B09", "B11"]
+    assert any("left out channel 10 (B10: the data has 12 bands" in note for note in report.notes)
+
+
 def test_a_derived_channel_is_asked_for_by_its_name() -> None:
     name = "ssl4eco-rn50-s2-ndvi"
     state = state_of("ssl4eco")

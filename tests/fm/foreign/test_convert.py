@@ -171,8 +171,8 @@ def test_bands_and_normalisation_are_asked_for() -> None:
         converted("satmae_group", token_groups={"a": list(GROUPS["g0"]), "b": GROUPS["g1"]})
     with pytest.raises(FMError, match="5 heads do not divide the width 24"):
         converted("vit", heads=5)
-    with pytest.raises(FMError, match="depend on the order"):
-        converted("dofa", layer="v1")
+    with pytest.raises(UsageError, match="layer='v3': give v1 or v2"):
+        converted("dofa", layer="v3")
 
 
 def test_the_card_names_file_and_family(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: outputs, by its own keys and of the published file."""
+"""EfficientNet: outputs, by its own keys and of the published file."""
 
 from pathlib import Path
 
@@ -13,33 +13,44 @@ from fm.foreign.reading import read
 from fm.pull.released import pull
 from probes.backbones.of_packages import NAMED
 from shards.building.packages import fetch
-from tests.fm.foreign import lite
+from tests.fm.foreign import efficientnet
 from tests.fm.foreign.states import RGB, identity
 
 PALACE = {442: "bell cote", 538: "dome", 698: "palace"}
 """ImageNet-1k's numbers of what china.jpg shows."""
 
 
-@pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
-def test_outputs_are_those_of_its_own_keys(variant: str) -> None:
-    state = lite.random_state(variant, torch.Generator().manual_seed(0))
+LAYOUTS = {
+    "efficientnet_lite0": ("lite0", {}),
+    "efficientnet_lite1": ("lite1", {}),
+    "efficientnet_lite2": ("lite2", {}),
+    "unet_efficientnet_b4": ("b4", {"lead": "model.encoder.", "padded_for": 380}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outputs_are_those_of_its_own_keys(layout: str) -> None:
+    variant, how = LAYOUTS[layout]
+    state = efficientnet.random_state(layout, torch.Generator().manual_seed(0))
     model, report = foreign.load(state, bands=RGB, normalisation=identity(RGB))
     assert model.architecture["variant"] == variant
-    assert {entry.source for entry in report.dropped} == {"_fc.weight", "_fc.bias"}
+    left = ("_fc.", "decoder.", "segmentation_head.")
+    assert all(entry.source.startswith(left) for entry in report.dropped)
     x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         found = model.encode({"s2l1c_10": x})
-        wanted = lite.by_its_own_keys(state, x, variant)
+        wanted = efficientnet.by_its_own_keys(state, x, variant, **how)
     assert wanted.std() > 0.05
-    torch.testing.assert_close(found.tokens, wanted.flatten(2).mT, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.pooled, wanted.mean((2, 3)), rtol=1e-5, atol=1e-5)
+    atol = 1e-5 * float(wanted.abs().max())
+    torch.testing.assert_close(found.tokens, wanted.flatten(2).mT, rtol=1e-5, atol=atol)
+    torch.testing.assert_close(found.pooled, wanted.mean((2, 3)), rtol=1e-5, atol=atol)
     assert found.grid == {"s2l1c": (2, 3)}
 
 
 def test_other_sizes_are_named() -> None:
-    state = lite.random_state("lite0", torch.Generator())
+    state = efficientnet.random_state("efficientnet_lite0", torch.Generator())
     short = {key: value for key, value in state.items() if not key.startswith("_blocks.15.")}
-    with pytest.raises(FMError, match=r"of 15 blocks that ends in 320 channels; lite0, lite1, li"):
+    with pytest.raises(FMError, match=r"of 15 blocks that ends in 192 channels; lite0, lite1, li"):
         foreign.load(short, bands=RGB, normalisation=identity(RGB))
 
 
@@ -69,7 +80,7 @@ def test_the_published_file(package_cache: Path, tmp_path: Path) -> None:
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
     with torch.no_grad():
         pooled = model.encode({"rgb_0": x}).pooled
-        wanted = lite.by_its_own_keys(state, (x - 127.5) / 127.5).mean((2, 3))
+        wanted = efficientnet.by_its_own_keys(state, (x - 127.5) / 127.5).mean((2, 3))
         torch.testing.assert_close(pooled, wanted, rtol=1e-5, atol=1e-5)
         best = (pooled @ state["_fc.weight"].T + state["_fc.bias"]).topk(2).indices[0].tolist()
         turned = model.encode({"rgb_0": x.flip(1)}).pooled

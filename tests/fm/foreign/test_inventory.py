@@ -59,6 +59,9 @@ def test_installed_originals_have_these_keys() -> None:
     state = shapes(torchgeo.DOFA(**small, num_classes=0).state_dict())
     # the released files end before the norm (torchgeo's own loader checks just that)
     assert {k: v for k, v in state.items() if "fc_norm" not in k} == found.expand(found.tiny)
+    found = inventory("copernicus_fm")
+    state = shapes(torchgeo.CopernicusFM(**small).state_dict())
+    assert {k: v for k, v in state.items() if "fc_norm" not in k} == found.expand(found.tiny)
     found = inventory("croma")
     state = shapes(torchgeo.CROMA(encoder_dim=32, encoder_depth=2, image_size=16).state_dict())
     del state["attn_bias"]

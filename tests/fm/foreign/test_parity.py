@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fm import foreign, torchvision_guard
+from fm.adapt import to_bands
+from fm.errors import UsageError
 from fm.models.positions import sincos_1d
 from fm.normalize import Normalisation
 from fm.sensors import Band, sensor
@@ -179,6 +181,43 @@ def test_dofa(monkeypatch, codes: str, tolerance: float) -> None:
         )
         close(ours.encode(chosen, bands=listed).pooled, part, tolerance)
     assert {e.source for e in report.dropped} == {"head.weight", "head.bias"}
+
+
+def test_dofa_s_first_release(monkeypatch) -> None:
+    """The numbers of the kernels are read as `[D, C, p, p]`, as its code did."""
+    monkeypatch.setattr(dofa, "position_embedding", exact_codes)
+
+    def first(self, x, wavelengths):
+        waves = self.fclayer(dofa.position_embedding(self.dynamic_embed_dim, wavelengths * 1000))
+        weight, bias = self.weight_generator(waves)
+        size = self.kernel_size
+        weight = weight.view(self.embed_dim, len(wavelengths), size, size) * self.scaler
+        made = nn.functional.conv2d(x, weight, bias * self.scaler, stride=size, padding=1)
+        return made.flatten(2).transpose(1, 2), waves
+
+    monkeypatch.setattr(dofa.DOFAEmbedding, "forward", first)
+    theirs = randomised(
+        torchgeo.DOFA(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=5)
+    )
+    ours, report = foreign.load(
+        theirs.state_dict(), bands=ALL, normalisation=identity(ALL), heads=3, layer="v1"
+    )
+    x = pixels(ALL, 32)
+    waves = [band.wavelength_nm / 1000 for band in ALL["s2l1c_10"]]
+    with torch.no_grad():
+        wanted = theirs.forward_features(x["s2l1c_10"], waves)
+        close(ours.encode(x).pooled, wanted)
+        # bands by name: put into the order that the kernels are tied to
+        order = [4, 0, 12, 7, 1, 2, 3, 5, 6, 8, 9, 10, 11]
+        names = {"s2l1c_10": [ALL["s2l1c_10"][i].name for i in order]}
+        turned = {"s2l1c_10": x["s2l1c_10"][:, order]}
+        close(ours.encode(turned, bands=names).pooled, wanted)
+        with pytest.raises(UsageError, match="the bands do not match the model's"):
+            ours.encode({"s2l1c_10": x["s2l1c_10"][:, :4]}, bands={"s2l1c_10": ALL["s2l1c_10"][:4]})
+    assert not ours.takes_other_bands("s2l1c_10")
+    assert any("depend on the order of the bands" in note for note in report.notes)
+    with pytest.raises(UsageError, match="tied to its own band list"):
+        to_bands(ours, {"s2l1c_10": ALL["s2l1c_10"][:4]})
 
 
 def test_panopticon() -> None:

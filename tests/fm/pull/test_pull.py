@@ -181,7 +181,7 @@ def test_what_conversion_would_refuse_is_said_before_the_download(
         for name, said in (
             ("softcon-rn50-s2", "2 normalisations are in circulation"),
             ("seco-rn50", "give --bands and --normalisation"),
-            ("copernicus-fm", "recognised and not converted"),
+            ("copernicus-fm", "give --bands and --normalisation of your data"),
             ("presto", "recognised and not converted"),
             ("ResNet18_Weights.LANDSAT_TM_TOA_MOCO", "not in the catalogue: give --bands and"),
             ("ResNet18_Weights.LANDSAT_TM_TOA_MOKO", "did you mean 'ResNet18_Weights.LANDSAT_TM"),
