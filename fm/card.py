@@ -7,6 +7,7 @@ from typing import Any
 from fm.errors import FMError
 from fm.normalize import Normalisation
 from fm.sensors import Band
+from fm.version import WRITER, check_format
 
 FORMAT_VERSION = 1
 
@@ -50,6 +51,7 @@ class Card:
         """Return plain values for JSON."""
         return {
             "format_version": self.format_version,
+            "written_by": WRITER,
             "name": self.name,
             "architecture": dict(self.architecture),
             "bands": {m: [asdict(b) for b in items] for m, items in self.bands.items()},
@@ -75,14 +77,9 @@ class Card:
         Raises:
             FMError: a newer format, or a key is missing or malformed.
         """
-        version = values.get("format_version")
-        if not isinstance(version, int) or version < 1:
+        if values.get("format_version") is None:
             raise FMError(f"{where}: no format_version; this is not the card of an eofm checkpoint")
-        if version > FORMAT_VERSION:
-            raise FMError(
-                f"{where}: card format {version} is newer than this eofm reads "
-                f"({FORMAT_VERSION}); upgrade eofm"
-            )
+        version = check_format(values, FORMAT_VERSION, where)
         try:
             return cls(
                 name=values["name"],

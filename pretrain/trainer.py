@@ -27,7 +27,7 @@ from pretrain.ranks.signals import stop_signals
 from pretrain.ranks.watchdog import Watchdog
 from pretrain.runs import room
 from pretrain.runs.environment import environment
-from pretrain.runs.folder import RunFolder, differing_keys
+from pretrain.runs.folder import RunFolder, check_going_on, differing_keys
 from pretrain.runs.resume import SPLIT_KEYS
 from pretrain.runs.sessions import add_session
 from pretrain.teacher import pinned
@@ -115,6 +115,7 @@ def _prepare(folder: RunFolder, config: RunConfig, data: RunData, force: bool) -
     identity = {**config.identity(), "manifest_hash": data.manifest_hash}
     state = folder.state()
     if state is not None and folder.latest() is not None:
+        check_going_on(folder.path, state)
         chosen = config.model_dump(mode="json", exclude_defaults=True)
         keys = differing_keys(state["identity"], identity, chosen)
         changed = [key for key in keys if key not in SPLIT_KEYS]

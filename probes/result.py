@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from fm.errors import FMError
 from fm.files import read_json, write_json
-from fm.version import __version__
+from fm.version import __version__, check_format
 from probes.axes import tag
 
 FORMAT_VERSION = 2
@@ -154,11 +154,9 @@ class Result:
         """
         if not isinstance(value, dict) or "format_version" not in value:
             raise FMError(f"{where}: no format_version; this is not a result of `fm probe`")
-        if value["format_version"] not in (1, FORMAT_VERSION):
-            raise FMError(
-                f"{where}: format_version {value['format_version']!r}, this eofm reads "
-                f"1 and {FORMAT_VERSION}; repeat the probe or upgrade eofm"
-            )
+        told = value.get("environment")
+        by = told.get("eofm") if isinstance(told, dict) else None
+        check_format({**value, "written_by": by and f"eofm {by}"}, FORMAT_VERSION, where)
         if value["format_version"] == 1:
             value = {**value, **dict.fromkeys(_SINCE_2)}
         known = {"format_version", *_NEEDED, *_FLAT}

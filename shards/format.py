@@ -18,6 +18,7 @@ from typing import Any, Literal, cast, get_args
 from fm.errors import FMError, UsageError, suggest
 from fm.files import write_json
 from fm.sensors import Band, sensor
+from fm.version import WRITER, check_format
 from shards.foreign.names import is_foreign, parse
 
 FORMAT_VERSION = 2
@@ -279,7 +280,7 @@ def check_codec(codec: str) -> str:
 
 def write_info(folder: str | os.PathLike[str], info: DatasetInfo) -> None:
     """Write `dataset.json`."""
-    write_json(Path(folder) / DESCRIPTION, info.to_dict())
+    write_json(Path(folder) / DESCRIPTION, {**info.to_dict(), "written_by": WRITER})
 
 
 def read_info(folder: str | os.PathLike[str]) -> DatasetInfo:
@@ -320,11 +321,7 @@ def info_from_dict(value: Any) -> DatasetInfo:
     """Build a `DatasetInfo` from parsed JSON, checking every name and type."""
     if not isinstance(value, dict) or not isinstance(value.get("format_version"), int):
         raise FMError("no integer 'format_version'; this is not a dataset description of eofm")
-    version = value["format_version"]
-    if version > LABELS_VERSION:
-        raise FMError(
-            f"written in format {version}, this eofm reads up to {LABELS_VERSION}; upgrade eofm"
-        )
+    version = check_format(value, LABELS_VERSION, "dataset description")
     modalities = {
         name: _modality(check_member(name), item)
         for name, item in _get(value, "modalities", dict).items()

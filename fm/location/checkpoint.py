@@ -16,6 +16,7 @@ from fm.files import atomic_folder, read_json, sha256_file, write_json
 from fm.location.encoder import LocationEncoder, Sum
 from fm.location.registry import create
 from fm.tensors import Weights, write_tensors
+from fm.version import WRITER, check_format
 
 DESCRIPTION = "location.json"
 FORMAT_VERSION = 2
@@ -56,6 +57,7 @@ def save(
         os.chmod(aside / WEIGHTS, 0o644)
         told = {
             "format_version": FORMAT_VERSION if HEAD in (about or {}) else 1,
+            "written_by": WRITER,
             **(about or {}),
             "architecture": dict(encoder.config),
             "weights_sha256": sha256_file(aside / WEIGHTS),
@@ -76,14 +78,9 @@ def describe(folder: str | os.PathLike[str]) -> dict[str, Any]:
         hint = f"; did you mean {inside}?" if (inside / DESCRIPTION).is_file() else ""
         raise FMError(f"{folder}: no location encoder, it has no {DESCRIPTION}{hint}")
     told = read_json(path, "location encoder")
-    version = told.get("format_version") if isinstance(told, dict) else None
-    if not isinstance(version, int) or "architecture" not in told:
+    if not isinstance(told, dict) or not {"format_version", "architecture"} <= told.keys():
         raise FMError(f"{path}: not the description of a location encoder")
-    if version > FORMAT_VERSION:
-        raise FMError(
-            f"{path}: format {version} is newer than this eofm reads ({FORMAT_VERSION}); "
-            f"upgrade eofm"
-        )
+    check_format(told, FORMAT_VERSION, str(path))
     return dict(told)
 
 

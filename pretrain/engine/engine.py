@@ -238,6 +238,15 @@ class Engine:
         try:
             with own_hyperparameters(self.engine.optimizer):
                 path, _ = self.engine.load_checkpoint(folder, tag=tag)
+        except RuntimeError as error:
+            first, *rest = str(error).splitlines()
+            if "loading state_dict" not in first:
+                raise
+            why = " ".join(rest[0].split())[:160] if rest else first
+            raise FMError(
+                f"{folder}: its weights are not those of this run's model: {why}; go on with the "
+                f"config and the version that began the run (config.yaml and env.json beside it)"
+            ) from None
         finally:
             settings.load_universal_checkpoint = False
         if path is None:

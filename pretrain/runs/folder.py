@@ -11,10 +11,13 @@ from typing import Any
 
 from fm.errors import FMError
 from fm.files import read_json, write_json
+from fm.version import WRITER, check_format
 
 STATE, METRICS, LATEST, CHECKPOINTS = "state.json", "metrics.jsonl", "latest", "checkpoints"
 TAG = "deepspeed"
 """The folder of DeepSpeed's own files inside a checkpoint."""
+FORMAT_VERSION = 1
+"""Of a run's folder. 0.1.0 wrote none; its first runs cannot be gone on with (`check_going_on`)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,51 @@ class Position:
     world_size: int
     zero_stage: int
     guard: dict[str, Any] = field(default_factory=dict)
+
+
+def read_position(checkpoint: Path) -> Position:
+    """Read where a checkpoint of a run stands.
+
+    Raises:
+        FMError: it says less or more than this version knows of.
+    """
+    values = read_json(checkpoint / "position.json", "checkpoint position")
+    try:
+        return Position(**values)
+    except TypeError as error:
+        why = str(error).removeprefix("Position.__init__() ")
+        raise FMError(
+            f"{checkpoint / 'position.json'}: {why}; {WRITER} did not write it: go on with the "
+            f"version that env.json of the run names"
+        ) from None
+
+
+def check_going_on(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose objective had other parts.
+
+    Until `model.options` was there, every band of MAE had a head of its own, and groups a code.
+
+    Args:
+        path: of the run.
+        state: of the run.
+
+    Raises:
+        FMError: the run was begun by such a version.
+    """
+    model = state["identity"].get("model")
+    if not isinstance(model, Mapping) or "options" in model:
+        return
+    env = path / "env.json"
+    told = read_json(env, "environment") if env.is_file() else {}
+    commit = (told.get("git") or {}).get("commit")
+    by = f"eofm {told.get('packages', {}).get('eofm', '0.1.0')}" + (
+        f" (commit {commit[:8]})" if isinstance(commit, str) else ""
+    )
+    weights = f", init_from={path / 'export'}" if (path / "export").is_dir() else ""
+    raise FMError(
+        f"{path}: begun by {by}, whose objectives had other parts, so that it cannot be gone on "
+        f"with: end it with that version, or begin a new run in another out=FOLDER{weights}"
+    )
 
 
 class RunFolder:
@@ -82,6 +130,7 @@ class RunFolder:
                 raise FMError(
                     f"{self.path / STATE}: not the state of a run; name another out=FOLDER"
                 )
+            check_format({"format_version": 1, **value}, FORMAT_VERSION, str(self.path / STATE))
             return value
         if self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise FMError(f"{self.path} is not empty and holds no run; name another out=FOLDER")
@@ -89,7 +138,8 @@ class RunFolder:
 
     def write_state(self, **values: Any) -> None:
         """Write `state.json`."""
-        write_json(self.path / STATE, values)
+        about = {"format_version": FORMAT_VERSION, "written_by": WRITER}
+        write_json(self.path / STATE, {**values, **about})
 
     def latest(self) -> tuple[Path, Position] | None:
         """Return the newest complete checkpoint, or None."""
@@ -97,8 +147,7 @@ class RunFolder:
         if not pointer.is_file():
             return None
         folder = self.checkpoints / pointer.read_text().strip()
-        values = read_json(folder / "position.json", "checkpoint position")
-        return folder, Position(**values)
+        return folder, read_position(folder)
 
     def quarantine(self, rank: int) -> Path:
         """Return the file of what a rank could not read (`shards.reading.quarantine`)."""

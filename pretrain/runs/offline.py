@@ -14,7 +14,7 @@ from fm.models import rebuild
 from fm.tensors import Weights
 from pretrain.engine.files import ModelFiles
 from pretrain.located import LOCATED, LOCATION, Located, save_located
-from pretrain.runs.folder import TAG, Position, RunFolder
+from pretrain.runs.folder import TAG, Position, RunFolder, read_position
 
 
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
@@ -65,8 +65,7 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Card:
 def _find(path: Path) -> tuple[Path, Position, Path]:
     """Return a checkpoint, where it stands and its run."""
     if (path / "position.json").is_file():
-        position = Position(**read_json(path / "position.json", "checkpoint position"))
-        return path, position, path.resolve().parents[1]
+        return path, read_position(path), path.resolve().parents[1]
     if not (path / "state.json").is_file():
         raise UsageError(f"{path}: neither a run's folder nor one of its checkpoints/step-*")
     found = RunFolder(path).latest()

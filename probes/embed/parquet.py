@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fm.errors import FMError
+from fm.version import WRITER, check_format
 
 ENDING = ".parquet"
+FORMAT_VERSION = 1
+_FORMAT = {"format_version": FORMAT_VERSION, "written_by": WRITER}
 _ROWS = 8192
 """Rows written and read at a time."""
 
@@ -57,7 +60,7 @@ def write(
     columns = [table.schema.field(name) for name in table.column_names]
     vectors = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
     fields = [*columns, pa.field("embedding", vectors), pa.field("geometry", pa.binary())]
-    metadata = {"geo": json.dumps(_geo(table)), "eofm": json.dumps(dict(about))}
+    metadata = {"geo": json.dumps(_geo(table)), "eofm": json.dumps({**_FORMAT, **about})}
     schema = pa.schema(fields, metadata=metadata)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, max(1, len(table)), _ROWS):
@@ -89,6 +92,8 @@ def read(path: Path) -> Embeddings:
                 raise FMError(f"{path}: no embeddings of fm embed; make them from a dataset")
             names = [n for n in ("key", "lon", "lat", "time", "embedding") if n in schema.names]
             table = file.read(columns=names)
+            about = {"format_version": 1, **json.loads(told)}  # 0.1.0 wrote none
+            check_format(about, FORMAT_VERSION, str(path))
     except FileNotFoundError:
         raise FMError(f"{path}: no such file of embeddings") from None
     except (OSError, pa.ArrowException) as error:
@@ -108,7 +113,7 @@ def read(path: Path) -> Embeddings:
         lonlat=np.stack(places, axis=1),
         time=[None] * len(table) if time is None else [_iso(t) for t in time.to_pylist()],
         embedding=flat.reshape(len(table), -1),
-        about=dict(json.loads(told)),
+        about=about,
     )
 
 

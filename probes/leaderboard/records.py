@@ -206,9 +206,14 @@ def _version_problem(raw: Any) -> str | None:
         known = " and ".join(map(str, FORMAT_VERSIONS))
         return (
             f"key 'format_version': {version!r} is unknown, this eofm reads {known}; "
-            "repeat the probe or update eofm"
+            f"repeat the probe or update eofm (it was written by eofm {_writer(raw)})"
         )
     return None
+
+
+def _writer(raw: dict[str, Any]) -> str:
+    told = raw.get("environment")
+    return str(told.get("eofm", "unknown"))[:40] if isinstance(told, dict) else "unknown"
 
 
 def parse(path: Path) -> tuple[Record | None, list[str]]:

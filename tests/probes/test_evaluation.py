@@ -10,6 +10,7 @@ import fm.checkpoint
 import probes
 from fm.errors import FMError, UsageError
 from fm.normalize import Normalisation
+from fm.version import WRITER
 from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data, Inputs
 from probes.checks import overlap
@@ -148,7 +149,7 @@ def test_a_result_of_format_1_is_read(evaluated, tmp_path):
 def test_damaged_results_are_refused(evaluated, tmp_path):
     good = evaluated[0][0].to_dict()
     for change, text in (
-        ({"format_version": 3}, "format_version"),
+        ({"format_version": 3}, f"format 3, written by {WRITER}, is newer"),
         ({"primary": "nothing"}, "primary"),
         ({"extra": 1}, "unknown"),
         ({"id": "other"}, "id"),
@@ -310,6 +311,36 @@ def test_other_bands_are_refused_and_adapted_on_request(pairs):
     assert set(results[0].metrics) == {"map", "map_micro"}
     assert results[0].confusion is None
     assert len(results[0].per_class) == 19
+
+
+def test_another_sensor_is_estimated_on_request(pairs, tmp_path):
+    bands = {"l8l2_30": fm.sensor("landsat8-oli-l2").modalities["l8l2_30"]}
+    model = fm.create_model("vit_nano", bands=bands, token_m=120, width=32, depth=1, heads=2)
+    with pytest.raises(UsageError, match="--adapt-policy to estimate"):
+        probes.evaluate(model, "bigearthnet-s2", "linear", data=pairs)
+    with pytest.raises(UsageError, match=r"B05 at 704.1 nm: SR_B4, the model's nearest, lies 49.5"):
+        probes.evaluate(model, "bigearthnet-s2", "linear", data=pairs, adapt="response")
+    # what the model cannot see is left out by hand, once and for all
+    fitted, _ = fm.adapt.to_bands(
+        model, fm.sensor("sentinel2-l2a").modalities, policy="response", beyond="zero"
+    )
+    fm.checkpoint.save(tmp_path / "m", fitted)
+    result = probes.evaluate(tmp_path / "m", "bigearthnet-s2", "linear", data=pairs)
+    assert result.model["adapted"]["bands"] == {"l8l2_30": [b.name for b in bands["l8l2_30"]]}
+    assert result.model["name"] == "vit_nano (adapted)"
+    near = fm.create_model(
+        "vit_nano",
+        bands={
+            m.replace("s2l2a", "s2l1c"): b for m, b in fm.sensor("sentinel2-l2a").modalities.items()
+        },
+        token_m=120,
+        width=32,
+        depth=1,
+        heads=2,
+    )
+    result = probes.evaluate(near, "bigearthnet-s2", "linear", data=pairs, adapt="nearest:1")
+    assert result.model["adapted"]["groups"] == {"s2l2a": "s2l1c"}
+    assert result.model["adapted"]["tolerance_nm"] == 1.0
 
 
 def _card(**data):

@@ -8,6 +8,7 @@ import pytest
 
 import shards
 from fm.errors import FMError
+from fm.version import WRITER
 from shards.format import DESCRIPTION, check_key, check_shard, info_from_dict, manifest_hash
 
 
@@ -17,7 +18,8 @@ def value(tiny_dataset: Path) -> dict:
 
 
 def test_the_description_round_trips(value: dict) -> None:
-    assert json.loads(json.dumps(info_from_dict(value).to_dict())) == value
+    read = json.loads(json.dumps(info_from_dict(value).to_dict()))
+    assert {**read, "written_by": WRITER} == value
 
 
 def test_the_manifest_hash_is_of_the_data_not_of_the_prose(value: dict) -> None:
@@ -80,7 +82,7 @@ def test_opening_what_is_no_dataset_is_one_line(tmp_path: Path, tiny_dataset: Pa
     shutil.copytree(tiny_dataset, newer)
     text = (newer / DESCRIPTION).read_text()
     (newer / DESCRIPTION).write_text(text.replace('"format_version": 2', '"format_version": 4'))
-    cases[newer] = "format 4, this eofm reads up to 3; upgrade"
+    cases[newer] = f"format 4, written by {WRITER}, is newer than {WRITER} reads (3); upgrade"
     for path, reason in cases.items():
         with pytest.raises(FMError) as caught:
             shards.open(path)

@@ -1,0 +1,1 @@
+"""Files that earlier commits wrote still open."""
