@@ -13,8 +13,8 @@ from bench.studies.page import RESULTS
 from fm.files import write_json
 
 NAMES = (
-    *("board", "contrast", "folds", "geolocation", "heads", "joint", "learns", "location"),
-    *("multisensor", "softcon"),
+    *("board", "contrast", "distill", "folds", "geolocation", "heads", "joint", "learns"),
+    *("location", "multisensor", "softcon"),
 )
 
 

@@ -143,6 +143,8 @@ TABLES = {
     "board": board,
     "contrast": learns,
     "contrast_val": learns,
+    "distill": learns,
+    "distill_val": learns,
     "folds": learns,
     "heads": heads,
     "joint": joint,
