@@ -1,6 +1,6 @@
 """Begin a model with the weights of another that takes other bands: what its first layer becomes.
 
-`fm.adapt` makes a trained model fit fewer of its own bands and adds nothing. Here training goes on:
+`fm.adapt` makes a trained model fit other bands and adds nothing. Here training goes on:
 a network of colour pictures starts one of thirteen bands, or of two radar polarisations. All
 weights but the first layer's move as they are, a learned position table is resized, and what
 becomes of the first layer is a policy by name, never a default.
@@ -13,17 +13,19 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from fm.adapt.estimate import estimate
 from fm.checkpoint import load_strict
 from fm.errors import UsageError, suggest
 from fm.models import Backbone, VisionTransformer
 from fm.models.embed.linear import LinearEmbed
+from fm.models.embed.patch_size import resized_kernel
 from fm.models.plain_resnet import PlainResNet
 from fm.models.positions import resized_table
 from fm.models.towers import Towers
 from fm.sensors import Band
 from fm.spectral import same_band
 
-Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match"]
+Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match", "nearest", "response"]
 """What the first layer becomes.
 
 | policy | a band that the weights know | another band |
@@ -33,6 +35,10 @@ Policy = Literal["random", "repeat_mean", "select", "zero_pad", "name_match"]
 | `select` | its kernel | refused |
 | `zero_pad` | its kernel | zeros |
 | `name_match` | its kernel | fresh weights |
+| `nearest` | its kernel | what `fm.adapt.estimate` makes of it, fresh where that is nothing |
+| `response` | its kernel | the same, by overlap |
+
+The last two bring kernels to the pixels of the new token (`fm.models.embed.patch_size`).
 """
 
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -84,7 +90,10 @@ class Begun:
 
 
 def adapted_kernels(
-    known: Sequence[Column], fresh: Sequence[Column], policy: Policy
+    known: Sequence[Column],
+    fresh: Sequence[Column],
+    policy: Policy,
+    tolerance_nm: float | None = None,
 ) -> tuple[list[Tensor], list[str]]:
     """Make the kernels of new bands.
 
@@ -92,6 +101,7 @@ def adapted_kernels(
         known: of the weights that there are.
         fresh: the new bands with the random weights that they have.
         policy: see `Policy`.
+        tolerance_nm: how far apart centres may lie, for `nearest`.
 
     Returns:
         one `[D, p, p]` a new band, in order, and where each is from.
@@ -103,6 +113,10 @@ def adapted_kernels(
     if policy not in POLICIES:
         raise UsageError(f"there is no policy {policy!r}; {suggest(policy, POLICIES)}")
     names = [column.band.name for column in fresh]
+    if policy in ("nearest", "response"):
+        return _estimated(known, fresh, policy, tolerance_nm)
+    if tolerance_nm is not None:
+        raise UsageError(f"first layer: tolerance_nm is for nearest; {policy} takes none")
     if policy == "random":
         return [column.kernel for column in fresh], ["fresh"] * len(fresh)
     if policy == "repeat_mean":
@@ -137,7 +151,52 @@ def adapted_kernels(
     return kernels, origins
 
 
-def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -> Begun:
+def _estimated(
+    known: Sequence[Column],
+    fresh: Sequence[Column],
+    policy: Literal["nearest", "response"],
+    tolerance_nm: float | None,
+) -> tuple[list[Tensor], list[str]]:
+    """Combine kernels by the estimate of their bands, normalised values for normalised values."""
+    try:
+        found = estimate(
+            [column.band for column in known],
+            [column.band for column in fresh],
+            policy=policy,
+            tolerance_nm=tolerance_nm,
+            beyond="zero",
+        )
+    except UsageError as error:
+        raise UsageError(f"first layer: {error}") from None
+    kernels, origins = [], []
+    for column, weights in zip(fresh, found.matrix.T, strict=True):
+        used = weights.nonzero()[0]
+        side = column.kernel.shape[-1]
+        sources = [resized_kernel(known[k].kernel, side) for k in used]
+        parts = [float(weights[k]) * s for k, s in zip(used, sources, strict=True)]
+        kernel = torch.stack(parts).sum(dim=0) if parts else column.kernel
+        _fits(kernel, column, policy)
+        kernels.append(kernel)
+        told = " + ".join(f"{weights[k]:.3g} {known[k].band.name}" for k in used)
+        own = len(used) == 1 and weights[used[0]] == 1 and known[used[0]].band.name
+        resized = any(known[k].kernel.shape[-1] != side for k in used)
+        words = "its own" if own == column.band.name else f"from {told}" if told else "fresh"
+        origins.append(f"{words}, resized" if resized else words)
+    if not found.matrix.any():
+        raise UsageError(
+            f"first layer: {policy} finds nothing in {', '.join(k.band.name for k in known)} for "
+            f"{', '.join(c.band.name for c in fresh)}; take random"
+        )
+    return kernels, origins
+
+
+def begin_with(
+    target: Backbone,
+    parent: Backbone,
+    policy: Policy,
+    where: str,
+    tolerance_nm: float | None = None,
+) -> Begun:
     """Give a fresh model the weights of another of its kind; towers get them each.
 
     Args:
@@ -145,6 +204,7 @@ def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -
         parent: it is not changed.
         policy: of the first layer.
         where: the parent, for errors.
+        tolerance_nm: how far apart centres may lie, for `nearest`.
 
     Returns:
         what became of what.
@@ -155,13 +215,15 @@ def begin_with(target: Backbone, parent: Backbone, policy: Policy, where: str) -
         FMError: the weights do not fit.
     """
     if isinstance(target, Towers):
-        reports = [begin_with(target.tower(g), parent, policy, where) for g in target.groups]
+        reports = [
+            begin_with(target.tower(g), parent, policy, where, tolerance_nm) for g in target.groups
+        ]
         first = {m: told for report in reports for m, told in report.first_layer.items()}
         return replace(reports[0], first_layer=first)
     if isinstance(target, VisionTransformer) and isinstance(parent, VisionTransformer):
-        return _begin_vit(target, parent, policy, where)
+        return _begin_vit(target, parent, policy, where, tolerance_nm)
     if isinstance(target, PlainResNet) and isinstance(parent, PlainResNet):
-        return _begin_resnet(target, parent, policy, where)
+        return _begin_resnet(target, parent, policy, where, tolerance_nm)
     raise UsageError(
         f"{where}: {type(parent).__name__} weights do not begin a {type(target).__name__}; "
         f"ViT and ResNet begin with their own kind"
@@ -189,11 +251,18 @@ def check_unseen(target: Backbone, parent: Backbone, where: str) -> None:
             )
 
 
-def _begin_resnet(target: PlainResNet, parent: PlainResNet, policy: Policy, where: str) -> Begun:
+def _begin_resnet(
+    target: PlainResNet,
+    parent: PlainResNet,
+    policy: Policy,
+    where: str,
+    tolerance_nm: float | None,
+) -> Begun:
     key = "resnet.conv1.weight"
     own, state = target.state_dict(), dict(parent.state_dict())
     fresh = _columns(target.member.bands, own[key])
-    kernels, origins = adapted_kernels(_columns(parent.member.bands, state[key]), fresh, policy)
+    known = _columns(parent.member.bands, state[key])
+    kernels, origins = adapted_kernels(known, fresh, policy, tolerance_nm)
     state[key] = torch.stack(kernels, dim=1)
     load_strict(target, state, where)
     told = {target.member.modality: _told(target.member.bands, origins)}
@@ -201,7 +270,11 @@ def _begin_resnet(target: PlainResNet, parent: PlainResNet, policy: Policy, wher
 
 
 def _begin_vit(
-    target: VisionTransformer, parent: VisionTransformer, policy: Policy, where: str
+    target: VisionTransformer,
+    parent: VisionTransformer,
+    policy: Policy,
+    where: str,
+    tolerance_nm: float | None,
 ) -> Begun:
     check_unseen(target, parent, where)
     own = target.state_dict()
@@ -215,7 +288,7 @@ def _begin_vit(
     told: dict[str, dict[str, str]] = {}
     columns = None if policy == "random" else _known(parent, where)
     for group in target.groups.values():
-        made, origins = _tokenizers(target, group.name, columns, policy, where)
+        made, origins = _tokenizers(target, group.name, columns, policy, where, tolerance_nm)
         state |= made
         told |= origins
     positions = None
@@ -234,6 +307,7 @@ def _tokenizers(
     known: tuple[list[Column], Tensor] | None,
     policy: Policy,
     where: str,
+    tolerance_nm: float | None,
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, str]]]:
     """Return the tokenizers' new weights of one group, whose tokens are the sum of its members'."""
     members = target.groups[group].members
@@ -249,7 +323,7 @@ def _tokenizers(
                 f"take random"
             )
         columns += _columns(member.bands, tokenizer.kernel(member.patch))
-    kernels, origins = adapted_kernels(known[0], columns, policy)
+    kernels, origins = adapted_kernels(known[0], columns, policy, tolerance_nm)
     state: dict[str, Tensor] = {}
     told: dict[str, dict[str, str]] = {}
     at = 0

@@ -32,9 +32,11 @@ def start_from(backbone: Backbone, config: RunConfig) -> None:
     assert config.init_from is not None
     settings = config.init or InitConfig()
     where = f"init_from={config.init_from}"
+    if settings.tolerance_nm is not None and settings.first_layer != "nearest":
+        raise UsageError("init.tolerance_nm is for init.first_layer=nearest; leave it out")
     parent = _parent(config.init_from, settings)
     if settings.first_layer is not None:
-        begun = begin_with(backbone, parent, settings.first_layer, where)
+        begun = begin_with(backbone, parent, settings.first_layer, where, settings.tolerance_nm)
         if collective.rank() == 0:
             note(f"{where}: first layer {settings.first_layer}: {begun.text()}")
         return

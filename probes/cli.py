@@ -33,6 +33,11 @@ def _configure_probe(parser: ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features here")
     parser.add_argument("--name", metavar="NAME", help="of the model in results, not its card's")
     parser.add_argument("--adapt", action="store_true", help="fit other bands by the shared ones")
+    parser.add_argument(
+        "--adapt-policy",
+        metavar="NAME",
+        help="and estimate those that the model never saw: response, nearest:NM or zero",
+    )
     parser.add_argument("--floors", action=BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="encode in N processes")
@@ -127,7 +132,7 @@ def _probe(arguments: Namespace) -> int:
         seed=arguments.seed,
         cache=arguments.cache,
         out=arguments.out,
-        adapt=arguments.adapt,
+        adapt=arguments.adapt_policy or arguments.adapt,
         with_floors=arguments.floors,
         cells=cells,
         processes=arguments.workers,

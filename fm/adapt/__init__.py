@@ -6,7 +6,7 @@ that trains on may also begin with a fresh first layer: `fm.first_layer`.
 """
 
 from fm.adapt.bands import to_bands
-from fm.adapt.estimate import BEYOND, POLICIES, Beyond, Estimate, Policy, estimate
+from fm.adapt.estimate import BEYOND, POLICIES, Beyond, Estimate, Policy, estimate, policy_of
 from fm.adapt.sizes import to_size
 from fm.adapt.told import told
 
@@ -17,6 +17,7 @@ __all__ = [
     "Estimate",
     "Policy",
     "estimate",
+    "policy_of",
     "to_bands",
     "to_size",
     "told",

@@ -38,6 +38,26 @@ Beyond = Literal["refuse", "zero"]
 BEYOND: tuple[str, ...] = get_args(Beyond)
 
 
+def policy_of(text: str) -> dict[str, Any]:
+    """Read a policy in one word, such as `response` or `nearest:40`, with the tolerance in nm.
+
+    Returns:
+        `policy` and, for `nearest`, `tolerance_nm`, as arguments of `to_bands`.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    name, found, number = text.partition(":")
+    if name not in POLICIES:
+        raise UsageError(f"there is no policy {name!r}; {suggest(name, POLICIES)}")
+    if not found:
+        return {"policy": name}
+    try:
+        return {"policy": name, "tolerance_nm": float(number)}
+    except ValueError:
+        raise UsageError(f"policy {text!r}: {number!r} is no number of nanometres") from None
+
+
 @dataclass(frozen=True)
 class Estimate:
     """How a model's bands are estimated from those that come in.

@@ -13,6 +13,7 @@ class ForeignConfig(Config):
     """What a weight file of others cannot say; see docs/foreign.md.
 
     Attributes:
+        tolerance_nm: of the first layer's policy `nearest`, how far apart centres may lie.
         bands: which bands the channels of a foreign file stand for, in its order, as
             `SENSOR:BAND,BAND@METRES`.
         known: name of released weights (`fm models list`), which says bands, heads and
@@ -45,3 +46,4 @@ class InitConfig(ForeignConfig):
     """
 
     first_layer: Policy | None = None
+    tolerance_nm: float | None = None

@@ -9,7 +9,7 @@ from probes.backbones.align import table
 
 
 def fit(
-    model: Any, bands: Mapping[str, tuple[str, ...]], *, benchmark: str, adapt: bool
+    model: Any, bands: Mapping[str, tuple[str, ...]], *, benchmark: str, adapt: bool | str
 ) -> tuple[Any, dict[str, Any] | None]:
     """Check the bands, or adapt the model to them on request.
 
@@ -19,7 +19,8 @@ def fit(
         model: has `bands`.
         bands: modality to band names of the benchmark.
         benchmark: its full name, for the error.
-        adapt: build a model for the benchmark's bands from the shared ones.
+        adapt: build a model for the benchmark's bands from the shared ones; a word is the policy
+            of bands that the model has never seen (`fm.adapt.policy_of`).
 
     Returns:
         the model and the report of `fm.adapt.to_bands`, None when nothing had to be done.
@@ -34,12 +35,15 @@ def fit(
         return model, None
     if not adapt:
         raise UsageError(
-            f"{benchmark}: {problem}; give adapt=True (--adapt) to use the shared bands, or "
-            f"another model"
+            f"{benchmark}: {problem}; give adapt=True (--adapt) to use the shared bands, "
+            f"--adapt-policy to estimate the model's from others, or another model"
         )
-    from fm.adapt import to_bands  # here, because it loads the backbones
+    from fm.adapt import policy_of, to_bands  # here, because it loads the backbones
 
-    return to_bands(model, table(bands), like=counterparts(model, bands, benchmark))
+    chosen = policy_of(adapt) if isinstance(adapt, str) else {"policy": "refuse"}
+    if chosen["policy"] == "refuse":
+        return to_bands(model, table(bands), like=counterparts(model, bands, benchmark))
+    return to_bands(model, table(bands), **chosen)
 
 
 def difference(model: Any, bands: Mapping[str, tuple[str, ...]]) -> str | None:

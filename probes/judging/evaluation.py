@@ -39,7 +39,7 @@ def evaluate(
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    adapt: bool = False,
+    adapt: bool | str = False,
     with_floors: bool = True,
     axes: Mapping[str, Any] | None = None,
     processes: int = 1,
@@ -60,7 +60,8 @@ def evaluate(
         seed: of everything that is random, the random-initialised floor and the bootstrap too.
         cache: folder for features; None keeps none.
         out: folder for the result's JSON and the floors'; None writes nothing.
-        adapt: let a model with other bands be adapted by the bands it shares.
+        adapt: let a model with other bands be adapted by the bands it shares; a policy such as
+            `"response"` or `"nearest:40"` also estimates those it lacks (`fm.adapt`).
         with_floors: also judge the floors and put the paired differences into the result.
         axes: how pixels come to the model where it is not the protocol's way, see
             `probes.settings.features.Axes`.
@@ -109,7 +110,7 @@ def evaluate_many(
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    adapt: bool = False,
+    adapt: bool | str = False,
     with_floors: bool = True,
     cells: Sequence[Mapping[str, Any]] = ({},),
     processes: int = 1,
@@ -250,7 +251,7 @@ def _path(value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _subject(session: Session, model: Any, adapt: bool, called: str | None) -> Subject:
+def _subject(session: Session, model: Any, adapt: bool | str, called: str | None) -> Subject:
     if backbones.is_backbone(model):
         model = backbones.load(str(model))
     folder = carried.place(model) if isinstance(model, str | os.PathLike) else None
@@ -273,7 +274,7 @@ def _subject(session: Session, model: Any, adapt: bool, called: str | None) -> S
         "path": str(model) if folder is not None else getattr(loaded, "source", None),
         "weights_sha256": weights,
         **_size(fitted),
-        "adapted": report,
+        "adapted": report or getattr(card, "adapted_from", None),
         **told(card),
     }
     return Subject(fitted, about, folder)
@@ -291,7 +292,7 @@ def _floor_rows(
     session: Session,
     subject: Subject,
     rows: Sequence[Row],
-    adapt: bool,
+    adapt: bool | str,
     untrained: Protocol | None,
 ) -> list[Row]:
     """Judge the random-initialised backbone by the model's protocols, and the pixel floors."""

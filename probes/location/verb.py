@@ -15,7 +15,16 @@ from probes.location.tasks import BY_NAME, TASKS, Task
 BENCHMARKS = {f"location-{task.name}-{split}": (task, split) for task in TASKS for split in SPLITS}
 SUITES = ("location", "satclip")
 """The offline suite, and the published tables that a user has in a folder."""
-_FOR_IMAGES = ("cache", "adapt", "robustness", "exclude_near", "scratch", "weights", "bands")
+_FOR_IMAGES = (
+    "cache",
+    "adapt",
+    "adapt_policy",
+    "robustness",
+    "exclude_near",
+    "scratch",
+    "weights",
+    "bands",
+)
 
 
 def is_benchmark(name: str | None) -> bool:

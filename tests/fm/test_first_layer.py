@@ -1,13 +1,17 @@
 """What a first layer becomes on other bands: each policy against its formula, by its outputs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from fm.adapt import estimate
 from fm.errors import FMError, UsageError
 from fm.first_layer import POLICIES, Column, adapted_kernels, begin_with
 from fm.foreign import on_grid
 from fm.models import Backbone, VisionTransformer, create_model
+from fm.models.embed.patch_size import resized_kernel
 from fm.models.positions import resized_positions
 from fm.sensors import Band, sensor
 from fm.spectral import same_band
@@ -50,7 +54,7 @@ def names(bands: dict[str, tuple[Band, ...]]) -> list[str]:
 
 
 @pytest.mark.parametrize("make", [vit, resnet])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", sorted({*POLICIES} - {"nearest", "response"}))
 def test_rgb_to_thirteen_bands(make, policy: str) -> None:
     parent, target = make(RGB, 1), make(ALL, 2)
     before = {key: value.clone() for key, value in target.state_dict().items()}
@@ -87,6 +91,44 @@ def test_rgb_to_thirteen_bands(make, policy: str) -> None:
         if key.startswith("patch_embed.") and key.endswith("bias"):
             source = before if policy == "random" else parent.state_dict()
             assert torch.equal(value, source[key])
+
+
+@pytest.mark.parametrize("make", [vit, resnet])
+@pytest.mark.parametrize(("policy", "tolerance"), [("response", None), ("nearest", 45.0)])
+def test_another_sensor_begins_with_the_estimate(make, policy: str, tolerance) -> None:
+    eight = tuple(b for b in sensor("landsat8-oli-l2").bands)
+    ten = tuple(replace(b, gsd_m=10.0, modality="l8l2_30") for b in eight)
+    parent, target = make(ALL, 1), make({"l8l2_30": ten}, 2)
+    fresh = kernel(target).clone()
+    told = begin_with(target, parent, policy, "here", tolerance).first_layer["l8l2_30"]
+    found = estimate(ALL["s2l1c_10"], ten, policy=policy, tolerance_nm=tolerance)
+    want = torch.einsum(
+        "dkij,kg->dgij", kernel(parent).double(), torch.from_numpy(found.matrix)
+    ).float()
+    torch.testing.assert_close(kernel(target), want)
+    assert told["SR_B5"].startswith("from 1 B08 + 1 B8A")
+    # a band that nothing of the weights is near keeps its own
+    odd = (*ten[:3], replace(ten[3], name="X", wavelength_nm=1100.0))
+    target = make({"l8l2_30": odd}, 2)
+    fresh = kernel(target).clone()
+    told = begin_with(target, parent, policy, "here", tolerance).first_layer["l8l2_30"]
+    assert torch.equal(kernel(target)[:, 3], fresh[:, 3])
+    assert told["X"] == "fresh"
+    with pytest.raises(UsageError, match=r"no wavelength|nothing in"):
+        begin_with(make(RADAR, 2), parent, policy, "here", tolerance)
+
+
+def test_kernels_of_other_grids_are_brought_to_the_pixels() -> None:
+    parent, target = vit(RGB, 1), vit({"s2l1c_20": NATIVE["s2l1c_20"]}, 2)
+    told = begin_with(target, parent, "nearest", "here", 45.0)
+    assert told.first_layer["s2l1c_20"]["B05"] == "from 1 B04, resized"
+    weight = target.state_dict()["patch_embed.s2l1c.embed.s2l1c_20.proj.weight"].view(24, 6, 4, 4)
+    want = resized_kernel(kernel(parent)[:, 0], 4)
+    torch.testing.assert_close(weight[:, 0], want)
+    with pytest.raises(UsageError, match="policy nearest needs tolerance_nm"):
+        begin_with(target, parent, "nearest", "here")
+    with pytest.raises(UsageError, match="tolerance_nm is for nearest; select takes none"):
+        begin_with(target, parent, "select", "here", 45.0)
 
 
 def test_a_grey_image_looks_the_same_under_repeat_mean() -> None:

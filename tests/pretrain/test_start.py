@@ -114,6 +114,8 @@ def test_two_polarisations_begin_with_a_resnet() -> None:
         ({**INIT, "first_layer": "random", "bands": None}, "set init.bands"),
         ({**INIT, "first_layer": "random", "heads": None}, "init: .*give heads="),
         ({**INIT, "first_layer": "select"}, "select has no B08 among B04, B03, B02"),
+        ({**INIT, "first_layer": "nearest"}, "first layer: policy nearest needs tolerance_nm"),
+        ({**INIT, "tolerance_nm": 9.0}, "init.tolerance_nm is for init.first_layer=nearest"),
         ({**INIT, "first_layer": "random", "heads": 6}, "heads of the weights is 6, of the model"),
         ({**INIT, "first_layer": "random", "part": "queue"}, "init: .*no part 'queue'"),
         ({"first_layer": "random", "known": "dinov2-vits14"}, "width is 24, of dinov2-vits14"),
