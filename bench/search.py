@@ -21,7 +21,8 @@ def _file(quick: bool) -> Embeddings:
     rng = np.random.default_rng(0)
     places = np.stack([rng.uniform(-180, 180, rows), rng.uniform(-90, 90, rows)], axis=1)
     made = rng.standard_normal((rows, DIM), dtype=np.float32)
-    return Embeddings([str(i) for i in range(rows)], places, [None] * rows, made, {})
+    keys = [str(i) for i in range(rows)]
+    return Embeddings(keys, places, [None] * rows, {}, made)
 
 
 def _product(quick: bool) -> Ready:

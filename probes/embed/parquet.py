@@ -1,8 +1,9 @@
 """Embeddings of samples as GeoParquet: one row a sample, vectors of one length."""
 
+import contextlib
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,62 @@ _ROWS = 8192
 
 
 @dataclass(frozen=True)
-class Embeddings:
-    """What a file holds.
+class Rows:
+    """What a file says of its samples.
 
     Attributes:
         keys: of the samples.
         lonlat: `[N, 2]` degrees, NaN where unknown.
         time: ISO 8601 UTC or None, a sample each.
-        embedding: `[N, D]`.
         about: what `eofm` in its metadata says: model, model_sha256, dataset, manifest_hash.
     """
 
     keys: list[str]
     lonlat: NDArray[np.float64]
     time: list[str | None]
-    embedding: NDArray[np.float32]
     about: dict[str, Any]
+
+    def vector(self, row: int) -> NDArray[np.float32]:
+        """Return the embedding of a sample, `[D]`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Embeddings(Rows):
+    """What a file holds, with `embedding` `[N, D]`."""
+
+    embedding: NDArray[np.float32]
+
+    def vector(self, row: int) -> NDArray[np.float32]:
+        """Return the embedding of a sample, `[D]`."""
+        return self.embedding[row]
+
+
+@dataclass(frozen=True)
+class Stored(Rows):
+    """What a file says; its embeddings stay where they are, in `path`, until they are asked for."""
+
+    path: Path
+
+    def vector(self, row: int) -> NDArray[np.float32]:
+        """Read the embedding of a sample, `[D]`, with no more than its own group of rows."""
+        with _opened(self.path) as file:
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                if row < count:
+                    column = file.read_row_group(group, columns=["embedding"])
+                    return _vectors(column, self.path)[row]
+                row -= count
+        raise IndexError(row)
+
+    def whole(self) -> Embeddings:
+        """Read all embeddings, and keep them beside the rest."""
+        return Embeddings(self.keys, self.lonlat, self.time, self.about, self.read())
+
+    def read(self) -> NDArray[np.float32]:
+        """Read all embeddings, `[N, D]`."""
+        with _opened(self.path) as file:
+            return _vectors(file.read(columns=["embedding"]), self.path)
 
 
 def write(
@@ -83,38 +124,61 @@ def read(path: Path) -> Embeddings:
     Raises:
         FMError: no such file, or none of embeddings.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            missing = {"key", "lon", "lat", "embedding"} - set(schema.names)
-            told = (schema.metadata or {}).get(b"eofm")
-            if missing or told is None:
-                raise FMError(f"{path}: no embeddings of fm embed; make them from a dataset")
-            names = [n for n in ("key", "lon", "lat", "time", "embedding") if n in schema.names]
-            table = file.read(columns=names)
-            about = {"format_version": 1, **json.loads(told)}  # 0.1.0 wrote none
-            check_format(about, FORMAT_VERSION, str(path))
-    except FileNotFoundError:
-        raise FMError(f"{path}: no such file of embeddings") from None
-    except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise FMError(f"{path}: not a Parquet file that can be read ({reason})") from None
-    column = table.column("embedding").combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    if not len(table) or column.null_count or len(flat) % len(table):
-        raise FMError(f"{path}: embeddings that are missing or of several lengths")
+    return look(path).whole()
+
+
+def look(path: Path) -> Stored:
+    """Read all but the embeddings of a file that `fm embed` wrote; see `read`."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        missing = {"key", "lon", "lat", "embedding"} - set(schema.names)
+        told = (schema.metadata or {}).get(b"eofm")
+        if missing or told is None:
+            raise FMError(f"{path}: no embeddings of fm embed; make them from a dataset")
+        names = [n for n in ("key", "lon", "lat", "time") if n in schema.names]
+        table = file.read(columns=names)
+        about = {"format_version": 1, **json.loads(told)}  # 0.1.0 wrote none
+        check_format(about, FORMAT_VERSION, str(path))
+    if not len(table):
+        raise FMError(f"{path}: a file without a row")
     places = [
         np.array([np.nan if v is None else v for v in table.column(name).to_pylist()], np.float64)
         for name in ("lon", "lat")
     ]
     time = table.column("time") if "time" in table.column_names else None
-    return Embeddings(
+    return Stored(
         keys=[str(key) for key in table.column("key").to_pylist()],
         lonlat=np.stack(places, axis=1),
         time=[None] * len(table) if time is None else [_iso(t) for t in time.to_pylist()],
-        embedding=flat.reshape(len(table), -1),
         about=about,
+        path=path,
     )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise FMError(f"{path}: no such file of embeddings") from None
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise FMError(f"{path}: not a Parquet file that can be read ({reason})") from None
+
+
+def _vectors(table: pa.Table, path: Path) -> NDArray[np.float32]:
+    """Return the embeddings of some rows, `[n, D]`.
+
+    Raises:
+        FMError: one is missing, or they have several lengths.
+    """
+    column = table.column("embedding").combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if not len(table) or column.null_count or len(flat) % len(table):
+        raise FMError(f"{path}: embeddings that are missing or of several lengths")
+    made: NDArray[np.float32] = flat.reshape(len(table), -1)
+    return made
 
 
 def _iso(moment: Any) -> str | None:

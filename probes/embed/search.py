@@ -1,4 +1,4 @@
-"""Which rows of a file of embeddings are most alike to a query: exact cosines, in pieces."""
+"""Which rows of a file of embeddings are most alike to a query, by their cosines."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fm.errors import FMError, UsageError, suggest
 from fm.geo import great_circle_m
-from probes.embed.parquet import Embeddings
+from probes.embed.approximate import Index
+from probes.embed.parquet import Embeddings, Rows
 
 _ROWS = 2048
 """Rows compared at a time: at 384 features 3 MB, still near when their lengths are taken."""
@@ -65,7 +66,7 @@ class Hit:
         return asdict(self)
 
 
-def of_row(found: Embeddings, text: str) -> Query:
+def of_row(found: Rows, text: str) -> Query:
     """Take a row by its key, or the row nearest to a place `LON,LAT`.
 
     Raises:
@@ -92,23 +93,32 @@ def of_row(found: Embeddings, text: str) -> Query:
         row = int(np.nanargmin(away))
         words = f"the row nearest to {text}: {found.keys[row]}, {away[row] / 1000:.1f} km away"
     lon, lat = found.lonlat[row].tolist()
-    return Query(text, found.embedding[row], row, (lon, lat), words)
+    return Query(text, found.vector(row), row, (lon, lat), words)
 
 
-def nearest(found: Embeddings, query: Query, count: int) -> list[Hit]:
+def nearest(found: Rows, query: Query, count: int, index: Index | None = None) -> list[Hit]:
     """Find the rows with the largest cosine; the query's own row is left out.
 
     Args:
         found: the file.
         query: what is looked for.
         count: how many, at most.
+        index: an approximate one, which may miss some; without it the search is exact.
 
     Returns:
-        the most alike first; of equal cosines the earlier row.
+        the most alike first; of equal cosines the earlier row, where the search is exact.
 
     Raises:
         FMError: the widths differ, or the query has no direction.
     """
+    if index is not None:
+        own = query.row is not None
+        rows, near = index.nearest(query.vector, count + own)
+        if len(rows) and int(rows.max()) >= len(found.keys):
+            raise FMError("the index names rows that the file has not; give --rebuild")
+        other = rows != query.row if own else np.ones(len(rows), bool)
+        return _hits(found, query, rows[other][:count], near[other][:count])
+    assert isinstance(found, Embeddings), "an exact search reads every row"
     if len(query.vector) != found.embedding.shape[1]:
         width = found.embedding.shape[1]
         raise FMError(f"the query has {len(query.vector)} features, the file's rows {width}")
@@ -123,11 +133,16 @@ def nearest(found: Embeddings, query: Query, count: int) -> list[Hit]:
     least = np.partition(cosines, len(cosines) - count)[len(cosines) - count]
     some = np.flatnonzero(cosines >= least)
     best = some[np.argsort(-cosines[some], kind="stable")][:count]
+    return _hits(found, query, best, cosines[best])
+
+
+def _hits(found: Rows, query: Query, best: np.ndarray, cosines: np.ndarray) -> list[Hit]:
     away = great_circle_m(found.lonlat[best], np.array(query.lonlat)) / 1000
     hits = []
-    for rank, (row, km) in enumerate(zip(best.tolist(), away.tolist(), strict=True), 1):
+    rows = zip(best.tolist(), cosines.tolist(), away.tolist(), strict=True)
+    for rank, (row, alike, km) in enumerate(rows, 1):
         lon, lat = (_known(value) for value in found.lonlat[row].tolist())
-        cosine = round(float(cosines[row]), 6)
+        cosine = round(alike, 6)
         hits.append(Hit(rank, found.keys[row], cosine, lon, lat, _known(km), found.time[row]))
     return hits
 
@@ -152,7 +167,7 @@ def similarities(rows: np.ndarray, vector: np.ndarray) -> NDArray[np.float32]:
 
 
 def of_image(
-    found: Embeddings, model: str, place: Path, *, sensor: str | None, bands: str | None
+    found: Rows, model: str, place: Path, *, sensor: str | None, bands: str | None
 ) -> Query:
     """Embed an image with the model that made the file.
 

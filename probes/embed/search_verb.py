@@ -18,6 +18,10 @@ def _configure(parser: ArgumentParser) -> None:
     # a place in the west begins like an option; argparse asks this of what is a negative number
     parser._negative_number_matcher = re.compile(r"-\d+(\.\d+)?,")
     parser.add_argument("--count", type=int, default=10, metavar="N", help="rows to find (10)")
+    parser.add_argument(
+        "--approximate", action="store_true", help="by an index beside EMBEDDINGS, made once"
+    )
+    parser.add_argument("--rebuild", action="store_true", help="make that index anew")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write them as CSV")
     parser.add_argument("--map", type=Path, metavar="HTML", help="write a page with a map")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -29,13 +33,20 @@ def _configure(parser: ArgumentParser) -> None:
 
 def _search(arguments: Namespace) -> int:
     from fm.files import write_atomic
-    from probes.embed import parquet, search
+    from probes.embed import approximate, parquet, search
 
     if arguments.count < 1:
         raise UsageError(f"--count {arguments.count}: give a whole number from 1")
     if arguments.map is not None and arguments.map.suffix.lower() != ".html":
         raise UsageError(f"--map {arguments.map}: name a file ending in .html")
-    found = parquet.read(arguments.embeddings)
+    if arguments.rebuild and not arguments.approximate:
+        raise UsageError("--rebuild makes the index of --approximate; give both")
+    table: Path = arguments.embeddings
+    stored = parquet.look(table)
+    index = None
+    if arguments.approximate:
+        index = approximate.opened(table, stored.read, rebuild=arguments.rebuild)
+    found = stored.whole() if index is None else stored
     place = Path(arguments.query)
     image = arguments.query not in found.keys and place.exists()
     given = [o for o in ("model", "sensor", "bands") if getattr(arguments, o) is not None]
@@ -51,7 +62,7 @@ def _search(arguments: Namespace) -> int:
         )
     else:
         query = search.of_row(found, arguments.query)
-    hits = search.nearest(found, query, arguments.count)
+    hits = search.nearest(found, query, arguments.count, index)
     if arguments.csv is not None:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, list(search.Hit.__dataclass_fields__))
