@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fm import weights as carried
 from fm.card import Card
 from fm.checkpoint import load, read_card
 from fm.console import note
@@ -39,7 +40,7 @@ def pinned(config: RunConfig) -> RunConfig:
 
 def _sha256(settings: TeacherConfig) -> str:
     """Return the hash of the weights: what a folder's card says, which reading it compares."""
-    source = Path(settings.source)
+    source = _place(settings)
     if source.is_dir():
         with _told():
             found = read_card(source).weights_sha256
@@ -74,7 +75,7 @@ def teacher_of(
         UsageError: a foreign file without the settings that it needs.
     """
     device = torch.get_default_device()
-    if device.type == "meta" and settings.model is not None and not Path(settings.source).exists():
+    if device.type == "meta" and settings.model is not None and not _place(settings).exists():
         return Taught(build(settings.model).eval(), layout.bands)
     found = _sha256(settings)
     with torch.device("cpu"):
@@ -95,13 +96,18 @@ def _told() -> Iterator[None]:
         raise type(error)(f"{WHERE}: {error}") from None
 
 
+def _place(settings: TeacherConfig) -> Path:
+    with _told():
+        return carried.place(settings.source)
+
+
 def _read(settings: TeacherConfig) -> Backbone:
-    source = settings.source
+    source = _place(settings)
     of_files = [*settings.of_files]
     of_files += [key for key in ("normalisation", "pooling") if getattr(settings, key) is not None]
-    if Path(source).is_file():
+    if source.is_file():
         return weights_of_others(
-            source,
+            str(source),
             settings,
             WHERE,
             normalisation=settings.normalisation,

@@ -34,6 +34,8 @@ class Sizes:
     Attributes:
         trained: parameters that are trained.
         frozen: bytes of everything else the model holds (teachers, buffers).
+        unkept: those of them that no checkpoint holds (a teacher that is read again), which every
+            rank has whole.
         weight: bytes of a trained weight on the device.
         gradient: bytes of a gradient.
         moments: bytes of optimiser state a parameter.
@@ -44,6 +46,7 @@ class Sizes:
     weight: int = 4
     gradient: int = 4
     moments: int = 8
+    unkept: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ def memory(
     moments = sizes.moments * (t if stage == 0 else share)
     away = (zero.get("offload_optimizer") or {}).get("device", "none") == "cpu"
     return Memory(
-        weights=sizes.weight * whole + sizes.frozen / (ranks if stage == 3 else 1),
+        weights=sizes.weight * whole
+        + (sizes.frozen - sizes.unkept) / (ranks if stage == 3 else 1)
+        + sizes.unkept,
         gradients=gradients + (4 * share if stage in (1, 2) else 0.0),
         master=master,
         moments=moments,
@@ -111,4 +116,4 @@ def checkpoint_bytes(sizes: Sizes, stage: int) -> float:
     """
     master = 4 if stage or sizes.weight < 4 else 0
     weight = 0 if stage == 3 else sizes.weight
-    return float(sizes.trained) * (weight + master + sizes.moments) + sizes.frozen
+    return float(sizes.trained) * (weight + master + sizes.moments) + sizes.frozen - sizes.unkept

@@ -220,8 +220,14 @@ def _model(config: RunConfig) -> tuple[Sizes, Kept]:
     trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     rest = [p for p in objective.parameters() if not p.requires_grad] + list(objective.buffers())
     own = 2 if config.engine.precision == "pure-bf16" else 4
+    kept = {id(x) for x in objective.state_dict(keep_vars=True).values()}
     sizes = Sizes(
-        trained, sum(x.nbytes for x in rest), own, own, STATE_BYTES[config.optimizer.kind]
+        trained,
+        sum(x.nbytes for x in rest),
+        own,
+        own,
+        STATE_BYTES[config.optimizer.kind],
+        unkept=sum(x.nbytes for x in rest if id(x) not in kept),
     )
     measured = []
     for count in (2, 4):

@@ -12,7 +12,7 @@ class TeacherConfig(ForeignConfig):
     """A checkpoint of ours, or a weight file of others; the other keys are of files.
 
     Attributes:
-        source: checkpoint folder, or weight file.
+        source: checkpoint folder, `eofm/NAME` of weights that eofm carries, or weight file.
         sha256: of its weights; others are refused. A run writes it into its resolved config and
             goes on with no other weights, wherever they lie.
         model: its network, as in `model`: what a plan builds where `source` is not there. Where

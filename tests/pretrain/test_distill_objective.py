@@ -14,6 +14,7 @@ from fm.rng import CounterRng
 from pretrain.engine.batches import MicroBatch
 from pretrain.losses import cosine_distance, smooth_l1, whitened
 from pretrain.objectives import ObjectiveConfig, build_objective
+from pretrain.objectives.distill.config import TokenTerm
 from pretrain.objectives.distill.objective import Distill, Taught
 from pretrain.ranks.processes import processes
 from tests.conformance.cases import BACKBONES, OBJECTIVES, SATMAE_GROUPS, SMALL, Case
@@ -41,7 +42,8 @@ def distilled(student: Case, teacher: Case, **changes: Any) -> tuple[Distill, Mi
 def copying(**changes: Any) -> tuple[Distill, MicroBatch]:
     """Build a student that says what its teacher says: the same weights, heads that do nothing."""
     objective, batch = distilled(
-        BACKBONES["vit-linear"], BACKBONES["vit-linear"], pooled=PLAIN, tokens=PLAIN, **changes
+        *(BACKBONES["vit-linear"], BACKBONES["vit-linear"]),
+        **{"pooled": PLAIN, "tokens": PLAIN, **changes},
     )
     for name in objective.heads:
         objective.heads[name] = _Same()
@@ -274,6 +276,9 @@ def test_what_does_not_go_together_is_one_line() -> None:
     shapes = {m: torch.empty(x.shape, device="meta") for m, x in batch.pixels.items()}
     with pytest.raises(UsageError, match=r"objective\.teacher: s2l1c_10: 48x48 px is not a whole"):
         objective.grids(shapes)
+    parted, _ = distilled(s2, s2)
+    with pytest.raises(UsageError, match="samples of s2l1c_10 lack s2l1c_20, which it needs"):
+        parted.grids({"s2l1c_10": shapes["s2l1c_10"]})
     flat, _ = distilled(s2, s2, teacher_size=96)
     broad = {m: torch.cat([x, x], dim=-1) for m, x in shapes.items()}
     with pytest.raises(UsageError, match=r"samples of 48 x 96 .*; give objective\.view\.size"):
@@ -309,3 +314,24 @@ def test_a_teacher_keeps_its_own_normalisation() -> None:
     given = objective.teachers_look.inputs(batch)
     assert given.normalisation["s2l1c_10"].shift == (0.1,) * 4
     assert not torch.allclose(objective.teacher._encode(given, False).pooled, want)
+
+
+def test_tokens_that_the_teacher_could_not_see_are_no_targets() -> None:
+    """Defect: what a teacher makes of tokens without data, where the student has some."""
+    ten, rest = SATMAE_GROUPS["ten"], (*SATMAE_GROUPS["twenty"], *SATMAE_GROUPS["sixty"])
+    teacher = Case("vit_nano", token_groups={"ten": ten, "rest": rest}).build()
+    whole, batch = copying(pooled={"weight": 0})
+    student = BACKBONES["vit-linear"].build({"s2l1c_10": whole.bands["s2l1c_10"]}).train()
+    config = whole.config.model_copy(
+        update={"groups": {"s2l1c": "rest"}, "tokens": TokenTerm(**PLAIN)}
+    )
+    objective = Distill(student, config, Taught(teacher, whole.bands))
+    valid = {m: torch.ones_like(x, dtype=torch.bool) for m, x in batch.pixels.items()}
+    for name in ("s2l1c_20", "s2l1c_60"):  # the upper two rows of tokens
+        valid[name][:, :, : valid[name].shape[-2] // 2] = False
+    told = replace(batch, valid=valid)
+    with torch.no_grad():
+        made = objective.heads["tokens"](student._encode(objective.inputs(told), False).tokens)
+        theirs = objective.teacher.encode(batch.pixels, valid=valid).tokens[:, 16:]
+        each = (made - theirs).square().mean(dim=-1) + cosine_distance(made, theirs)
+    assert loss_of(objective, told)["loss"] == pytest.approx(each[:, 8:].mean(dim=1).sum().item())

@@ -19,6 +19,7 @@ from pretrain.data import open_data
 from pretrain.loop import Moment, Watcher
 from pretrain.objectives.distill.objective import Distill
 from pretrain.plan.dryrun import describe
+from pretrain.plan.plan import Assumed, plan
 from pretrain.ranks.processes import processes
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
@@ -168,6 +169,7 @@ def test_a_weight_file_of_others_teaches_too(
     ("words", "said"),
     [
         (["objective.teacher.source=/nowhere"], "no such checkpoint folder or weight file"),
+        (["objective.teacher.source=eofm/none"], r"objective\.teacher: eofm carries no weights"),
         (["objective.teacher.source={run}"], "did you mean .*/run/export"),
         (["objective.teacher.known=dinov2-vits14"], "known is for weight files of others"),
         (["objective.teacher.normalisation=identity"], "normalisation is for weight files"),
@@ -208,3 +210,32 @@ def test_a_plan_needs_no_teacher_that_it_is_told_of(
     there = describe(load_config(path, [f"objective.teacher.source={teacher}", told]))
     assert found["parameters"] == there["parameters"]
     assert found["parts"][""]["grids"] == {"s2l1c": [2, 2]}
+
+
+def test_a_plan_counts_the_teacher_in_memory_and_not_on_disk(
+    tmp_path: Path, tiny_dataset: Path, teacher: Path
+) -> None:
+    """Defect: a teacher in each checkpoint of a plan, or cut among the ranks of ZeRO 3."""
+    assumed = Assumed(1.0, None, 1e9, None, 1e9, 1e9, 1)
+    path = str(distilling(tmp_path, tiny_dataset, teacher))
+    alone = plan(load_config(path), [1], assumed)
+    weights = alone["parameters"]["all"]
+    assert alone["disk"]["checkpoint"] == 12 * weights
+    large = 4 * sum(p.numel() for p in load(teacher).parameters())
+    assert alone["on"][0]["memory"][0]["weights"] == pytest.approx(4 * weights + large, rel=1e-3)
+    on_eight = plan(load_config(path), [8], assumed)["on"][0]["memory"]
+    assert on_eight[3]["weights"] == pytest.approx(4 * weights / 8 + large, rel=1e-3)
+
+
+def test_the_recipe_runs_on_the_checkpoint_of_its_teachers_recipe(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    words = [f"data.path={tiny_dataset}", "data.crop=24", "data.batch_size=8"]
+    words += ["schedule={steps: 2, warmup: 0}", "monitor.pictures=0"]
+    mae = run("mae_s2_tiny", [*words, "model.token_m=60", f"out={tmp_path / 'mae'}"])
+    source = f"objective.teacher.source={mae.export}"
+    taught = run("distill_tiny", [*words, "model.token_m=120", source, f"out={tmp_path / 'small'}"])
+    assert taught.export is not None
+    assert {m: len(b) for m, b in load(taught.export).bands.items()} == {"s2l1c_10": 4}
+    rows = read_lines(tmp_path / "small" / "metrics.jsonl")
+    assert {"loss_pooled", "loss_tokens", "cosine"} <= rows[-1].keys()

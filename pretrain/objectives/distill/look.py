@@ -53,6 +53,25 @@ class Look:
             seen.valid = self.shown(batch.valid) or None
         return seen
 
+    def check(self, pixels: Mapping[str, Tensor], where: str) -> None:
+        """Refuse samples that have a part of what the model's sensors need, as in some mixtures.
+
+        Args:
+            pixels: modality to an array of a sample.
+            where: the key that names the model, for errors.
+
+        Raises:
+            UsageError: names what they lack.
+        """
+        for group in self.model.groups.values():
+            needed = [m.modality for m in group.members if m.modality in self.channels]
+            lacking = [name for name in needed if name not in pixels]
+            if lacking and len(lacking) < len(needed):
+                raise UsageError(
+                    f"{where}: samples of {', '.join(pixels)} lack {lacking[0]}, which it needs "
+                    f"beside them; every part of the data must have it, or nothing of its sensor"
+                )
+
     def inputs(self, batch: ObjectiveBatch) -> Inputs:
         """Return what `of` gives as the model takes it."""
         return self.model.inputs(

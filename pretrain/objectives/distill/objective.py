@@ -118,6 +118,7 @@ class Distill(Objective):
                 f"objective.teacher_size: samples of {height} x {width} pixels would be cut to a "
                 f"square for the teacher alone; give objective.view.size too"
             )
+        self.teachers_look.check(pixels, "objective.teacher")
         theirs = empty_view(self.teachers_look.shown(pixels), size)
         try:
             self.teacher.inputs(theirs, bands={m: self.teachers_look.bands[m] for m in theirs})
@@ -264,8 +265,9 @@ class Distill(Objective):
         """Return the student's pooled features of whole samples, series by one image: `[B, D]`."""
         (image,) = seasons(batch, batch.rng, 1)
         how = whole_view(None if self.config.view is None else self.config.view.size)
-        made = draw_view(batch, batch.rng, "whole", how, image, bands=self.bands)
-        return self.backbone._encode(self.inputs(made), hidden=False).pooled
+        own = self.look.of(batch)
+        made = draw_view(own, batch.rng, "whole", how, image, bands=self.backbone.bands)
+        return self.backbone._encode(self.look.inputs(made), hidden=False).pooled
 
     def compiled_modules(self) -> list[nn.Module]:
         """Return the blocks of the student and those of the teacher."""
