@@ -109,6 +109,10 @@ def fields(card: Card, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, A
         ],
         "weights_sha256": card.weights_sha256,
     }
+    if card.adapted_from is not None:
+        geo["adapted_from"] = {
+            key: card.adapted_from[key] for key in ("name", "weights_sha256", "bands")
+        }
     made: dict[str, Any] = {
         "library_name": "eofm",
         "pipeline_tag": "image-feature-extraction",

@@ -8,6 +8,7 @@ from torch import Tensor
 from fm.adapt import estimate, to_bands
 from fm.checkpoint import load, save
 from fm.errors import UsageError
+from fm.export.hub_card import fields
 from fm.foreign import on_grid
 from fm.models import Backbone, create_model
 from fm.normalize import Normalisation
@@ -318,6 +319,10 @@ def test_the_card_says_what_the_model_is_and_what_it_was(tmp_path) -> None:
     words = (tmp_path / "new" / "README.md").read_text()
     assert "Not as it was trained: made of own" in words
     assert "| l8l2_30 | 7: SR_B1" in words
+    hub = fields(card)["geo_embedding"]
+    assert hub["bands"].keys() == {"l8l2_30"}
+    assert hub["adapted_from"]["bands"].keys() == set(NATIVE)
+    assert "adapted_from" not in fields(model.card)["geo_embedding"]
     # by name too, and once more
     fewer, _ = to_bands(again, {"l8l2_30": L8["l8l2_30"][1:4]})
     assert [b.name for b in fewer.card.bands["l8l2_30"]] == ["SR_B2", "SR_B3", "SR_B4"]
