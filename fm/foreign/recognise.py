@@ -350,6 +350,17 @@ def _read_efficientnet(state: State) -> dict[str, Any]:
     }
 
 
+def _read_presto(state: State) -> dict[str, Any]:
+    width = _shape(state, "encoder.latlon_embed.weight")[0]
+    return {
+        "width": width,
+        "depth": count(state, r"encoder\.blocks\.(\d+)\."),
+        "mlp_ratio": (_shape(state, "encoder.blocks.0.mlp.fc1.weight") or (4 * width,))[0] / width,
+        "longest": (_shape(state, "encoder.pos_embed") or (1, 0))[1],
+        "groups": (_shape(state, "encoder.channel_embed.weight") or (0,))[0],
+    }
+
+
 _VIT = ("bands", "normalisation", "heads")
 
 FAMILIES: dict[str, Signature] = {
@@ -477,13 +488,9 @@ FAMILIES: dict[str, Signature] = {
     "presto": Signature(
         "Presto",
         lambda s: _has(s, "encoder.eo_patch_embed.") and "encoder.latlon_embed.weight" in s,
-        lambda s: {
-            "width": _shape(s, "encoder.latlon_embed.weight")[0],
-            "depth": count(s, r"encoder\.blocks\.(\d+)\."),
-        },
-        ("bands", "normalisation", "heads"),
-        convertible=False,
-        notes=("it takes one pixel over time, which no backbone here does",),
+        _read_presto,
+        _VIT,
+        notes=("a pixel's series: Sentinel-1, Sentinel-2, weather and terrain by name",),
     ),
     "efficientnet": Signature(
         "EfficientNet (efficientnet_pytorch, U-Nets of segmentation_models_pytorch)",

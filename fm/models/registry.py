@@ -17,6 +17,7 @@ from fm.models.inputs import Scaling
 from fm.models.layout import groups
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
+from fm.models.presto import Presto
 from fm.models.resnet import SpectralResNet
 from fm.models.towers import Towers
 from fm.models.vit import VisionTransformer
@@ -112,6 +113,12 @@ FAMILIES: dict[str, Family] = {
             "large": {"width": 1024, "depth": 24, "heads": 16},
         },
         "CROMA: radar, optical and joint encoder",
+    ),
+    "presto": Family(
+        Presto,
+        {"base": {"width": 128, "depth": 2, "heads": 8}},
+        "Presto: each pixel's series",
+        token_px=1,
     ),
     "towers_vit": Family(
         Towers,

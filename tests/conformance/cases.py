@@ -43,6 +43,7 @@ class Case:
         token_groups: as `create_model`.
         flexible: takes bands it was not built with, on every modality.
         minimum_bands: fewer are refused.
+        named: bands of other names are.
         metric: takes images of other sampling distances.
         rows: token rows of a test image.
         columns: token columns of a test image.
@@ -57,6 +58,7 @@ class Case:
     token_groups: Mapping[str, tuple[str, ...]] | None = None
     flexible: bool = False
     minimum_bands: int = 1
+    named: bool = False
     metric: bool = False
     rows: int = 2
     columns: int = 3
@@ -312,6 +314,15 @@ BACKBONES: dict[str, Case] = {
         flexible=True,
         metric=True,
         embedding=lambda model: model.get_submodule("net.patch_embed_spectral"),
+    ),
+    "presto": Case(
+        "presto_base",
+        {"width": 32, "depth": 2, "heads": 2, "longest": 4},
+        sensor="sentinel1-grd",
+        token_m=10,
+        named=True,
+        images=3,
+        embedding=lambda model: model.get_submodule("eo_patch_embed"),
     ),
     "efficientnet": Case(
         "efficientnet_lite0",

@@ -28,6 +28,20 @@ S1S2 = {
     **foreign.on_grid([b for b in S2.bands if b.name != "B10"], 10),
 }
 
+
+def _on_ten(name: str, *of: tuple[str, str]) -> dict[str, tuple[Band, ...]]:
+    modality = f"{name}_10"
+    return {modality: tuple(Band(n, None, None, 10.0, unit, modality=modality) for n, unit in of)}
+
+
+PIXELS = {
+    **foreign.on_grid([b for b in S2.bands if b.name not in ("B01", "B09", "B10")], 10),
+    **foreign.on_grid(sensor("sentinel1-grd").bands, 10),
+    **_on_ten("era5", ("temperature_2m", "K"), ("total_precipitation", "m")),
+    **_on_ten("srtm", ("elevation", "m"), ("slope", "degree")),
+}
+AS_THEY_ARE = dict.fromkeys(PIXELS, (1.0, 0.0))
+
 CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "vit": (RGB, {"heads": 3}),
     "timm_vit": (RGB, {"heads": 3}),
@@ -46,6 +60,7 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "dofa": (ALL, {"heads": 3, "layer": "v2"}),
     "copernicus_fm": (ALL, {"heads": 3}),
     "croma": (S1S2, {"heads": 16}),
+    "presto": (PIXELS, {"heads": 2, "scaling": AS_THEY_ARE}),
     "panopticon": (ALL, {"heads": 3}),
     "resnet": (ALL, {}),
     "resnet18": (ALL, {}),

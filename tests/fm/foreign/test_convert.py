@@ -19,7 +19,9 @@ from tests.fm.foreign.states import (
     with_fixed_positions,
 )
 
-BESIDE = "another network|projector|predictor|queue|statistics of|location tower|temperature"
+BESIDE = (
+    "another network|projector|predictor|queue|statistics of|location tower|temperature|classes of"
+)
 
 
 def change_back(entry: foreign.Entry, value: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ def test_shapes_are_read() -> None:
     assert numbers["depth"] == {"s1_encoder": 1, "s2_encoder": 2, "joint_encoder": 1}
 
 
-def test_less_by_its_levels_and_copernicus_which_is_not_converted() -> None:
+def test_less_by_its_levels_and_copernicus_by_its_two_generators() -> None:
     patch = {
         "encoder.optical_patch_embed.proj.0.weight": torch.zeros(48, 1, 1, 4, 4),
         "encoder.optical_patch_embed.proj.2.weight": torch.zeros(24, 48, 1, 1, 1),
@@ -56,8 +56,7 @@ def test_less_by_its_levels_and_copernicus_which_is_not_converted() -> None:
         foreign.load({**patch, **outer}, bands=RGB, normalisation=identity(RGB), perception_m=0)
     model = torchgeo.CopernicusFM(img_size=32, embed_dim=48, depth=1, num_heads=3)
     assert foreign.recognise(model.state_dict()).family == "copernicus_fm"
-    with pytest.raises(FMError, match="which eofm does not convert"):
-        foreign.load(model.state_dict(), bands=RGB, normalisation=identity(RGB), heads=3)
+    assert foreign.recognise(model.state_dict()).numbers["patch"] == 16
 
 
 def test_the_unknown_is_refused_with_the_nearest() -> None:
