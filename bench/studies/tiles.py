@@ -67,7 +67,7 @@ def judged(
         `runs` and `tables`.
     """
     scene = dataset(SOURCE, work / SOURCE, cache)
-    tiles = _tiles(scene, work)
+    tiles = tiles_labelled(scene, work)
     data = get_benchmark(SOURCE).load(scene)
     features: dict[str, list[np.ndarray]] = {}
     runs = []
@@ -103,8 +103,13 @@ def _read(model: Any, data: Any) -> np.ndarray:
     return extract(model, data, benchmark=SOURCE, words=learns.READOUT)
 
 
-def _tiles(scene: Path, work: Path) -> Path:
-    """Cut training blocks into tiles with the shares of their classes; return the dataset."""
+def tiles_labelled(scene: Path, work: Path) -> Path:
+    """Cut training blocks into tiles with the shares of their classes; return the dataset.
+
+    Args:
+        scene: the dataset nc-landcover.
+        work: folder for the tiles, which are used again when they are there.
+    """
     found = work / "tiles-labelled"
     if (found / "dataset.json").is_file():
         return found

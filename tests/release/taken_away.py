@@ -8,6 +8,7 @@ import torch
 
 import fm
 import shards
+from fm import weights
 from fm.cli import main
 from fm.config import list_recipes
 
@@ -18,6 +19,7 @@ bands = fm.sensor("sentinel2-l1c").modalities["s2l1c_10"]
 model = fm.create_model("vit_nano", bands=bands, token_m=80)
 pixels = {"s2l1c_10": torch.zeros(2, len(bands), 32, 32, dtype=torch.int16)}
 assert model.eval().encode(pixels).pooled.shape[0] == 2
+assert [fm.load(f"eofm/{name}").card.name for name in weights.names()]  # offline, out of the wheel
 
 rng = np.random.default_rng(0)
 shards.write_dataset(

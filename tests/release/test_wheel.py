@@ -82,7 +82,7 @@ def test_every_file_of_the_packages_is_inside(built: Built) -> None:
         for path in room.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {Path(name).suffix for name in wanted} >= {".py", ".json", ".css", ".js"}
+    assert {Path(name).suffix for name in wanted} >= {".py", ".json", ".css", ".js", ".safetensors"}
     assert wanted <= names(built.wheel), wanted - names(built.wheel)
 
 
