@@ -1,8 +1,8 @@
 """Weights of others: recognised by their keys, converted key by key, reported.
 
-Read in this order: `reading` (files, safely), `networks` (one of several), `recognise` (family and
-shapes), `convert` (rules and the strict check), `families` (one file each), `report`; `inventory`
-holds the released layouts, `catalogue` what is known of released files.
+Read in this order: `reading` (files, safely), `networks` (one of several), `shapes` and `recognise`
+(sizes and family), `convert` (rules and the strict check), `families` (one file each), `report`;
+`inventory` holds the released layouts, `catalogue` what is known of released files.
 """
 
 import os

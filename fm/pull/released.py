@@ -196,7 +196,11 @@ def _fetched(item: Known, pin: Pin, path: Path, accept: bool, max_bytes: int) ->
         found = fetch(wanted, path)
         _tell_newer(item, pin)
     if len(pin.sha256) < 64:
-        note(f"{item.name}: SHA-256 {found}; give it as --sha256 the next time")
+        published = f"only {len(pin.sha256)} digits of it" if pin.sha256 else "nothing of it"
+        note(
+            f"{item.name}: SHA-256 {found}; give it as --sha256 the next time, {published} is "
+            f"published"
+        )
     parent = f"{item.repo}@{pin.revision}/{item.path}, sha256 {found}"
     return Pulled(item.name, path, found, parent)
 

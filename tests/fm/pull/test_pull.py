@@ -126,6 +126,7 @@ def test_unpinned_is_asked_for(place, tmp_path: Path, capsys, known, missing: st
     said = capsys.readouterr().err
     assert ("unpinned; revision" in said) == ("revision" in known)
     assert (f"SHA-256 {place.sha256}; give it as --sha256" in said) == ("sha256" in known)
+    assert ("nothing of it is published" in said) == ("sha256" in known)
     with place.serve():
         given = {"sha256": place.sha256, "revision": OLD}
         assert pull(NAME, tmp_path / "pinned", **given).sha256 == place.sha256
