@@ -95,18 +95,15 @@ def layer_of(model: Backbone, group: str) -> Layer:
             own = torch.zeros(len(weight), dtype=torch.float64)
         else:
             assert isinstance(model, VisionTransformer)
-            tokenizer = model.embedding(group).member_tokenizer(member.modality)
-            if not isinstance(tokenizer, LinearEmbed) or model.embedding(group).basis_of(
-                member.modality
-            ):
+            embedding = model.embedding(group)
+            tokenizer = embedding.member_tokenizer(member.modality)
+            basis = embedding.basis_of(member.modality) is not None
+            if basis or not isinstance(tokenizer, LinearEmbed):
+                kind = "a spectral basis" if basis else type(tokenizer).__name__
+                other = "; it takes other bands as they are: encode(bands=...)"
                 raise UsageError(
                     f"{member.modality}: policies of other bands are for linear tokenizers, this "
-                    f"is {type(tokenizer).__name__}"
-                    + (
-                        "; it takes other bands as they are: encode(bands=...)"
-                        if model.takes_other_bands(member.modality)
-                        else ""
-                    )
+                    f"has {kind}{other if model.takes_other_bands(member.modality) else ''}"
                 )
             weight = tokenizer.kernel(member.patch).detach().double()
             own = tokenizer.proj.bias.detach().double()

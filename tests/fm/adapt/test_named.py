@@ -44,6 +44,8 @@ def test_a_basis_moves_with_its_bands_and_others_are_refused() -> None:
     assert torch.allclose(adapted.encode(x).pooled, model.encode(x).pooled, atol=1e-5)
     with pytest.raises(UsageError, match=r"give them to encode\(bands=...\)"):
         to_bands(model, {"aviris_20": model.bands["aviris_20"][:50]})
+    with pytest.raises(UsageError, match="this has a spectral basis; it takes other bands"):
+        to_bands(model, {"enmap_30": sensor("enmap-l2a").bands}, policy="response", beyond="zero")
 
 
 @pytest.mark.parametrize("tokenizer", sorted(set(TOKENIZERS) - {"spectral_adapter"}))
