@@ -4,29 +4,130 @@ Of all points at once by `torch.nn.functional.grid_sample`; or along one axis af
 each pixel of the image is read once however many points there are: several times as fast on a CPU.
 """
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fm.linear import linear
 
+Window = tuple[slice, slice]
+"""Rows and columns of an image."""
 
-def means_of_points(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
-    """Return the mean of each `many` times `many` points.
 
-    Args:
-        x: `[B, C, H, W]` float32, finite.
+@dataclass(frozen=True)
+class Line:
+    """Which pixels of a line the mean of each `many` points is made of, for each image.
+
+    Attributes:
+        weight: `[B, n, K]` of neighbouring pixels.
+        first: `[B, n]` int64, the first of them.
+        widths: of each image, how many of the `K` count.
+        starts: of each image, the first pixel that any mean is made of.
+        stops: of each image, the last of them and one.
+    """
+
+    weight: Tensor
+    first: Tensor
+    widths: list[int]
+    starts: list[int]
+    stops: list[int]
+
+    @classmethod
+    def of(cls, at: Tensor, length: int, many: int) -> "Line":
+        """Make the weights of all images.
+
+        Args:
+            at: `[B, many n]` places of the points; the line is from -1 to 1.
+            length: of the line, pixels.
+            many: points in a mean.
+        """
+        place = (((at + 1) * length - 1) / 2).clamp(0, length - 1).view(len(at), -1, many)
+        low = place.to(torch.int64)
+        near = low.amin(dim=2, keepdim=True)
+        count = ((low - near).amax(dim=(1, 2), keepdim=True) + 2).clamp(max=length)
+        near = torch.minimum(near, length - count)
+        share = (place - low) / many
+        weight = place.new_zeros(*place.shape[:2], int(count.max()) if len(at) else 0)
+        weight.scatter_add_(2, low - near, 1 / many - share)
+        weight.scatter_add_(2, torch.minimum(low - near + 1, count - 1), share)
+        first, widths = near[:, :, 0], count[:, 0, 0]
+        ends = first.amax(dim=1) + widths
+        return cls(weight, first, widths.tolist(), first.amin(dim=1).tolist(), ends.tolist())
+
+    def select(self, rows: slice) -> "Line":
+        """Return the lines of some of the images."""
+        ends = (self.widths[rows], self.starts[rows], self.stops[rows])
+        return Line(self.weight[rows], self.first[rows], *ends)
+
+    def window(self, number: int) -> slice:
+        """Return the pixels of one image that any mean is made of."""
+        return slice(self.starts[number], self.stops[number])
+
+    def one(self, number: int, start: int) -> tuple[Tensor, Tensor]:
+        """Return weights `[n, k]` and first pixels `[n]`, of one image from a pixel on."""
+        return self.weight[number, :, : self.widths[number]], self.first[number] - start
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Rows and columns of points in images of one size; pixels are means of `many` by `many`.
+
+    Attributes:
         down: `[B, many h]` places of the points' rows; the image is from -1 to 1, and what lies
             beyond the centres of its outer pixels is as they are.
         along: `[B, many w]` of their columns.
         many: points along a side.
-
-    Returns:
-        `[B, C, h, w]`.
+        lines: what rows and columns are made of, where one axis is taken after the other.
     """
-    if many > 1 and x.device.type == "cpu":
-        return torch.stack([_by_axes(*one, many) for one in zip(x, down, along, strict=True)])
-    return by_grid(x, down, along, many)
+
+    down: Tensor
+    along: Tensor
+    many: int
+    lines: tuple[Line, Line] | None
+
+    @classmethod
+    def of(cls, down: Tensor, along: Tensor, many: int, shape: tuple[int, int]) -> "Lattice":
+        """Prepare the points of images of `shape`, height and width."""
+        lines = None
+        if many > 1 and down.device.type == "cpu":
+            lines = (Line.of(down, shape[0], many), Line.of(along, shape[1], many))
+        return cls(down, along, many, lines)
+
+    def select(self, rows: slice) -> "Lattice":
+        """Return the points of some of the images."""
+        lines = self.lines
+        if lines is not None:
+            lines = (lines[0].select(rows), lines[1].select(rows))
+        return replace(self, down=self.down[rows], along=self.along[rows], lines=lines)
+
+    def window(self) -> Window:
+        """Return the part of a single image that is looked at; of several, all."""
+        if self.lines is None or len(self.down) != 1:
+            return slice(None), slice(None)
+        return self.lines[0].window(0), self.lines[1].window(0)
+
+    def means(self, x: Tensor, window: Window | None = None) -> Tensor:
+        """Return the means of an image's points.
+
+        Args:
+            x: `[B, C, H, W]` float32, finite.
+            window: x is this part of the images; None is all of them.
+
+        Returns:
+            `[B, C, h, w]`.
+        """
+        if self.lines is None:
+            return by_grid(x, self.down, self.along, self.many)
+        top, left = (part.start or 0 for part in window or (slice(0), slice(0)))
+        made = [_by_axes(image, *self.lines, i, (top, left)) for i, image in enumerate(x)]
+        return made[0][None] if len(made) == 1 else torch.stack(made)
+
+
+def means_of_points(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
+    """Return the mean of each `many` times `many` points of `[B, C, H, W]`; see `Lattice`."""
+    return Lattice.of(down, along, many, (x.shape[-2], x.shape[-1])).means(x)
 
 
 def by_grid(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
@@ -39,39 +140,17 @@ def by_grid(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
     return made if many == 1 else functional.avg_pool2d(made, many)
 
 
-def _by_axes(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
-    """Add up weighted rows, then columns, of `[C, H, W]`."""
-    weight, first, width = _weights(along, x.shape[2], many)
-    start, stop = int(first.min()), int(first.max()) + width
-    x = x[:, :, start:stop]
-    columns = weight.new_zeros(len(weight), stop - start)
-    columns.scatter_(1, (first - start)[:, None] + torch.arange(width), weight)
-    weight, first, height = _weights(down, x.shape[1], many)
-    rows = x.index_select(1, first) * weight[:, :1]
-    for k in range(1, height):
-        rows.addcmul_(x.index_select(1, first + k), weight[:, k, None])
-    made = linear(rows.flatten(0, 1), columns)
-    return made.unflatten(0, rows.shape[:2])
-
-
-def _weights(at: Tensor, length: int, many: int) -> tuple[Tensor, Tensor, int]:
-    """Say which of a line's pixels the mean of each `many` points is made of.
-
-    Args:
-        at: `[many n]` places.
-        length: of the line, pixels.
-        many: points in a mean.
-
-    Returns:
-        `[n, k]` weights, `[n]` the first of the `k` neighbouring pixels that each is of, and `k`.
-    """
-    place = (((at + 1) * length - 1) / 2).clamp(0, length - 1).view(-1, many)
-    low = place.to(torch.int64)
-    near = low.amin(dim=1, keepdim=True)
-    count = min(int((low - near).max()) + 2, length)
-    near = near.clamp(max=length - count)
-    share = (place - low) / many
-    weight = place.new_zeros(len(place), count)
-    weight.scatter_add_(1, low - near, 1 / many - share)
-    weight.scatter_add_(1, (low - near + 1).clamp(max=count - 1), share)
-    return weight, near[:, 0], count
+def _by_axes(x: Tensor, down: Line, along: Line, number: int, corner: tuple[int, int]) -> Tensor:
+    """Add up weighted rows, then columns, of `[C, H, W]`, whose first pixel is a corner."""
+    seen = along.window(number)
+    x = x[:, :, seen.start - corner[1] : seen.stop - corner[1]]
+    weight, first = along.one(number, seen.start)
+    columns = weight.new_zeros(len(weight), x.shape[2])
+    columns.scatter_(1, first[:, None] + torch.arange(weight.shape[1]), weight)
+    weight, first = down.one(number, corner[0])
+    at = first[:, None] + torch.arange(weight.shape[1])
+    # a bag is the weighted sum of some rows of a table: one pass, whatever their number
+    table = x.movedim(0, 1).reshape(x.shape[1], -1)
+    rows = functional.embedding_bag(at, table, per_sample_weights=weight.contiguous(), mode="sum")
+    made = linear(rows.view(-1, x.shape[2]), columns)
+    return made.view(len(at), len(x), -1).movedim(1, 0).contiguous()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fm.errors import UsageError
 from fm.hardware import full_precision
-from fm.points import means_of_points
+from fm.points import Lattice, Window
 
 ENOUGH = 0.5
 """A resampled pixel is valid where at least this share of what it is made of is."""
@@ -102,38 +102,75 @@ def room_to_cut(pixels: Mapping[str, Tensor], size: int) -> tuple[int, int]:
     return rows - side, columns - side
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """Boxes of images of one shape at another size: what can be made before the pixels are seen.
+
+    Attributes:
+        lattice: the points that pixels are means of.
+    """
+
+    lattice: Lattice
+
+    @classmethod
+    def of(
+        cls, box: Box, shape: tuple[int, int], size: tuple[int, int], largest: float
+    ) -> "Resampling":
+        """Place the points.
+
+        Where pixels of a view may be larger than one and a half of the image, each is the mean of
+        points that lie denser.
+
+        Args:
+            box: which parts.
+            shape: height and width of the images.
+            size: height and width of the result.
+            largest: the largest share of a side that a box may have.
+        """
+        with full_precision(box.top.device):
+            many = max(1, round(largest * max(shape[0] / size[0], shape[1] / size[1])))
+            down = _centres(box.top, box.height, size[0] * many)
+            along = _centres(box.left, box.width, size[1] * many)
+            along = torch.where(box.mirrored[:, None], along.flip(1), along)
+            return cls(Lattice.of(down, along, many, shape))
+
+    def select(self, rows: slice) -> "Resampling":
+        """Return those of some of the images."""
+        return Resampling(self.lattice.select(rows))
+
+    def window(self) -> Window:
+        """Return the part of an image that is looked at, if there is but one image; else all."""
+        return self.lattice.window()
+
+    def of_pixels(
+        self, x: Tensor, valid: Tensor | None, window: Window | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Resample: bilinear, invalid pixels count for nothing.
+
+        Args:
+            x: `[B, C, H, W]` float32, finite.
+            valid: bool of that shape or `[B, H, W]`; None if all is valid.
+            window: x and valid are this part of the images; None is all of them.
+
+        Returns:
+            `[B, C, h, w]`, 0 where invalid, and its validity.
+        """
+        with full_precision(x.device):
+            if valid is None:
+                return self.lattice.means(x, window), None
+            mask = valid if valid.ndim == 4 else valid[:, None]
+            share = self.lattice.means(mask.float(), window)
+            summed = self.lattice.means(torch.where(mask, x, 0.0), window)
+            known = share >= ENOUGH
+            made = torch.where(known, summed / share.clamp(min=ENOUGH), 0.0)
+            return made, known.expand(made.shape)
+
+
 def resample(
     x: Tensor, valid: Tensor | None, box: Box, size: tuple[int, int], largest: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Resample boxes of images to one size: bilinear, invalid pixels count for nothing.
-
-    Where pixels of a view may be larger than one and a half of the image, each is the mean of
-    points that lie denser.
-
-    Args:
-        x: `[B, C, H, W]` float32, finite.
-        valid: bool of that shape or `[B, H, W]`; None if all is valid.
-        box: which part.
-        size: height and width of the result.
-        largest: the largest share of a side that a box may have.
-
-    Returns:
-        `[B, C, h, w]`, 0 where invalid, and its validity.
-    """
-    with full_precision(x.device):
-        many = max(1, round(largest * max(x.shape[-2] / size[0], x.shape[-1] / size[1])))
-        fine = (size[0] * many, size[1] * many)
-        down = _centres(box.top, box.height, fine[0])
-        along = _centres(box.left, box.width, fine[1])
-        along = torch.where(box.mirrored[:, None], along.flip(1), along)
-        if valid is None:
-            return means_of_points(x, down, along, many), None
-        mask = valid if valid.ndim == 4 else valid[:, None]
-        share = means_of_points(mask.float(), down, along, many)
-        summed = means_of_points(torch.where(mask, x, 0.0), down, along, many)
-        known = share >= ENOUGH
-        made = torch.where(known, summed / share.clamp(min=ENOUGH), 0.0)
-        return made, known.expand(made.shape)
+    """Resample boxes of images `[B, C, H, W]` to one size; see `Resampling`."""
+    return Resampling.of(box, (x.shape[-2], x.shape[-1]), size, largest).of_pixels(x, valid)
 
 
 def as_a_whole(

@@ -3,8 +3,9 @@
 Every draw is made under the view's name, for all samples at once. Lighting is that of the sample,
 so brightness, contrast and grey are the same draws on all its grids.
 
-On a CPU the samples are then made one after the other: each stays in the cache through all that is
-done to it, and what it is not hit by is left out.
+On a CPU the samples are then made a few at a time, large ones one after the other, so that they
+stay in the cache through all that is done to them. Of large ones only what is shown becomes
+physical, and what none of them is hit by is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from fm.hardware import full_precision
 from fm.models.embed.patches import to_physical
-from fm.resample import Box, finest, resample, sizes_of
+from fm.points import Window
+from fm.resample import Resampling, Sizes, finest, sizes_of
 from fm.rng import CounterRng
 from fm.sensors import Band, modality_bands
 from pretrain.augment import colour, noise
@@ -37,8 +39,11 @@ from pretrain.settings.view import (
 
 Pixels = dict[str, Tensor]
 Masks = dict[str, Tensor]
-Place = Box | Cut | None
-"""Where views are cut; None where they show the whole on its own pixels."""
+Place = dict[str, Resampling] | Cut | None
+"""Where views are cut, of each modality; None where they show the whole on its own pixels."""
+WHOLE: Window = (slice(None), slice(None))
+TOGETHER = 2**16
+"""Numbers, of samples and views, that are worked on at once on a CPU: a second-level cache's."""
 ONCE = (
     *("flip", "coloured", "brightness", "contrast", "grey", "blur", "blurred", "solarise"),
     *("gain", "speckled", "noisy"),
@@ -82,13 +87,14 @@ def draw_view(
         for modality in batch.pixels
     }
     count = len(batch.weight)
-    size = 1 if batch.weight.device.type == "cpu" else max(count, 1)
+    sizes = sizes_of(batch.pixels, config.size)
+    step = _together(batch, sizes)
     with full_precision(batch.weight.device):
         draws = _Draws(rng, name, slice(None))
-        place = _place(batch.pixels, draws, config)
+        place = _place(batch.pixels, draws, config, sizes)
         parts = [
-            _made(batch, draws, place, config, image, kinds, slice(start, start + size))
-            for start in range(0, count, size)
+            _made(batch, draws, place, config, sizes, image, kinds, slice(start, start + step))
+            for start in range(0, count, step)
         ]
     pixels, masks = parts[0]
     if len(parts) > 1:
@@ -114,28 +120,49 @@ def draw_view(
     )
 
 
+def _together(batch: ObjectiveBatch, sizes: Sizes) -> int:
+    """Return how many samples are made at once."""
+    if batch.weight.device.type != "cpu":
+        return max(len(batch.weight), 1)
+    numbers = 0
+    for modality, x in batch.pixels.items():
+        bands, height, width = x.shape[-3:]
+        numbers += bands * (height * width + sizes[modality][0] * sizes[modality][1])
+    return max(TOGETHER // numbers, 1)
+
+
 def _made(
     batch: ObjectiveBatch,
     draws: "_Draws",
     place: Place,
     config: ViewConfig,
+    sizes: Sizes,
     image: Tensor,
     kinds: Mapping[str, Effects],
     rows: slice,
 ) -> tuple[Pixels, Masks]:
     """Make the views of some samples: pixels, and the masks of modalities that have one."""
     draws, image = draws.select(rows), image[rows]
-    if place is not None:
+    seen: dict[str, Window] = {}
+    if isinstance(place, Cut):
         place = place.select(rows)
+    elif place is not None:
+        place = {modality: resampling.select(rows) for modality, resampling in place.items()}
+        seen = {modality: resampling.window() for modality, resampling in place.items()}
     pixels: Pixels = {}
     masks: Masks = {}
     for modality, x in batch.pixels.items():
-        chosen = _image_of(x[rows], image)
-        pixels[modality] = to_physical(chosen, *batch.scaling.get(modality, (1.0, 0.0)))
+        window = seen.get(modality, WHOLE)
+        part = (..., *window)
+        chosen = _image_of(x[rows][part], image)
+        if window != WHOLE:  # rows of all bands are read together: from here on they lie so
+            chosen = chosen.movedim(1, 2)
+        made = to_physical(chosen, *batch.scaling.get(modality, (1.0, 0.0)))
+        pixels[modality] = made if window == WHOLE else made.movedim(2, 1)
         if batch.valid is not None and modality in batch.valid:
-            masks[modality] = mask = _image_of(batch.valid[modality][rows], image)
+            masks[modality] = mask = _image_of(batch.valid[modality][rows][part], image)
             pixels[modality] = torch.where(mask, pixels[modality], 0.0)
-    pixels, masks = _placed(pixels, masks, draws, place, config)
+    pixels, masks = _placed(pixels, masks, draws, place, config, sizes, seen)
     ground = finest(pixels)[0]
     for modality, x in pixels.items():
         known = masks.get(modality)
@@ -152,20 +179,32 @@ def _image_of(x: Tensor, image: Tensor) -> Tensor:
     return bits[torch.arange(len(x), device=x.device), image].view(x.dtype)
 
 
-def _place(pixels: Mapping[str, Tensor], draws: "_Draws", config: ViewConfig) -> Place:
+def _place(
+    pixels: Mapping[str, Tensor], draws: "_Draws", config: ViewConfig, sizes: Sizes
+) -> Place:
     """Draw where the views of all samples are cut."""
     if not config.resize:
         return draw_cut(draws.rng, draws.name, config, pixels)
     if config.whole:
         return None
-    return draw_box(draws.rng, draws.name, config, finest(pixels))
+    box = draw_box(draws.rng, draws.name, config, finest(pixels))
+    largest = min(1.0, (config.scale[1] * max(config.ratio[1], 1 / config.ratio[0])) ** 0.5)
+    return {
+        modality: Resampling.of(box, (x.shape[-2], x.shape[-1]), sizes[modality], largest)
+        for modality, x in pixels.items()
+    }
 
 
 def _placed(
-    pixels: Pixels, masks: Masks, draws: "_Draws", place: Place, config: ViewConfig
+    pixels: Pixels,
+    masks: Masks,
+    draws: "_Draws",
+    place: Place,
+    config: ViewConfig,
+    sizes: Sizes,
+    seen: Mapping[str, Window],
 ) -> tuple[Pixels, Masks]:
-    """Cut, resample and turn all modalities alike."""
-    sizes = sizes_of(pixels, config.size)
+    """Cut, resample and turn all modalities alike, of which windows may have been taken already."""
     if isinstance(place, Cut):
         coarsest = min(x.shape[-2] for x in pixels.values())
         factors = {m: x.shape[-2] // coarsest for m, x in pixels.items()}
@@ -176,11 +215,10 @@ def _placed(
             pixels = {m: where_hit(hit, x.flip(-1), x) for m, x in pixels.items()}
             masks = {m: where_hit(hit, x.flip(-1), x) for m, x in masks.items()}
     else:
-        largest = min(1.0, (config.scale[1] * max(config.ratio[1], 1 / config.ratio[0])) ** 0.5)
         made: Pixels = {}
         known: Masks = {}
         for m, x in pixels.items():
-            made[m], mask = resample(x, masks.get(m), place, sizes[m], largest)
+            made[m], mask = place[m].of_pixels(x, masks.get(m), seen[m])
             if mask is not None:
                 known[m] = mask
         pixels, masks = made, known

@@ -7,7 +7,7 @@ import torch
 
 from fm.rng import CounterRng
 from fm.sensors import sensor
-from pretrain.augment import ViewConfig, draw_view
+from pretrain.augment import ViewConfig, draw_view, recipe
 from pretrain.engine.batches import MicroBatch
 
 S2 = sensor("sentinel2-l2a").modalities
@@ -104,6 +104,30 @@ def test_a_view_is_a_function_of_the_samples_position_alone() -> None:
         assert torch.equal(alone.valid["s1grd_10"], whole.valid["s1grd_10"][rows])
     other = draw_view(batch, batch.rng, "w", config)
     assert not torch.allclose(other.pixels["s2l2a_10"], whole.pixels["s2l2a_10"])
+
+
+@pytest.mark.parametrize("size", [48, 12])
+def test_alone_of_its_window_or_with_others_a_sample_is_the_same(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one sample at a time only what is shown is read; at 12 pixels by one axis, then the other.
+
+    Defect: points that are placed from the corner of the image, in a window of it.
+    """
+    config = view_of(size=size, scale=(0.2, 0.6), flips="square", optical={"blur_chance": 0.5})
+    batch = batch_of(5, side=96)
+    batch.valid = {name: x.float() > 500 for name, x in batch.pixels.items() if name in S2}
+    made = []
+    for numbers in (1, 2**30):
+        monkeypatch.setattr(recipe, "TOGETHER", numbers)
+        made.append(draw_view(batch, batch.rng, "v", config))
+    alone, together = made
+    assert alone.valid is not None
+    assert together.valid is not None
+    for name, x in alone.pixels.items():
+        assert torch.equal(x, together.pixels[name])
+    for name, x in alone.valid.items():
+        assert torch.equal(x, together.valid[name])
 
 
 def test_light_is_one_factor_for_all_bands_and_grids_and_no_business_of_radar() -> None:

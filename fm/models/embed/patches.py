@@ -37,7 +37,8 @@ def to_physical(x: Tensor, scale: float, offset: float) -> Tensor:
     """
     if x.is_floating_point():
         return x.float()
-    return x.to(torch.float32) * scale + offset
+    made = x.to(torch.float32, memory_format=torch.contiguous_format)
+    return made.mul_(scale).add_(offset)
 
 
 def fill_invalid(patches: Tensor, mask: Tensor) -> Tensor:
