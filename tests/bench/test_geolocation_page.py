@@ -41,6 +41,12 @@ def test_what_the_page_says_of_the_rows(benchmark: str) -> None:
     """Untrained convolutions are ahead; EfficientNet beats its random weights and the priors."""
     best = min(r["metrics"][MEDIAN]["value"] for r in FOUND["rows"] if r["benchmark"] == benchmark)
     assert median(benchmark, "random-conv", "random-conv") == best
+    model = METHODS[1]
+    for protocol in ("knn", "ridge", "gallery"):
+        nearer = median(benchmark, protocol, model) < median(
+            benchmark, protocol, f"{model}-random-init"
+        )
+        assert nearer == (protocol == "ridge")
     model = METHODS[0]
     for protocol in ("linear", "knn", "ridge", "gallery"):
         own = median(benchmark, protocol, model)
