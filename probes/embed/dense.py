@@ -18,8 +18,9 @@ from probes.dense.token_maps import TokenMaps, token_maps
 from probes.embed import forms
 from probes.embed.coding import DTYPES, Coding
 from probes.embed.doubts import doubts
+from probes.embed.ranks import Ranks
 from probes.embed.scene import Scene
-from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
+from probes.embed.stage import kept_bytes, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.embed.tiles import Tiling, blend, seams
 from probes.features import workers as pool
@@ -83,6 +84,9 @@ def embed_scene(
             f"{scene.place}: the model takes {', '.join(loaded.bands)}, the scene has "
             f"{', '.join(scene.layers)}; embed with another model"
         )
+    ranks = Ranks.of_launcher()
+    if isinstance(loaded, torch.nn.Module):
+        loaded.to(ranks.device(workers))
     loaded.eval()
     work = _Tiles(loaded, scene.keep(modalities), tile_m, overlap_m, batch_size)
     first, notes = work.first()
@@ -109,24 +113,26 @@ def embed_scene(
     raw = 4 * math.prod(shape)
     check_room(out, raw + forms.bytes_needed(ground, dim, dtype, ending), kept_bytes(out))
     bounds = [*range(0, len(corners), batch_size), len(corners)]
-    with opened(out, job, overwrite=overwrite) as folder:
-        stage = Stage(folder, shape, bounds)
+    with ranks.together(), ranks.opened(out, job, shape, bounds, overwrite=overwrite) as stage:
         there = sum(stage.rows(p).stop - stage.rows(p).start for p in stage.done)
-        if there:
+        if there and ranks.first:
             note(f"going on: {there} of {len(corners)} tiles are there")
 
         def make(piece: int) -> int:
             some = stage.rows(piece)
             maps = work.encode(corners[some])
-            stage.put(piece, np.moveaxis(maps.levels[0].numpy(), 1, -1))
+            stage.put(piece, np.moveaxis(maps.levels[0].cpu().numpy(), 1, -1))
             return some.stop - some.start
 
-        begun = time.perf_counter()
-        with progress("tiles", len(corners), done=there) as bar:
-            pool.each(make, stage.left, workers, bar.advance)
-        if there < len(corners):
-            spent = time.perf_counter() - begun
-            note(f"{len(corners) - there} tiles in {spent:.1f} s")
+        begun, mine = time.perf_counter(), ranks.part(stage.left)
+        count = sum(bounds[piece + 1] - bounds[piece] for piece in mine)
+        with progress("tiles", there + count, done=there, show=ranks.first) as bar:
+            pool.each(make, mine, workers, bar.advance)
+        ended = ranks.finished(stage, count, begun)
+        if ended is None:
+            return out  # the first rank puts it together
+        if ended.made:
+            note(f"{ended.made} tiles in {ended.seconds:.1f} s, {ended.rate:.1f} a second")
         kept = stage.read()
         # a row of strips reads the tiles of two or three rows: keep those
         across = len({column for _, column in corners})

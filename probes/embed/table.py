@@ -19,7 +19,8 @@ from fm.errors import FMError, UsageError
 from probes.benchmarks.base import Inputs
 from probes.embed import parquet
 from probes.embed.doubts import doubts
-from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
+from probes.embed.ranks import Ranks
+from probes.embed.stage import Stage, kept_bytes, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
@@ -55,7 +56,8 @@ def embed(
         out: the `.parquet` file to write; it appears whole or not at all.
         where: keep the samples for which this is true (`shards.open`).
         batch_size: samples of one shape at once.
-        workers: processes that share the batches; no number depends on them.
+        workers: processes that share the batches; no number depends on them, nor on the ranks of a
+            launcher (`probes.embed.ranks`).
         overwrite: replace what is there.
 
     Returns:
@@ -78,6 +80,9 @@ def embed(
             f"{ds.place}: the model takes {', '.join(loaded.bands)}, the dataset has "
             f"{', '.join(ds.modalities)}; embed with another model"
         )
+    ranks = Ranks.of_launcher()
+    if isinstance(loaded, torch.nn.Module):
+        loaded.to(ranks.device(workers))
     loaded.eval()
     work = _Work(loaded, dataset, where, ds, modalities, batch_size)
     numbers = getattr(loaded, "normalisation", {})
@@ -96,12 +101,16 @@ def embed(
         first, notes = work.first()
     dim = first.shape[1]
     check_room(out, 2 * 4 * dim * len(ds), kept_bytes(out))
-    with opened(out, job, overwrite=overwrite) as folder:
-        stage = Stage(folder, (len(ds), dim), work.bounds)
+    with (
+        ranks.together(),
+        ranks.opened(out, job, (len(ds), dim), work.bounds, overwrite=overwrite) as stage,
+    ):
         begun, there = time.perf_counter(), sum(work.size(p) for p in stage.done)
-        if there:
+        if there and ranks.first:
             note(f"going on: {there} of {len(ds)} samples are there")
-        with progress("embedding", len(ds), done=there) as bar:
+        mine = ranks.part(work.spans(stage.left))
+        share = there + sum(work.size(batch) for span in mine for batch in span)
+        with progress("embedding", share, done=there, show=ranks.first) as bar:
             total = 0
 
             def advance(count: int) -> None:
@@ -110,10 +119,12 @@ def embed(
                 rate = total / max(1e-9, time.perf_counter() - begun)
                 bar.advance(count, rate=f"{rate:.0f}/s")
 
-            pool.each(lambda span: work.fill(stage, span), work.spans(stage.left), workers, advance)
-        if total:
-            spent = time.perf_counter() - begun
-            note(f"{total} samples in {spent:.1f} s, {total / spent:.0f} a second")
+            pool.each(lambda span: work.fill(stage, span), mine, workers, advance)
+        ended = ranks.finished(stage, total, begun)
+        if ended is None:
+            return out  # the first rank puts it together
+        if ended.made:
+            note(f"{ended.made} samples in {ended.seconds:.1f} s, {ended.rate:.0f} a second")
         kept, order = stage.read(), np.argsort(work.rows)
         parquet.write(
             stage.result,

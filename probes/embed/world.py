@@ -1,6 +1,7 @@
 """`fm embed MODEL --grid DEG`: a location encoder's embedding of every cell of the globe."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from fm.files import write_atomic
 from fm.location.encoder import LocationEncoder
 from probes.embed import forms, picture
 from probes.embed.coding import DTYPES, Coding
-from probes.embed.stage import Stage, kept_bytes, opened, publish, refuse_existing
+from probes.embed.ranks import Ranks
+from probes.embed.stage import kept_bytes, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.features import workers as pool
 from probes.features.extraction import update
@@ -146,8 +148,11 @@ def embed_map(
     }
     needed = 4 * height * width * dim + forms.bytes_needed(grid.ground, dim, dtype, ending)
     check_room(out, needed, kept_bytes(out))
-    with opened(out, job, overwrite=overwrite) as folder:
-        stage = Stage(folder, (height, width, dim), bounds)
+    ranks = Ranks.of_launcher()
+    with (
+        ranks.together(),
+        ranks.opened(out, job, (height, width, dim), bounds, overwrite=overwrite) as stage,
+    ):
         lon, lat = torch.from_numpy(grid.lon), torch.from_numpy(grid.lat)
 
         def make(piece: int) -> int:
@@ -162,10 +167,18 @@ def embed_map(
             return len(values)
 
         there = sum(stage.rows(p).stop - stage.rows(p).start for p in stage.done)
-        if there:
+        if there and ranks.first:
             note(f"going on: {there} of {height} rows are there")
-        with progress("rows of the map", height, done=there) as bar:
-            pool.each(make, stage.left, workers, bar.advance)
+        begun, mine = time.perf_counter(), ranks.part(stage.left)
+        count = sum(bounds[piece + 1] - bounds[piece] for piece in mine)
+        with progress("rows of the map", there + count, done=there, show=ranks.first) as bar:
+            pool.each(make, mine, workers, bar.advance)
+        ended = ranks.finished(stage, count, begun)
+        if ended is None:
+            return out  # the first rank puts it together
+        if ended.made:
+            places = ended.made * width
+            note(f"{places} places in {ended.seconds:.1f} s, {places / ended.seconds:.0f} a second")
         values = stage.read()
         about = {
             "model": encoder.name,

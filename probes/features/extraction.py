@@ -72,7 +72,7 @@ def update(digest: "hashlib._Hash", state: Mapping[str, Tensor]) -> None:
 
 
 def prepare(model: Any, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """Turn inputs into tensors that are a whole number of the model's tokens.
+    """Turn inputs into tensors on the model's device, a whole number of its tokens.
 
     A grid that does not divide into tokens is extended to the right and below with invalid
     pixels, which `encode` ignores.
@@ -94,12 +94,21 @@ def prepare(model: Any, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Te
         pixels[modality] = torch.from_numpy(np.ascontiguousarray(array))
         if mask is not None:
             valid[modality] = torch.from_numpy(np.ascontiguousarray(mask))
+    there = device_of(model)
+    pixels = {modality: x.to(there) for modality, x in pixels.items()}
     if inputs.valid is None and not extended:
         return pixels, None
     for modality, x in pixels.items():
         shape = (*x.shape[:-3], *x.shape[-2:])
         valid.setdefault(modality, torch.ones(shape, dtype=torch.bool))
-    return pixels, valid
+    return pixels, {modality: mask.to(there) for modality, mask in valid.items()}
+
+
+def device_of(model: Any) -> torch.device:
+    """Return where a model's weights are; the CPU of what has none."""
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def told(model: Any, inputs: Inputs) -> dict[str, Tensor]:
@@ -109,7 +118,8 @@ def told(model: Any, inputs: Inputs) -> dict[str, Tensor]:
     """
     if inputs.times is None or not isinstance(model, Backbone):
         return {}
-    return {"times" if inputs.times.ndim == 2 else "time": torch.from_numpy(inputs.times)}
+    times = torch.from_numpy(inputs.times).to(device_of(model))
+    return {"times" if times.ndim == 2 else "time": times}
 
 
 def _token_sizes(model: Any) -> dict[str, int]:
