@@ -90,7 +90,7 @@ PLAN: dict[str, Carried] = {
         {**PINES, **NC},
         WINDOWS,
         "One backbone for Sentinel-2 L1C and L2A, Sentinel-1, Landsat 7 and AVIRIS, of one scene "
-        "each and 18 pairs. No probe says anything of its Sentinel sides: labels are too few.",
+        "each and six pairs. No probe says anything of its Sentinel sides: labels are too few.",
     ),
 }
 """By name, which says objective and sensor."""

@@ -23,6 +23,7 @@ def test_what_is_carried_is_what_is_planned() -> None:
     assert set(weights.names()) <= set(PLAN)
     for name in weights.names():
         assert (weights.HERE / name / weights.RECIPE).read_text(encoding="utf-8") == recipe_of(name)
+        assert weights.probes(name)["worth"] == PLAN[name].worth
         tables = weights.probes(name)["tables"]
         planned = {(b, p) for b in PLAN[name].judged for p in PLAN[name].protocols}
         told = {(t["benchmark"].split("@")[0], t["protocol"].split("@")[0]) for t in tables}

@@ -23,7 +23,7 @@ FILES = {*(weights.WEIGHTS, weights.CARD, weights.RECIPE, weights.LOG, weights.P
 
 
 def test_something_is_carried_and_it_is_small() -> None:
-    assert {"mae-landsat7", "mae-aviris", "softcon-landsat7"} <= set(NAMES)
+    assert {"mae-landsat7", "mae-aviris", "softcon-landsat7", "less-landsat7"} <= set(NAMES)
     folders = [path for path in weights.HERE.iterdir() if path.name != "__pycache__"]
     assert {path.name for path in folders} == {*NAMES, "__init__.py"}  # nothing half-carried
     for name in NAMES:
