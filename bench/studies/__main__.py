@@ -13,7 +13,17 @@ from bench.studies.page import RESULTS
 from fm.files import write_json
 
 NAMES = (
-    *("board", "contrast", "distill", "folds", "geolocation", "heads", "joint", "learns"),
+    *(
+        "adaptation",
+        "board",
+        "contrast",
+        "distill",
+        "folds",
+        "geolocation",
+        "heads",
+        "joint",
+        "learns",
+    ),
     *("location", "multisensor", "softcon"),
 )
 

@@ -44,6 +44,14 @@ def learns(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def adaptation(found: Mapping[str, Any]) -> str:
+    """Return the scores, and what is left of the features."""
+    lines = ["| row | share of the features' variance that is kept, by seed |", "| --- | --- |"]
+    for row, shares in found["kept"].items():
+        lines.append(f"| {row} | {', '.join(f'{share:.3f}' for share in shares)} |")
+    return f"{learns(found)}\n\n" + "\n".join(lines)
+
+
 def joint(found: Mapping[str, Any]) -> str:
     """Return scores and drops, then the differences."""
     names = list(found["bands"])
@@ -140,6 +148,7 @@ def _scored(held: Mapping[str, float | None]) -> str:
 
 
 TABLES = {
+    "adaptation": adaptation,
     "board": board,
     "contrast": learns,
     "contrast_val": learns,
