@@ -26,6 +26,14 @@ METHODS: dict[str, Variant] = {
     "dino light": Variant(
         DINO, (f"objective.view.other={_LIGHT}", f"objective.local_view.other={_LIGHT}")
     ),
+    "dino crops apart": Variant(
+        DINO,
+        (
+            "objective.view={size: 15, scale: [0.2, 0.6], flips: square}",
+            "objective.local_view={size: 9, scale: [0.05, 0.2], flips: square}",
+        ),
+    ),
+    "dino momentum .9": Variant(DINO, ("objective.momentum={start: 0.9, end: 1.0}",)),
     "mae": Variant("mae_nc_landcover_tiny", (*_TILES, "schedule={steps: 200, warmup: 20}")),
     "dino 500 steps": Variant(DINO, (_LONG,)),
     "moco-v3 500 steps": Variant(MOCO, (*_INSTANCE, _LONG)),
