@@ -69,7 +69,11 @@ def _embed(arguments: Namespace) -> int:
         if (value := getattr(arguments, option)) is not None and value < 1:
             name = option.replace("_", "-")
             raise UsageError(f"--{name} {value}: give a whole number from 1")
-    print({"places": _world, "datasets": _dataset, "scenes": _scene}[form](arguments))
+    from probes.embed.ranks import Ranks
+
+    made = {"places": _world, "datasets": _dataset, "scenes": _scene}[form](arguments)
+    if Ranks.of_launcher().first:
+        print(made)
     return 0
 
 
