@@ -152,7 +152,7 @@ class CopernicusFM(Backbone):
         x = torch.cat([first, tokens + table + known], dim=1)
         attend = None
         if mask is not None:
-            attend = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)[:, None, None, :]
+            attend = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)[:, None, None, :]
         outputs = []
         for block in net.blocks:
             x = block(x, attn_mask=attend)

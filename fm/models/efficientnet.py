@@ -83,8 +83,8 @@ class EfficientNet(Backbone):
         if not head:
             self.width = self.net.conv_head.in_channels
             self.net.conv_head, self.net.bn2 = nn.Identity(), nn.Identity()
-        if padded_for is not None:
-            self._fix_padding(padded_for)
+        # images of whole tokens are halved evenly by every stage, so that each needs the same zeros
+        self._fix_padding(7 * STRIDE if padded_for is None else padded_for)
 
     def _fix_padding(self, side: int) -> None:
         """Pad each strided convolution for the size that it has on images of `side` pixels.

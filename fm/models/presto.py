@@ -127,7 +127,7 @@ class Presto(Backbone):
                 continue
             index = torch.tensor(list(GROUPS).index(group), device=months.device)
             channel = self.channel_embed(index).expand(*months.shape[:2], -1)
-            places = self.pos_embed[:, :images].expand(len(months), -1, -1)
+            places = self.pos_embed[:, :images].expand(months.shape[0], -1, -1)
             code = torch.cat([months, channel, places], dim=-1)
             made, there = embed(values[group]), valid[group]
             if group == STATIC:

@@ -59,6 +59,9 @@ def test_native_grids_of_any_size_agree(tmp_path: Path) -> None:
         "less-rope",
         "less-sum",
         "less-pooled",
+        pytest.param("efficientnet", marks=pytest.mark.slow),
+        "copernicus",
+        "presto",
     ],
 )
 def test_every_family(name: str, tmp_path: Path) -> None:

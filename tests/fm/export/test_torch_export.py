@@ -109,6 +109,9 @@ def test_the_file_needs_torch_alone(tmp_path: Path) -> None:
         "less-rope",
         "less-sum",
         "less-pooled",
+        pytest.param("efficientnet", marks=pytest.mark.slow),
+        "copernicus",
+        "presto",
     ],
 )
 def test_every_family(name: str, tmp_path: Path) -> None:
