@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from probes.location import surprise
 from probes.location.encoders import get_encoder
 from probes.location.judge import Cell
 from probes.location.names import TEN
-from probes.location.points import open_places
+from probes.location.points import Places, open_places
 from probes.location.splits import NAMES
 from probes.location.suite import Table
 from probes.location.suite import run as judged
@@ -26,6 +27,12 @@ METHODS = TEN
 WORKERS = 2
 LOGISTIC = (("wrap", "sh10", "geoclip"), ("koppen", "land-ocean"))
 """The subset on which logistic regression stands beside ridge, seed 0."""
+
+
+SURPRISE = (("sh40", "geoclip"), ("random", "blocks"))
+"""Encoders and splits whose answers TorchSpatial's scores are made of, in classes."""
+RADIUS_KM = 1000.0
+"""Of their neighbourhoods: 100 km around a test place on land hold 0.5 others, 1000 km about 50."""
 
 
 def run(
@@ -41,6 +48,8 @@ def run(
     table = judged(list(encoders.values()), places, splits=NAMES, seeds=seeds, workers=WORKERS)
     seconds, cpu = time.perf_counter() - opened, time.process_time() - used
     chosen = [name for name in LOGISTIC[0] if name in methods]
+    surprising = time.perf_counter()
+    patterns = surprises(table, places)
     again = time.perf_counter()
     other = judged(
         [encoders[name] for name in chosen],
@@ -58,6 +67,7 @@ def run(
             "open": round(opened - begun, 2),
             "ridge": round(seconds, 1),
             "ridge_cpu": round(cpu, 1),
+            "surprise": round(again - surprising, 1),
             "logistic": round(time.perf_counter() - again, 1),
         },
         "cells": sum(map(len, table.cells.values())),
@@ -67,8 +77,30 @@ def run(
         "answerable": {name: table.answerable(name) for name in NAMES},
         "mean_ranks": {name: table.mean_ranks(name)[0] for name in NAMES},
         "ridge": rows(table),
+        "surprise": patterns,
         "logistic": rows(other),
     }
+
+
+def surprises(table: Table, places: dict[str, Places]) -> list[dict[str, Any]]:
+    """Score how the wrong answers of some cells of classes lie, by seed; see `surprise.scores`."""
+    found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
+    for encoder in table.cells.keys() & set(SURPRISE[0]):
+        for cell in table.cells[encoder]:
+            if cell.task.kind == "class" and cell.split in SURPRISE[1]:
+                own = places[cell.task.places]
+                test = cell.parts.test
+                right = cell.predicted == own.values[cell.task.name][test]
+                made = surprise.scores(right, own.lonlat[test], radius_km=RADIUS_KM)
+                found.setdefault((encoder, cell.task.name, cell.split), []).append(made)
+    return [
+        {
+            **dict(zip(("encoder", "task", "split"), key, strict=True)),
+            "radius_km": RADIUS_KM,
+            **{name: [_round(one[name]) for one in several] for name in ("unmarked", "marked")},
+        }
+        for key, several in sorted(found.items())
+    ]
 
 
 def rows(table: Table) -> list[dict[str, Any]]:

@@ -79,6 +79,27 @@ def bias(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def surprise(found: dict[str, Any]) -> str:
+    """TorchSpatial's scores of wrong answers in classes, means over the seeds."""
+    asked = {row["task"] for row in found["surprise"]}
+    tasks = [t.name for t in TASKS if t.name in asked]
+    lines = [
+        "| encoder | split | " + " | ".join(tasks) + " |",
+        "| --- | --- |" + " --- |" * len(tasks),
+    ]
+    for encoder in ("sh40", "geoclip"):
+        for split in ("random", "blocks"):
+            shown = []
+            for task in tasks:
+                wanted = (encoder, task, split)
+                (own,) = (
+                    r for r in found["surprise"] if (r["encoder"], r["task"], r["split"]) == wanted
+                )
+                shown.append(f"{np.mean(own['unmarked']):.1f}, {np.mean(own['marked']):.1f}")
+            lines.append(f"| {encoder} | {split} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def logistic(found: dict[str, Any]) -> str:
     """Accuracy of logistic regression beside that of ridge on the subset, one seed."""
     lines = ["| encoder | task | split | logistic | ridge |", "| --- | --- | --- | --- | --- |"]
@@ -111,6 +132,7 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     return splits | {
         "findings": findings(found),
         "bias": bias(found),
+        "surprise": surprise(found),
         "logistic": logistic(found),
         "timing": timing(found),
     }
