@@ -126,7 +126,7 @@ class Card:
             lines += ["| modality of the original | its bands |", "| --- | --- |"]
             lines += [_row(modality, names) for modality, names in of["bands"].items()]
         lines += ["", f"Licence: {self.licence}. Parent: {self.parent or 'none'}.", ""]
-        lines += ["```python", "import fm", 'model = fm.load("this-folder")']
+        lines += ["```python", "import fm", "", 'model = fm.load("this-folder")']
         lines += ["features = model.encode(pixels)  # .tokens .pooled .grid", "```", ""]
         return "\n".join(lines)
 
