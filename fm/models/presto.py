@@ -144,9 +144,12 @@ class Presto(Backbone):
         front = place[:, None, None].expand(-1, pixels, 1, -1)
         x = torch.cat([front, *tokens], dim=2).flatten(0, 1)
         mask = torch.cat([placed[:, None, None].expand(-1, pixels, 1), seen], dim=2).flatten(0, 1)
-        parts = [
-            self._trunk(*part) for part in zip(x.split(AT_ONCE), mask.split(AT_ONCE), strict=True)
-        ]
+        if torch.compiler.is_compiling():
+            # a graph of any batch cannot say how many pieces there will be
+            parts = [self._trunk(x, mask)]
+        else:
+            pieces = zip(x.split(AT_ONCE), mask.split(AT_ONCE), strict=True)
+            parts = [self._trunk(*piece) for piece in pieces]
         steps = [torch.cat(step).unflatten(0, (-1, pixels)) for step in zip(*parts, strict=True)]
         told = seen.any(dim=2) if inputs.valid else None
         return Features(
