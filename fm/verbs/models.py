@@ -12,10 +12,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(
         dest="verb", metavar="list|show|convert|adapt|export|push|pull", required=True
     )
-    listing.configure(verbs.add_parser("list", help="released weights, and backbones there are"))
+    listing.configure(verbs.add_parser("list", help="weights there are, and backbones"))
     show = verbs.add_parser("show", help="the card of a checkpoint, or what a foreign file is")
     show.add_argument(
-        "model", help="checkpoint folder, weight file of others, or name of known weights"
+        "model",
+        help="checkpoint folder, eofm/NAME, weight file of others, or name of known weights",
     )
     show.add_argument("--part", help="entry of the file with the weights, such as teacher")
     show.add_argument("--json", action="store_true", help="as JSON")
@@ -30,7 +31,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     adapting.configure(verbs.add_parser("adapt", help="fit a checkpoint to other bands or sizes"))
     exporting.configure(verbs.add_parser("export", help="write a checkpoint in another format"))
     pushing.configure(verbs.add_parser("push", help="put a folder on the Hugging Face hub"))
-    pull.configure(verbs.add_parser("pull", help="get released weights by name and convert them"))
+    pull.configure(verbs.add_parser("pull", help="get weights by name, converted"))
 
 
 def _show_known(name: str, as_json: bool) -> int:
@@ -53,9 +54,11 @@ def _show_known(name: str, as_json: bool) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from fm.weights import is_carried
+
     if Path(arguments.model).is_file():
         return _show_foreign(arguments)
-    if not Path(arguments.model).exists():
+    if not (is_carried(arguments.model) or Path(arguments.model).exists()):
         from fm.errors import UsageError, suggest
         from fm.foreign.catalogue import catalogue
         from fm.foreign.torchgeo_weights import NAME
