@@ -85,6 +85,7 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
         and x.ndim >= 2
         and x.shape[:-1].numel() >= _ROWS
         and not torch.is_autocast_enabled("cpu")
+        and torch._C._functorch.peek_interpreter_stack() is None  # torch.func knows no `_Linear`
         and _wide()
     )
 

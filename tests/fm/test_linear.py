@@ -45,6 +45,14 @@ def test_values_and_gradients_are_those_of_float64(wide, rows, turned, with_bias
         assert torch.equal(linear(*given), made)
 
 
+def test_transforms_of_torch_func_go_through(wide):
+    x, weight = _draw((64, 8), (4, 8))
+    found = torch.func.grad(lambda w: linear(x, w).square().sum())(weight)
+    torch.testing.assert_close(found, 2 * (x @ weight.T).T @ x)
+    many = torch.func.vmap(lambda w: linear(x, w))(torch.stack([weight, 2 * weight]))
+    torch.testing.assert_close(many[1], 2 * many[0])
+
+
 def test_only_what_is_asked_for_gets_a_gradient(wide):
     x, weight, bias = _draw((64, 8), (4, 8), (4,))
     weight.requires_grad_()
