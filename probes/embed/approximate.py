@@ -6,6 +6,7 @@ looks into the cells nearest to it. How many is settled when the index is made, 
 finds for rows of the table itself. Cells are mapped: only those that are looked into are read.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def build(table: Path, rows: NDArray[np.float32], *, overwrite: bool = False) ->
 
     Raises:
         UsageError: FAISS is not installed.
-        FMError: no row has a direction, or an index is there.
+        FMError: no row has a direction, or an index is there, or a folder that is none.
     """
     library = faiss()
     stat = table.stat()
@@ -112,7 +113,7 @@ def build(table: Path, rows: NDArray[np.float32], *, overwrite: bool = False) ->
         recall=round(recall, 4),
         asked=len(some),
     )
-    with atomic_folder(place(table), overwrite=overwrite) as folder:
+    with atomic_folder(place(table), overwrite=overwrite, ours=(_ABOUT,)) as folder:
         library.write_index(index, str(folder / _CELLS))
         told = {"format_version": FORMAT_VERSION, "written_by": WRITER, **asdict(about)}
         write_json(folder / _ABOUT, told)
@@ -173,12 +174,14 @@ class Index:
             raise FMError(f"{folder / _CELLS}: damaged ({why}); give --rebuild") from None
         if (self._index.ntotal, self._index.d) != (self.about.rows, self.about.features):
             raise FMError(f"{folder}: the cells are not those of {_ABOUT}; give --rebuild")
-        self._index.nprobe = self.about.looked_into
 
     def nearest(
         self, vector: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find rows and their cosines with a vector `[D]`, the most alike first.
+
+        More than ten are looked for in as many more cells, and in twice as many while those hold
+        too few: there are always `count`, or all rows.
 
         Raises:
             FMError: the width differs, or the vector has no direction.
@@ -191,9 +194,16 @@ class Index:
         if not 0 < length < np.inf:
             raise FMError("the query's embedding is zero or not finite; it is like nothing")
         direction = (vector / length).astype(np.float32)[None]
-        cosines, rows = self._index.search(direction, min(count, self.about.rows))
-        there = rows[0] >= 0  # -1 where the cells that were looked into held fewer
-        return rows[0][there].astype(np.int64), cosines[0][there]
+        wanted, cells = min(count, self.about.rows), self.about.cells
+        # settled for ten; more neighbours lie in more cells
+        looked = min(cells, math.ceil(self.about.looked_into * max(1.0, count / _NEIGHBOURS)))
+        while True:
+            self._index.nprobe = looked
+            cosines, rows = self._index.search(direction, wanted)
+            there = rows[0] >= 0  # -1 where the cells that were looked into held fewer
+            if there.all() or looked == cells:
+                return rows[0][there].astype(np.int64), cosines[0][there]
+            looked = min(2 * looked, cells)
 
 
 def _refuse_changed(table: Path, about: About) -> None:

@@ -73,6 +73,22 @@ def test_it_finds_what_exact_search_finds(table: Path) -> None:
     assert same >= 0.97 * 200 * 10
 
 
+def test_more_than_ten_are_all_there_and_the_nearest(table: Path) -> None:
+    rows, index = vectors(), approximate.Index(table)
+    about = index.about
+    many = ROWS // about.cells * about.looked_into * 2  # more than the cells for ten hold
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    directions = rows / np.where(lengths > 0, lengths, 1)
+    for row in range(0, 60, 3):
+        exact = np.argsort(-(directions @ directions[row]), kind="stable")
+        for count in (100, many):
+            found, cosines = index.nearest(rows[row], count)
+            assert len(found) == len(set(found.tolist())) == count
+            assert (np.diff(cosines) <= 0).all()
+            assert len(np.intersect1d(found, exact[:count])) >= 0.95 * count
+    assert len(index.nearest(rows[3], 10 * ROWS)[0]) == ROWS - 1
+
+
 def test_recall_is_the_share_that_was_found() -> None:
     exact = [np.array([1, 2, 3]), np.array([4, 5])]
     assert approximate.share([np.array([1, 2, 9]), np.array([5, 4])], exact) == pytest.approx(4 / 5)
@@ -171,6 +187,16 @@ def test_queries_without_a_direction_or_of_another_width(table: Path) -> None:
         index.nearest(np.zeros(DIM, np.float32), 3)
     with pytest.raises(FMError, match="8 features"):
         index.nearest(np.ones(8, np.float32), 3)
+
+
+def test_a_folder_that_is_no_index_is_not_replaced(tmp_path: Path) -> None:
+    path = write_many(tmp_path / "e.parquet", vectors()[:5])
+    theirs = approximate.place(path) / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years")
+    with pytest.raises(FMError, match=r"e\.parquet\.index is there and holds no index\.json"):
+        approximate.build(path, parquet.read(path).embedding, overwrite=True)
+    assert theirs.read_text() == "years"
 
 
 def test_few_rows_are_searched_whole(tmp_path: Path) -> None:
