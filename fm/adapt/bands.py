@@ -7,7 +7,6 @@ from fm.adapt.carded import adapted_card
 from fm.adapt.estimate import Beyond, Estimate, Policy, estimate
 from fm.adapt.estimated import (
     Layer,
-    check_units,
     group_for,
     layer_of,
     normalisation_of,
@@ -15,6 +14,7 @@ from fm.adapt.estimated import (
     vit_of,
 )
 from fm.adapt.named import by_name
+from fm.adapt.units import check_units
 from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer
 from fm.models.inputs import Scaling
