@@ -32,7 +32,7 @@ def to_bands(
     policy: Policy = "refuse",
     tolerance_nm: float | None = None,
     beyond: Beyond = "refuse",
-    token_m: float | None = None,
+    token_m: float | Mapping[str, float] | None = None,
     normalisation: Mapping[str, Normalisation] | None = None,
     scaling: Scaling | None = None,
 ) -> tuple[Backbone, dict[str, Any]]:
@@ -57,7 +57,8 @@ def to_bands(
         policy: for a band that the model has never seen.
         tolerance_nm: how far apart centres may lie, for `nearest`.
         beyond: what becomes of a band for which the policy finds nothing.
-        token_m: ground size of a token, where the model's is not whole pixels of the new grid.
+        token_m: ground size of a token, where the model's is not whole pixels of the new grid; one
+            for all, or by group of the data.
         normalisation: of the new pixels, modality to numbers of the model's kind.
         scaling: modality to (scale, offset) of stored integers, where it is neither the model's nor
             the sensor table's.
@@ -110,7 +111,7 @@ def _estimated(
     policy: Policy,
     tolerance_nm: float | None,
     beyond: Beyond,
-    token_m: float | None,
+    token_m: float | Mapping[str, float] | None,
     given: Mapping[str, Normalisation] | None,
     stored: Scaling | None,
 ) -> tuple[Backbone, dict[str, Any]]:
@@ -118,6 +119,8 @@ def _estimated(
     for modality in bands:
         members.setdefault(group_of(modality), []).append(modality)
     _check_given(model, bands, given)
+    if isinstance(token_m, Mapping) and (odd := sorted(set(token_m) - set(members))):
+        raise UsageError(f"token_m names {odd[0]}; the groups of the data: {', '.join(members)}")
     groups: dict[str, str] = {}
     found: dict[str, Estimate] = {}
     sizes: dict[str, float] = {}
@@ -139,7 +142,8 @@ def _estimated(
         except UsageError as error:
             raise UsageError(f"{new}: {error}") from None
         groups[new], found[new] = old.name, one
-        sizes[new] = old.token_m if token_m is None else token_m
+        ground = token_m.get(new) if isinstance(token_m, Mapping) else token_m
+        sizes[new] = old.token_m if ground is None else ground
         start = 0
         for name in names:
             count = len(bands[name])

@@ -280,6 +280,8 @@ def test_what_cannot_be_adapted_is_refused_in_a_line() -> None:
     adapted, report = to_bands(model, gls, policy="response", normalisation=own, token_m=114)
     assert report["token_m"] == {"l7gls": {"from": 120.0, "to": 114.0}}
     assert adapted.groups["l7gls"].token_m == 114.0
+    with pytest.raises(UsageError, match="token_m names l8l2; the groups of the data: l7gls"):
+        to_bands(model, gls, policy="response", normalisation=own, token_m={"l8l2": 120})
     with pytest.raises(UsageError, match="s1grd: VV: the model has no VV in dB"):
         to_bands(model, RADAR, policy="response", like={"s1grd": "s2l2a"})
     with pytest.raises(UsageError, match="l8l2: nothing of the data tells"):
