@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fm.adapt.carded import adapted_card
 from fm.adapt.estimate import Beyond, Estimate, Policy, estimate
 from fm.adapt.estimated import (
@@ -185,7 +187,16 @@ def _estimated(
             scaling=scaling,
             given=given is not None,
         )
+        if any(_coarser(model, other, new, old, found[new]) for new, old in groups.items()):
+            limits.append("tokens of fewer pixels, by least squares")
     return other, _report(model, other, groups, found, policy, tolerance_nm, given, limits)
+
+
+def _coarser(model: Backbone, other: Backbone, new: str, old: str, found: Estimate) -> bool:
+    """Say whether a band has fewer pixels in a token than one of the model's it stands for."""
+    before = np.array([m.patch for m in model.groups[old].members for _ in m.bands])
+    after = np.array([m.patch for m in other.groups[new].members for _ in m.bands])
+    return bool(((found.matrix != 0) & (after[None] < before[:, None])).any())
 
 
 def _scaling(model: Backbone, bands: Mapping[str, Sequence[Band]], given: Scaling) -> Scaling:
