@@ -62,7 +62,7 @@ def _made(quick: bool) -> Made | None:
     about = {"model": "geoclip", "dataset": "places on land"}
     parquet.write(path, table, rows.shape[1], lambda a, b: rows[a:b], about)
     begun = time.perf_counter()
-    approximate.build(path, rows[:count])
+    approximate.build(path, lambda: rows[:count])
     spent = time.perf_counter() - begun
     return Made(folder, parquet.read(path), approximate.Index(path), rows[count:], spent)
 

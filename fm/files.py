@@ -72,9 +72,11 @@ def atomic_folder(
         the folder to write into.
 
     Raises:
-        FMError: `path` exists and `overwrite` is false, or it is not ours to replace.
+        FMError: `path` is a link, exists and `overwrite` is false, or is not ours to replace.
     """
     path = Path(path)
+    if path.is_symlink():
+        raise FMError(f"{path} is a link to {path.readlink()}; name the folder itself")
     if path.exists() and not overwrite:
         raise FMError(f"{path} exists already; name another folder or remove it first")
     if ours and path.exists() and not _replaceable(path, ours):

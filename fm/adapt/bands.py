@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fm.adapt.carded import adapted_card
 from fm.adapt.estimate import Beyond, Estimate, Policy, estimate
 from fm.adapt.estimated import (
     Layer,
-    check_units,
     group_for,
     layer_of,
     normalisation_of,
@@ -15,6 +16,7 @@ from fm.adapt.estimated import (
     vit_of,
 )
 from fm.adapt.named import by_name
+from fm.adapt.units import check_units
 from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer
 from fm.models.inputs import Scaling
@@ -32,7 +34,7 @@ def to_bands(
     policy: Policy = "refuse",
     tolerance_nm: float | None = None,
     beyond: Beyond = "refuse",
-    token_m: float | None = None,
+    token_m: float | Mapping[str, float] | None = None,
     normalisation: Mapping[str, Normalisation] | None = None,
     scaling: Scaling | None = None,
 ) -> tuple[Backbone, dict[str, Any]]:
@@ -57,7 +59,8 @@ def to_bands(
         policy: for a band that the model has never seen.
         tolerance_nm: how far apart centres may lie, for `nearest`.
         beyond: what becomes of a band for which the policy finds nothing.
-        token_m: ground size of a token, where the model's is not whole pixels of the new grid.
+        token_m: ground size of a token, where the model's is not whole pixels of the new grid; one
+            for all, or by group of the data.
         normalisation: of the new pixels, modality to numbers of the model's kind.
         scaling: modality to (scale, offset) of stored integers, where it is neither the model's nor
             the sensor table's.
@@ -110,7 +113,7 @@ def _estimated(
     policy: Policy,
     tolerance_nm: float | None,
     beyond: Beyond,
-    token_m: float | None,
+    token_m: float | Mapping[str, float] | None,
     given: Mapping[str, Normalisation] | None,
     stored: Scaling | None,
 ) -> tuple[Backbone, dict[str, Any]]:
@@ -118,6 +121,8 @@ def _estimated(
     for modality in bands:
         members.setdefault(group_of(modality), []).append(modality)
     _check_given(model, bands, given)
+    if isinstance(token_m, Mapping) and (odd := sorted(set(token_m) - set(members))):
+        raise UsageError(f"token_m names {odd[0]}; the groups of the data: {', '.join(members)}")
     groups: dict[str, str] = {}
     found: dict[str, Estimate] = {}
     sizes: dict[str, float] = {}
@@ -139,7 +144,8 @@ def _estimated(
         except UsageError as error:
             raise UsageError(f"{new}: {error}") from None
         groups[new], found[new] = old.name, one
-        sizes[new] = old.token_m if token_m is None else token_m
+        ground = token_m.get(new) if isinstance(token_m, Mapping) else token_m
+        sizes[new] = old.token_m if ground is None else ground
         start = 0
         for name in names:
             count = len(bands[name])
@@ -181,7 +187,16 @@ def _estimated(
             scaling=scaling,
             given=given is not None,
         )
+        if any(_coarser(model, other, new, old, found[new]) for new, old in groups.items()):
+            limits.append("tokens of fewer pixels, by least squares")
     return other, _report(model, other, groups, found, policy, tolerance_nm, given, limits)
+
+
+def _coarser(model: Backbone, other: Backbone, new: str, old: str, found: Estimate) -> bool:
+    """Say whether a band has fewer pixels in a token than one of the model's it stands for."""
+    before = np.array([m.patch for m in model.groups[old].members for _ in m.bands])
+    after = np.array([m.patch for m in other.groups[new].members for _ in m.bands])
+    return bool(((found.matrix != 0) & (after[None] < before[:, None])).any())
 
 
 def _scaling(model: Backbone, bands: Mapping[str, Sequence[Band]], given: Scaling) -> Scaling:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fm.adapt.build import rebuilt
 from fm.adapt.estimate import estimate
+from fm.adapt.units import check_units
 from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer
 from fm.models.embed import Tokenizer
@@ -35,9 +36,9 @@ def by_name(
         `absent` modalities, `token_m`, `sensors` and, where they differ, `scaling` (from, to).
 
     Raises:
-        UsageError: no counterpart, a band without one, a different grid, a tokenizer that is
-            tied to its band list, other bands under a spectral basis, or another number or order
-            of groups where the place of a group is part of its code.
+        UsageError: no counterpart, a band without one or of another unit, a different grid, a
+            tokenizer that is tied to its band list, other bands under a spectral basis, or another
+            number or order of groups where the place of a group is part of its code.
     """
     if not isinstance(model, VisionTransformer) or "token_groups" in model.architecture:
         raise UsageError(
@@ -56,6 +57,7 @@ def by_name(
         own = model.bands[origin]
         try:
             found = estimate(own, items)
+            check_units(found, given=False, same=modality == origin)
         except UsageError as error:
             raise UsageError(f"{modality}: {error}") from None
         if {b.gsd_m for b in items} != {b.gsd_m for b in own}:

@@ -10,6 +10,7 @@ from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer, rebuild
 from fm.models.embed.patch_size import How
 from fm.models.embed.tied import TiedChannelEmbed
+from fm.models.galileo import Galileo
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
 from fm.models.positions import resized_table
@@ -23,7 +24,7 @@ def to_size(
     image_size: int | None = None,
     how: How = "area",
 ) -> tuple[Backbone, dict[str, Any]]:
-    """Make a ViT or LESS ViT for tokens of another number of pixels, or another image size.
+    """Make a ViT, LESS ViT or Galileo for tokens of other numbers of pixels, or other images.
 
     The pixels keep their size on the ground, so the ground of a token changes with their number:
     `token_m` of the new model says so. To a token of more pixels the new weights give what the old
@@ -34,7 +35,8 @@ def to_size(
         patch_size: pixels along one side of a token, on the finest grid of each group.
         image_size: pixels along one side of an image on that grid; a learned table of positions is
             resized to its tokens. Other positions are made for whatever grid comes in.
-        how: see `fm.models.embed.patch_size.How`.
+        how: see `fm.models.embed.patch_size.How`. Galileo keeps the weights it was trained with and
+            fits them itself, always `bicubic`.
 
     Returns:
         the new model in `eval()` and a report: `token_px` and `token_m` of each group, `from` and
@@ -47,8 +49,10 @@ def to_size(
     name = model.architecture.get("name")
     if isinstance(model, PlainResNet | SpectralResNet):
         raise UsageError(f"{name}: a ResNet takes images of any size as it is")
-    if not isinstance(model, VisionTransformer | LessViT):
-        raise UsageError(f"{name}: only a ViT or LESS ViT can be given tokens of another size")
+    if not isinstance(model, VisionTransformer | LessViT | Galileo):
+        raise UsageError(
+            f"{name}: only a ViT, LESS ViT or Galileo can be given tokens of another size"
+        )
     if patch_size is None and image_size is None:
         raise UsageError("give patch_size, image_size or both")
     finest = {n: min(m.bands[0].gsd_m for m in g.members) for n, g in model.groups.items()}
@@ -84,9 +88,11 @@ def to_size(
     if isinstance(model, VisionTransformer):
         assert isinstance(other, VisionTransformer)
         state = _vit_state(model, other, how)
-    else:
+    elif isinstance(model, LessViT):
         assert isinstance(other, LessViT)
         state = _less_state(model, other, how)
+    else:
+        state, how = model.state_dict(), "bicubic"
     other.load_state_dict(state)
     before = {n: {m.modality: m.patch for m in g.members} for n, g in model.groups.items()}
     after = {n: {m.modality: m.patch for m in g.members} for n, g in other.groups.items()}

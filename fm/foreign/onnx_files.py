@@ -22,6 +22,7 @@ DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Of operators that onnxruntime has itself; others are loaded from a library."""
 _DTYPES = {1: np.float32, 10: np.float16, 11: np.float64, 7: np.int64, 6: np.int32}
 """`TensorProto.DataType` to numpy's, of weights."""
+_SPARSE = "sparse tensors, which would fill more than the file"
 
 
 def weights(path: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -85,13 +86,15 @@ def parsed(path: Path, max_bytes: int = MAX_BYTES) -> Any:
                     f"{node.op_type} needs a library of its own"
                 )
             for attribute in node.attribute:
+                if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                    raise FMError(f"{path}: {_SPARSE}")
                 for item in (attribute.t, *attribute.tensors):
                     _check(item, path)
         for inner in _graphs(graph):
             for item in inner.initializer:
                 _check(item, path)
             if inner.sparse_initializer:
-                raise FMError(f"{path}: sparse tensors, which would fill more than the file")
+                raise FMError(f"{path}: {_SPARSE}")
     return model
 
 
@@ -111,7 +114,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
+                if inner.node or inner.initializer or inner.sparse_initializer:
                     yield from _graphs(inner)
 
 
@@ -142,5 +145,9 @@ def _tensor(item: Any, path: Path) -> Tensor:
 
     if item.data_type not in _DTYPES:
         raise FMError(f"{path}: {item.name} is of a type that no weight has ({item.data_type})")
-    made = torch.from_numpy(np.array(numpy_helper.to_array(item)))
+    try:
+        made = torch.from_numpy(np.array(numpy_helper.to_array(item)))
+    except (ValueError, TypeError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise FMError(f"{path}: {item.name} is damaged ({why})") from None
     return made.float() if made.dtype == torch.float16 else made

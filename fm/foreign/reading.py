@@ -47,8 +47,8 @@ class Reading:
         aliases: keys that repeated another key's tensor and were left out after comparing them.
         left: keys of other networks, projectors and queues, as in the file, with reason and shape.
         notes: what was chosen where there was a choice.
-        settings: Lightning's `hyper_parameters`, or of an ONNX file `epsilon`, the name of each
-            batch norm's weight to its epsilon; empty where the file has none.
+        settings: Lightning's `hyper_parameters`; empty where the file has none.
+        epsilons: of an ONNX file, the name of each batch norm's weight to its epsilon.
     """
 
     state: State
@@ -61,6 +61,7 @@ class Reading:
     left: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    epsilons: dict[str, float] = field(default_factory=dict)
 
 
 def read(
@@ -93,6 +94,7 @@ def read(
             allowed (nothing of it is run); no tensors; aliases that differ.
         UsageError: no such part, or it must be named.
     """
+    epsilons: dict[str, float] = {}
     if isinstance(source, Mapping):
         where, digest, content = "the given state", "", dict(source)
     else:
@@ -106,7 +108,7 @@ def read(
                 f"raise max_bytes if you trust the file"
             )
         digest = sha256_file(path)
-        content = _open(path, max_bytes)
+        content, epsilons = _open(path, max_bytes)
     state, chosen, beside, entry = _unwrap(content, part, where)
     _limit(state, max_bytes, max_tensors, where)
     prefix = ""
@@ -128,7 +130,17 @@ def read(
     told = content.get("hyper_parameters")
     settings = {str(k): v for k, v in told.items()} if isinstance(told, Mapping) else {}
     return Reading(
-        state, where, digest, chosen, prefix, beside, aliases, left, tuple(notes), settings
+        state,
+        where,
+        digest,
+        chosen,
+        prefix,
+        beside,
+        aliases,
+        left,
+        tuple(notes),
+        settings,
+        epsilons,
     )
 
 
@@ -141,20 +153,20 @@ FORMATS = {
 """Files that are no torch or safetensors file, by suffix, and what they are."""
 
 
-def _open(path: Path, max_bytes: int) -> dict[str, Any]:
-    if path.suffix in FORMATS:
-        raise FMError(
-            f"{path}: {FORMATS[path.suffix]}; safetensors, torch and ONNX files are read here"
-        )
-    if path.suffix == ".onnx":
+def _open(path: Path, max_bytes: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what a file holds, and an ONNX file's epsilons of batch norms."""
+    suffix = path.suffix.lower()
+    if suffix in FORMATS:
+        raise FMError(f"{path}: {FORMATS[suffix]}; safetensors, torch and ONNX files are read here")
+    if suffix == ".onnx":
         tensors, epsilons = onnx_files.weights(path, max_bytes)
-        return {"state_dict": tensors, "hyper_parameters": {"epsilon": epsilons}}
+        return {"state_dict": tensors}, epsilons
     with open(path, "rb") as stream:
         start = stream.read(16)
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    if suffix == ".safetensors" or start[8:9] == b"{":
         try:
             with safe_open(str(path), framework="pt", device="cpu") as opened:
-                return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+                return {key: opened.get_tensor(key) for key in opened.keys()}, {}  # noqa: SIM118
         except (SafetensorError, ValueError) as error:
             raise FMError(f"{path}: not a safetensors file ({error})") from None
     if start.startswith(b"PK\x03\x04") or zipfile.is_zipfile(path):
@@ -178,7 +190,7 @@ def _open(path: Path, max_bytes: int) -> dict[str, Any]:
         raise FMError(f"{path}: not a weight file that can be read ({line})") from None
     if not isinstance(content, Mapping):
         raise FMError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
-    return dict(content)
+    return dict(content), {}
 
 
 def _check_archive(path: Path, max_bytes: int) -> None:

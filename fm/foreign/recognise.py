@@ -21,6 +21,7 @@ from fm.foreign.shapes import (
     read_croma,
     read_dofa,
     read_efficientnet,
+    read_galileo,
     read_groups,
     read_indexed,
     read_less,
@@ -235,14 +236,9 @@ FAMILIES: dict[str, Signature] = {
     "galileo": Signature(
         "Galileo",
         lambda s: has(s, "space_time_embed.") and "s_t_channel_embed" in s,
-        lambda s: {
-            "width": shape_of(s, "month_embed.weight")[-1] * 4,
-            "depth": count(s, r"blocks\.(\d+)\."),
-            "patch": shape_of(s, "space_time_embed.S1.proj.weight")[-1],
-        },
-        ("bands", "normalisation", "heads"),
-        convertible=False,
-        notes=("its groups of channels over time, place and statics have no home here",),
+        read_galileo,
+        _VIT,
+        notes=("a series of groups of bands by name, over space, time, both or neither",),
     ),
     "presto": Signature(
         "Presto",

@@ -284,6 +284,21 @@ def read_efficientnet(state: State) -> dict[str, Any]:
     }
 
 
+def read_galileo(state: State) -> dict[str, Any]:
+    """Read the sizes of Galileo's encoder."""
+    tables = [f"{kind}_channel_embed" for kind in ("s_t", "sp", "t", "st")]
+    width = 4 * shape_of(state, "s_t_channel_embed")[-1]
+    kernels = [shape_of(state, key) for key in state if key.startswith("space_time_embed.")]
+    return {
+        "width": width,
+        "depth": count(state, r"blocks\.(\d+)\."),
+        "mlp_ratio": (shape_of(state, "blocks.0.mlp.fc1.weight") or (4 * width,))[0] / width,
+        "patch": next((shape[-1] for shape in kernels if len(shape) == 4), 0),
+        "longest": (shape_of(state, "pos_embed") or (0,))[0],
+        "groups": [(shape_of(state, table) or (0,))[0] for table in tables],
+    }
+
+
 def read_presto(state: State) -> dict[str, Any]:
     """Read the sizes of Presto's encoder."""
     width = shape_of(state, "encoder.latlon_embed.weight")[0]

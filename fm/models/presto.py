@@ -44,9 +44,9 @@ class Presto(Backbone):
     elevation and slope and one of the place. A token that lacks a valid value is left out, as are
     groups of modalities that are not given. The vector of a pixel is the normalised mean of its
     tokens; `tokens` are the pixels, one for the whole series, and `pooled` their mean. NDVI is
-    computed of the normalised red and near infrared. Every pixel has its image's place; an unknown
-    place has no token, the code of an unknown month is zeros. Keys are those of the released
-    encoder.
+    computed of red and near infrared in physical units, before their normalisation. Every pixel has
+    its image's place; an unknown place has no token, the code of an unknown month is zeros. Keys
+    are those of the released encoder.
 
     Args:
         groups: one group of one pixel a token.
@@ -173,6 +173,7 @@ class Presto(Backbone):
     def _values(self, inputs: Inputs, rows: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return each group's values `[B, P, T, n]` and where all of them are valid `[B, P, T]`."""
         bands: dict[str, Tensor] = {}
+        raw: dict[str, Tensor] = {}
         there: dict[str, Tensor] = {}
         for modality, x in inputs.pixels.items():
             with full_precision(x.device):
@@ -181,9 +182,10 @@ class Presto(Backbone):
             mask = (inputs.valid or {}).get(modality)
             mask = torch.ones_like(made, dtype=torch.bool) if mask is None else mask
             mask = (mask[:, None] if mask.ndim == 3 else mask).expand_as(made)
-            made = torch.where(mask, made, 0.0)
+            made, physical = torch.where(mask, made, 0.0), torch.where(mask, physical, 0.0)
             for number, band in enumerate(inputs.bands[modality]):
                 bands[band.name] = _series(made[:, number], inputs.images, rows)
+                raw[band.name] = _series(physical[:, number], inputs.images, rows)
                 there[band.name] = _series(mask[:, number], inputs.images, rows)
         values, valid = {}, {}
         for group in self.present:
@@ -192,7 +194,7 @@ class Presto(Backbone):
                 continue
             own = [bands[name] for name in names]
             if group == INDEX:
-                near, red = own
+                near, red = (raw[name] for name in names)
                 total = near + red
                 share = (near - red) / torch.where(total > 0, total, 1.0)
                 own = [torch.where(total > 0, share, 0.0)]

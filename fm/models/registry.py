@@ -13,6 +13,7 @@ from fm.models.backbone import Backbone
 from fm.models.copernicus import CopernicusFM
 from fm.models.croma import Croma
 from fm.models.efficientnet import EfficientNet
+from fm.models.galileo import Galileo
 from fm.models.inputs import Scaling
 from fm.models.layout import groups
 from fm.models.less import LessViT
@@ -119,6 +120,16 @@ FAMILIES: dict[str, Family] = {
         {"base": {"width": 128, "depth": 2, "heads": 8}},
         "Presto: each pixel's series",
         token_px=1,
+    ),
+    "galileo": Family(
+        Galileo,
+        {
+            "nano": {"width": 128, "depth": 4, "heads": 8},
+            "tiny": {"width": 192, "depth": 12, "heads": 3},
+            "base": {"width": 768, "depth": 12, "heads": 12},
+        },
+        "Galileo: a series of many sensors, groups of bands over space and time",
+        token_px=8,
     ),
     "towers_vit": Family(
         Towers,

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,7 @@ def _other_bands(
 ) -> "tuple[Backbone, dict[str, Any]]":
     from fm.adapt import to_bands
     from fm.foreign.bands import parse_normalisation
+    from fm.models.layout import group_of
 
     like: dict[str, str] = {}
     for text in arguments.like or ():
@@ -153,9 +155,13 @@ def _other_bands(
     if arguments.normalisation is not None:
         counts = {modality: len(items) for modality, items in wanted.items()}
         normalisation = parse_normalisation(arguments.normalisation, counts)
-    token_m = None
+    token_m: dict[str, float] | None = None
     if arguments.policy != "refuse" and arguments.patch_size is not None:
-        token_m = arguments.patch_size * min(b.gsd_m for items in wanted.values() for b in items)
+        finest: dict[str, float] = {}
+        for modality, items in wanted.items():
+            group = group_of(modality)
+            finest[group] = min(finest.get(group, math.inf), *(b.gsd_m for b in items))
+        token_m = {group: arguments.patch_size * gsd for group, gsd in finest.items()}
     return to_bands(
         model,
         wanted,

@@ -96,11 +96,11 @@ def copy(name: str, to: str | os.PathLike[str], *, overwrite: bool = False) -> d
 
     Raises:
         UsageError: no such weights are carried, or `to` holds them.
-        FMError: `to` exists, or the weights are damaged.
+        FMError: `to` exists or is no checkpoint to replace, or the weights are damaged.
     """
     folder, told = place(name), card(name)
     refuse_within(folder, to)
-    with atomic_folder(to, overwrite=overwrite) as aside:
+    with atomic_folder(to, overwrite=overwrite, ours=(CARD,)) as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
         if sha256_file(aside / WEIGHTS) != told["weights_sha256"]:
             raise FMError(f"{folder}: the weights are not those of the card; install eofm again")

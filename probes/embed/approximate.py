@@ -6,7 +6,8 @@ looks into the cells nearest to it. How many is settled when the index is made, 
 finds for rows of the table itself. Cells are mapped: only those that are looked into are read.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ FORMAT_VERSION = 1
 ENDING = ".index"
 _ABOUT, _CELLS = "index.json", "cells.faiss"
 _ASKED, _NEIGHBOURS = 200, 10
+_SAME = ("st_ino", "st_size", "st_mtime_ns")
+"""What of a file stays while nobody writes or replaces it."""
 RECALL = 0.99
 """Of the ten nearest, what the rows asked must find on average; else every cell is looked into."""
 
@@ -74,20 +77,24 @@ def place(table: Path) -> Path:
     return table.with_name(table.name + ENDING)
 
 
-def build(table: Path, rows: NDArray[np.float32], *, overwrite: bool = False) -> About:
+def build(
+    table: Path, read: Callable[[], NDArray[np.float32]], *, overwrite: bool = False
+) -> About:
     """Make the index of a table, whole or not at all.
 
     Args:
         table: the file.
-        rows: `[N, D]` of it.
+        read: gives `[N, D]` of it.
         overwrite: replace an index that is there.
 
     Raises:
         UsageError: FAISS is not installed.
-        FMError: no row has a direction, or an index is there.
+        FMError: no row has a direction, an index is there, or a folder that is none, or the table
+            changed meanwhile.
     """
     library = faiss()
-    stat = table.stat()
+    stat, digest = table.stat(), sha256_file(table)
+    rows = read()
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     kept = np.flatnonzero(np.isfinite(lengths) & (lengths > 0))
     if not len(kept):
@@ -102,7 +109,7 @@ def build(table: Path, rows: NDArray[np.float32], *, overwrite: bool = False) ->
     some = np.random.default_rng(0).permutation(len(kept))[:_ASKED]
     looked_into, recall = _settle(index, directions, kept, some)
     about = About(
-        table_sha256=sha256_file(table),
+        table_sha256=digest,
         table_size=stat.st_size,
         table_mtime_ns=stat.st_mtime_ns,
         rows=len(kept),
@@ -112,10 +119,13 @@ def build(table: Path, rows: NDArray[np.float32], *, overwrite: bool = False) ->
         recall=round(recall, 4),
         asked=len(some),
     )
-    with atomic_folder(place(table), overwrite=overwrite) as folder:
+    with atomic_folder(place(table), overwrite=overwrite, ours=(_ABOUT,)) as folder:
         library.write_index(index, str(folder / _CELLS))
         told = {"format_version": FORMAT_VERSION, "written_by": WRITER, **asdict(about)}
         write_json(folder / _ABOUT, told)
+        now = table.stat()
+        if any(getattr(now, k) != getattr(stat, k) for k in _SAME):
+            raise FMError(f"{table}: changed meanwhile, run it again")
     return about
 
 
@@ -173,12 +183,14 @@ class Index:
             raise FMError(f"{folder / _CELLS}: damaged ({why}); give --rebuild") from None
         if (self._index.ntotal, self._index.d) != (self.about.rows, self.about.features):
             raise FMError(f"{folder}: the cells are not those of {_ABOUT}; give --rebuild")
-        self._index.nprobe = self.about.looked_into
 
     def nearest(
         self, vector: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find rows and their cosines with a vector `[D]`, the most alike first.
+
+        More than ten are looked for in as many more cells, and in twice as many while those hold
+        too few: there are always `count`, or all rows.
 
         Raises:
             FMError: the width differs, or the vector has no direction.
@@ -191,9 +203,16 @@ class Index:
         if not 0 < length < np.inf:
             raise FMError("the query's embedding is zero or not finite; it is like nothing")
         direction = (vector / length).astype(np.float32)[None]
-        cosines, rows = self._index.search(direction, min(count, self.about.rows))
-        there = rows[0] >= 0  # -1 where the cells that were looked into held fewer
-        return rows[0][there].astype(np.int64), cosines[0][there]
+        wanted, cells = min(count, self.about.rows), self.about.cells
+        # settled for ten; more neighbours lie in more cells
+        looked = min(cells, math.ceil(self.about.looked_into * max(1.0, count / _NEIGHBOURS)))
+        while True:
+            self._index.nprobe = looked
+            cosines, rows = self._index.search(direction, wanted)
+            there = rows[0] >= 0  # -1 where the cells that were looked into held fewer
+            if there.all() or looked == cells:
+                return rows[0][there].astype(np.int64), cosines[0][there]
+            looked = min(2 * looked, cells)
 
 
 def _refuse_changed(table: Path, about: About) -> None:
@@ -207,7 +226,7 @@ def _refuse_changed(table: Path, about: About) -> None:
         )
 
 
-def opened(table: Path, rows: Any, *, rebuild: bool) -> Index:
+def opened(table: Path, rows: Callable[[], NDArray[np.float32]], *, rebuild: bool) -> Index:
     """Open the index of a table; make it where there is none.
 
     Args:
@@ -218,7 +237,7 @@ def opened(table: Path, rows: Any, *, rebuild: bool) -> Index:
     faiss()  # before what takes long
     if rebuild or not place(table).exists():
         note(f"making {place(table)}, once")
-        made = build(table, rows(), overwrite=rebuild)
+        made = build(table, rows, overwrite=rebuild)
         note(
             f"{made.rows} rows in {made.cells} cells; {made.looked_into} looked into find "
             f"{made.recall:.3f} of the ten nearest to {made.asked} rows"

@@ -324,6 +324,16 @@ BACKBONES: dict[str, Case] = {
         images=3,
         embedding=lambda model: model.get_submodule("eo_patch_embed"),
     ),
+    "galileo": Case(
+        "galileo_nano",
+        {"width": 32, "depth": 2, "heads": 2, "kernel": 4, "longest": 4},
+        sensor="sentinel1-grd",
+        token_m=30,
+        named=True,
+        metric=True,
+        images=3,
+        embedding=lambda model: model.get_submodule("space_time_embed"),
+    ),
     "efficientnet": Case(
         "efficientnet_lite0",
         {},

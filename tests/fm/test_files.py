@@ -45,6 +45,20 @@ def test_only_a_folder_of_ours_is_replaced(tmp_path: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["new"]
 
 
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name, to in (("link", "there"), ("broken", "nowhere")):
+        (tmp_path / name).symlink_to(to)
+        for overwrite in (True, False):
+            with (
+                pytest.raises(FMError, match=f"{name} is a link to {to}; name the folder itself"),
+                atomic_folder(tmp_path / name, overwrite=overwrite),
+            ):
+                pass
+        assert (tmp_path / name).is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     write_atomic(path, "old")

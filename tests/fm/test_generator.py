@@ -177,6 +177,17 @@ def test_chosen_bands_keep_the_weights() -> None:
     assert torch.equal(other(patches, chosen.bands), embed(patches, chosen.bands))
 
 
+def test_tokens_of_more_pixels_have_larger_kernels_where_they_are_of_one_band() -> None:
+    """Defect: mixed kernels resized as if a row were a pixel, as it is of others alone."""
+    embed, bands = embedding(scale=1.0), spectrometer(6)
+    patches = torch.randn(1, 2, 6, PATCH, PATCH)
+    large = patches.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    other = embed.resized(PATCH, 2 * PATCH, "area")
+    assert torch.allclose(other(large, bands), embed(patches, bands), atol=1e-4)
+    with pytest.raises(UsageError, match="GeneratedEmbed cannot take tokens of 8 px instead of 4"):
+        embedding(mixed=True).resized(PATCH, 2 * PATCH, "area")
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [({"codes": 30}, "multiple of 4"), ({"learned": -1}, "learned"), ({"shift": 4}, "shift 4")],

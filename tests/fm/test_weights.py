@@ -189,6 +189,14 @@ def test_the_verbs_know_the_names(
     assert read_json(tmp_path / "mae-landsat7" / "card.json") == read_json(own / "card.json")
     assert main(["models", "pull", "eofm/mae-landsat7", "--to", "mine"]) == 1
     assert "exists already" in capsys.readouterr().err
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years")
+    words = ["models", "pull", "eofm/mae-landsat7", "--overwrite", "--to"]
+    assert main([*words, "home"]) == 1
+    assert "home is there and holds no card.json" in capsys.readouterr().err
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years"
+    assert main([*words, "mine"]) == 0  # a checkpoint is replaced
+    capsys.readouterr()
     words = ["--from", "x", "--heads", "4", "--overwrite", "--to", "mine"]
     assert main(["models", "pull", "eofm/mae-landsat7", *words]) == 2
     told = capsys.readouterr().err

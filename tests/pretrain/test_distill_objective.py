@@ -155,6 +155,32 @@ def test_tokens_without_a_valid_pixel_are_not_averaged_over(grid: str) -> None:
     assert out.loss_sum.isfinite()
 
 
+def test_a_view_that_shows_nothing_is_related_to_no_other_sample() -> None:
+    """Defect: relations to what is made of a crop without a valid pixel."""
+    view = {"size": None, "scale": [0.2, 0.3], "ratio": [1, 1], "flips": "none", **STILL}
+    none = {"weight": 0}
+    objective, batch = copying(view=view, pooled=none, tokens=none, relations={"distance": 1})
+    with torch.no_grad():  # otherwise the two say the same of everything
+        objective.backbone.get_parameter("norm.weight").mul_(torch.linspace(0.2, 1.8, 32))
+        objective.backbone.get_parameter("norm.bias").add_(torch.linspace(-1.0, 1.0, 32))
+    valid = {m: torch.ones_like(x, dtype=torch.bool) for m, x in batch.pixels.items()}
+    for mask in valid.values():
+        mask[0] = False
+        mask[0, :, :1, :1] = True  # a corner
+    told = replace(batch, valid=valid)
+    ours, _ = objective._views(told, told.rng)
+    assert ours.valid is not None
+    assert not any(mask[0].any() for mask in ours.valid.values())  # the crop is elsewhere
+    out = objective(told, told.rng)
+    weight = batch.weight.clone()
+    weight[0] = 0.0
+    want = objective(replace(batch, weight=weight), batch.rng)
+    assert want.loss_sum > 1e-3
+    assert out.loss_sum.item() == pytest.approx(want.loss_sum.item(), rel=1e-5)
+    # weights are told before views are drawn
+    assert out.weight == objective.weight(told) == 4.0
+
+
 def test_the_teacher_stays_in_use_while_the_student_trains() -> None:
     """Defect: batch norms of a teacher in training, whose statistics move with the data."""
     case = OBJECTIVES["distill-of-resnet"]

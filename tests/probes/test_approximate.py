@@ -33,7 +33,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with its index."""
     path = tmp_path_factory.mktemp("approximate") / "e.parquet"
     write_many(path, vectors())
-    approximate.build(path, parquet.read(path).embedding)
+    approximate.build(path, parquet.look(path).read)
     return path
 
 
@@ -71,6 +71,22 @@ def test_it_finds_what_exact_search_finds(table: Path) -> None:
         assert [hit.rank for hit in near] == list(range(1, len(near) + 1))
         same += len(set(cosines) & {hit.key for hit in near})
     assert same >= 0.97 * 200 * 10
+
+
+def test_more_than_ten_are_all_there_and_the_nearest(table: Path) -> None:
+    rows, index = vectors(), approximate.Index(table)
+    about = index.about
+    many = ROWS // about.cells * about.looked_into * 2  # more than the cells for ten hold
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    directions = rows / np.where(lengths > 0, lengths, 1)
+    for row in range(0, 60, 3):
+        exact = np.argsort(-(directions @ directions[row]), kind="stable")
+        for count in (100, many):
+            found, cosines = index.nearest(rows[row], count)
+            assert len(found) == len(set(found.tolist())) == count
+            assert (np.diff(cosines) <= 0).all()
+            assert len(np.intersect1d(found, exact[:count])) >= 0.95 * count
+    assert len(index.nearest(rows[3], 10 * ROWS)[0]) == ROWS - 1
 
 
 def test_recall_is_the_share_that_was_found() -> None:
@@ -132,6 +148,26 @@ def test_an_index_of_another_table_is_refused(
     assert main(words) == 0
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_table_that_is_replaced_meanwhile_gets_no_index(tmp_path: Path, before: bool) -> None:
+    """Of one size, as tables of the same samples often are."""
+    path = write_many(tmp_path / "e.parquet", vectors())
+    other = write_many(tmp_path / "other.parquet", vectors(seed=1))
+
+    def read() -> np.ndarray:
+        if before:
+            os.replace(other, path)
+        made = parquet.look(path).read()
+        if not before:
+            os.replace(other, path)
+        return made
+
+    with pytest.raises(FMError, match="changed meanwhile, run it again"):
+        approximate.opened(path, read, rebuild=False)
+    assert [item.name for item in tmp_path.iterdir()] == ["e.parquet"]
+    assert approximate.opened(path, parquet.look(path).read, rebuild=False).about.rows == ROWS - 1
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
@@ -173,12 +209,22 @@ def test_queries_without_a_direction_or_of_another_width(table: Path) -> None:
         index.nearest(np.ones(8, np.float32), 3)
 
 
+def test_a_folder_that_is_no_index_is_not_replaced(tmp_path: Path) -> None:
+    path = write_many(tmp_path / "e.parquet", vectors()[:5])
+    theirs = approximate.place(path) / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years")
+    with pytest.raises(FMError, match=r"e\.parquet\.index is there and holds no index\.json"):
+        approximate.build(path, parquet.look(path).read, overwrite=True)
+    assert theirs.read_text() == "years"
+
+
 def test_few_rows_are_searched_whole(tmp_path: Path) -> None:
     rows = vectors()[:9]
     path = write_many(tmp_path / "e.parquet", rows)
-    about = approximate.build(path, rows)
+    about = approximate.build(path, lambda: rows)
     assert (about.cells, about.recall) == (1, 1.0)
     found, _ = approximate.Index(path).nearest(rows[2], 50)
     assert sorted(found.tolist()) == list(range(9))
     with pytest.raises(FMError, match="no row has a direction"):
-        approximate.build(path, np.zeros((3, DIM), np.float32))
+        approximate.build(path, lambda: np.zeros((3, DIM), np.float32))

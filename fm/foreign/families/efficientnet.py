@@ -72,14 +72,13 @@ def plan(reading: Reading, found: Recognised, choice: Choice) -> Plan:
         Rule(r"(?:segmentation_head|_fc)\..*", None, "classifier"),
     ]
     fresh = {}
-    told = reading.settings.get("epsilon", {})
     counted = any(key.endswith("num_batches_tracked") for key in reading.state)
     for key in reading.state:
         target = timm_key(key.removeprefix(lead), variant) if key.startswith(lead) else None
         if target is None:
             continue
         rules.append(Rule(re.escape(key), f"net.{target}"))
-        epsilon = told.get(reading.prefix + key, EPSILON)
+        epsilon = reading.epsilons.get(reading.prefix + key, EPSILON)
         if abs(epsilon - EPSILON) > 1e-6 * EPSILON:
             raise FMError(f"{where}: {key} has epsilon {epsilon:g}, EfficientNet {EPSILON:g}")
         if key.endswith("running_mean") and not counted:

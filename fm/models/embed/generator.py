@@ -135,8 +135,11 @@ class GeneratedEmbed(Tokenizer):
         """Return the embedding of tokens with another number of pixels.
 
         Raises:
-            UsageError: tokens are read from beside their place, by pixels of the old size.
+            UsageError: tokens are read from beside their place, by pixels of the old size, or the
+                kernels are mixed over the bands.
         """
+        if self.mixed:
+            return cast(GeneratedEmbed, super().resized(old, new, how))
         if self.shift:
             raise UsageError(
                 f"the tokenizer reads its tokens {self.shift} px beside their place, as DOFA's "

@@ -59,7 +59,9 @@ class Distill(Objective):
 
     The loss of a sample is the sum of its terms: of the pooled features, the mean over its valid
     tokens, and its relations to the other samples of the global batch. A sample that has no valid
-    pixel for one of the two counts nothing. Of series one image is shown to both.
+    pixel for one of the two counts nothing. One whose view happens to show one of them nothing adds
+    no loss and is related to no other, but stays in the sum of weights that the loss is divided by:
+    that sum is told by `weight` before views are drawn. Of series one image is shown to both.
 
     Args:
         backbone: the student, for some of the bands; its batch norms become ones over all ranks.
@@ -154,17 +156,20 @@ class Distill(Objective):
             terms, alike = self._compared(seen, wanted)
             count = len(weights)
             terms = {name: placed(term[:, None], rows, count)[:, 0] for name, term in terms.items()}
+            # what counts nothing may not be a number, and is related to nothing
+            known = weights > 0
+            both = _and(there(seen), there(wanted))
+            if both is not None:
+                known = known & (placed(both[:, None].float(), rows, count)[:, 0] > 0)
             if self.config.relating:
                 student, teacher = (placed(x.pooled.float(), rows, count) for x in (seen, wanted))
-                terms |= self._related(student, teacher, weights > 0)
+                terms |= self._related(student, teacher, known)
             factors = {
                 "pooled": self.config.pooled.weight,
                 "tokens": self.config.tokens.weight,
                 "distance": self.config.relations.distance,
                 "angle": self.config.relations.angle,
             }
-            # what counts nothing may not be a number
-            known = weights > 0
             sums = {
                 name: (torch.where(known, term, 0.0) * weights).sum()
                 for name, term in terms.items()

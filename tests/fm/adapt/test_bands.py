@@ -120,6 +120,8 @@ def test_native_grids_of_sentinel_2_become_landsats_pixels_of_the_same_ground() 
         "to": {"l8l2_30": 4},
     }
     assert report["token_m"]["l8l2"] == {"from": 120.0, "to": 120.0}
+    assert report["but"] == ["tokens of fewer pixels, by least squares"]
+    assert report["exact"] is False
     # the original on the estimate, each pixel of 30 m shown as 3x3 of 10 m
     bands = [b for items in nested.values() for b in items]
     x = torch.rand(2, 7, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3) * 0.4
@@ -143,6 +145,7 @@ def test_finer_pixels_count_as_their_mean() -> None:
     fine = {"l8l2_30": L8_10["l8l2_30"]}
     adapted, report = to_bands(model, fine, policy="nearest", tolerance_nm=1.0)
     assert report["token_px"]["l8l2"]["to"] == {"l8l2_30": 12}
+    assert report["exact"] is True
     x = torch.rand(2, 7, 24, 24)
     want = tokens(model, {"l8l2_30": torch.nn.functional.avg_pool2d(x, 3)})
     torch.testing.assert_close(tokens(adapted, {"l8l2_30": x}), want, rtol=1e-4, atol=1e-4)
@@ -280,6 +283,8 @@ def test_what_cannot_be_adapted_is_refused_in_a_line() -> None:
     adapted, report = to_bands(model, gls, policy="response", normalisation=own, token_m=114)
     assert report["token_m"] == {"l7gls": {"from": 120.0, "to": 114.0}}
     assert adapted.groups["l7gls"].token_m == 114.0
+    with pytest.raises(UsageError, match="token_m names l8l2; the groups of the data: l7gls"):
+        to_bands(model, gls, policy="response", normalisation=own, token_m={"l8l2": 120})
     with pytest.raises(UsageError, match="s1grd: VV: the model has no VV in dB"):
         to_bands(model, RADAR, policy="response", like={"s1grd": "s2l2a"})
     with pytest.raises(UsageError, match="l8l2: nothing of the data tells"):

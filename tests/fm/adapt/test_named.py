@@ -90,3 +90,14 @@ def test_an_own_scaling_is_kept_or_reported() -> None:
     table = sensor("sentinel2-l2a")
     assert adapted.scaling == {"s2l2a_10": (table.scale, table.offset)}
     assert report["scaling"]["s2l2a_10"]["from"] == [0.5, 1.0]
+
+
+def test_numbers_that_mean_something_else_are_not_taken_by_name() -> None:
+    """Defect: 8-bit numbers for reflectance, as the bands have the same names."""
+    model = create_model("vit_nano", bands={"s2l1c_10": S2["s2l1c_10"]}, token_m=80, **SMALL)
+    eight = {"s2byte_10": sensor("sentinel2-8bit").select(["B02", "B03", "B04", "B08"])}
+    with pytest.raises(UsageError, match=r"s2byte_10: B02 cannot .*; under a policy give the norm"):
+        to_bands(model, eight, like={"s2byte_10": "s2l1c_10"})
+    own = create_model("vit_nano", bands=eight, token_m=80, **SMALL)
+    fewer, _ = to_bands(own, {"s2byte_10": eight["s2byte_10"][:3]})  # uncalibrated, but the same
+    assert len(fewer.bands["s2byte_10"]) == 3

@@ -138,10 +138,15 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="a ResNet takes images of any size as it is"):
         to_size(network, patch_size=16)
     towers = create_model("towers_vit_nano", bands=TEN, token_m=40, tower_options=SMALL)
-    with pytest.raises(UsageError, match="only a ViT or LESS ViT"):
+    with pytest.raises(UsageError, match="only a ViT, LESS ViT or Galileo"):
         to_size(towers, patch_size=8)
     shifted = made(
         "vit_nano", TEN, 40, tokenizer="generator", tokenizer_options={"shift": 1}, **SMALL
     )
     with pytest.raises(UsageError, match="reads its tokens 1 px beside their place"):
         to_size(shifted, patch_size=8)
+    mixed = made(
+        "vit_nano", TEN, 40, tokenizer="generator", tokenizer_options={"mixed": True}, **SMALL
+    )
+    with pytest.raises(UsageError, match="GeneratedEmbed cannot take tokens of 8 px instead of 4"):
+        to_size(mixed, patch_size=8)

@@ -44,7 +44,8 @@ def test_another_sensor_is_an_ordinary_checkpoint(own: Path, capsys) -> None:
     assert (
         "tokens of l8l2: 120 m to 120 m (s2l2a_10 12, s2l2a_20 6, s2l2a_60 2 px to l8l2_30 4" in out
     )
-    assert "the original on the estimate, exactly" in out
+    fewer = "tokens of fewer pixels, by least squares"  # 4 px where there were 12 and 6
+    assert f"the original on the estimate, but for {fewer}" in out
     assert out.endswith("own (adapted): written to new\n")
     model = load("new")
     assert model.encode({"l8l2_30": torch.rand(1, 7, 8, 8)}).pooled.shape == (1, 24)
@@ -75,6 +76,22 @@ def test_sizes_and_bands_together(own: Path, capsys) -> None:
     out = capsys.readouterr().out
     assert "tokens of l8l2: 120 m to 150 m" in out
     assert "not written; --out FOLDER does" in out
+
+
+def test_pixels_of_a_token_are_counted_on_the_grid_of_each_group(own: Path, capsys) -> None:
+    """Defect: those of the finest grid of all, so that the coarser sensor gets other pixels."""
+    landsat = sensor("landsat8-oli-l2").modalities
+    bands = {"s2l2a_10": L2A["s2l2a_10"], **landsat}
+    save(
+        own / "two", create_model("vit_nano", bands=bands, token_m=240, width=24, depth=1, heads=3)
+    )
+    words = ["models", "adapt", "two", "--bands", "sentinel2-l2a:B02,B03,B04"]
+    words += ["--bands", "landsat8-oli-l2:SR_B2,SR_B3,SR_B4", "--policy", "response"]
+    assert main([*words, "--patch-size", "12", "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)["reports"]
+    assert report["token_px"]["s2l2a"]["to"] == {"s2l2a_10": 12}
+    assert report["token_px"]["l8l2"]["to"] == {"l8l2_30": 12}
+    assert {n: t["to"] for n, t in report["token_m"].items()} == {"s2l2a": 120.0, "l8l2": 360.0}
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_native_grids_of_any_size_agree(tmp_path: Path) -> None:
         pytest.param("efficientnet", marks=pytest.mark.slow),
         "copernicus",
         "presto",
+        "galileo",
     ],
 )
 def test_every_family(name: str, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_the_file_needs_torch_alone(tmp_path: Path) -> None:
         pytest.param("efficientnet", marks=pytest.mark.slow),
         "copernicus",
         "presto",
+        "galileo",
     ],
 )
 def test_every_family(name: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fm import foreign
 from fm.foreign.inventory import inventory
+from fm.models.galileo import CROPS, WORLD
 from fm.models.positions import sincos_1d, sincos_2d
 from fm.normalize import Normalisation
 from fm.sensors import Band, sensor
@@ -40,7 +41,16 @@ PIXELS = {
     **_on_ten("era5", ("temperature_2m", "K"), ("total_precipitation", "m")),
     **_on_ten("srtm", ("elevation", "m"), ("slope", "degree")),
 }
-AS_THEY_ARE = dict.fromkeys(PIXELS, (1.0, 0.0))
+GALILEO = {
+    **PIXELS,
+    **_on_ten("monthly", *((name, "") for name in ("def", "soil", "aet", "avg_rad"))),
+    **_on_ten(
+        "maps",
+        *((name, "") for name in (*WORLD, *CROPS, "population")),
+        *((f"{name}_static", "") for name in (*WORLD, *CROPS)),
+    ),
+}
+AS_THEY_ARE = dict.fromkeys(GALILEO, (1.0, 0.0))
 
 CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "vit": (RGB, {"heads": 3}),
@@ -60,7 +70,8 @@ CASES: dict[str, tuple[dict[str, tuple[Band, ...]], dict[str, Any]]] = {
     "dofa": (ALL, {"heads": 3, "layer": "v2"}),
     "copernicus_fm": (ALL, {"heads": 3}),
     "croma": (S1S2, {"heads": 16}),
-    "presto": (PIXELS, {"heads": 2, "scaling": AS_THEY_ARE}),
+    "presto": (PIXELS, {"heads": 2, "scaling": {m: AS_THEY_ARE[m] for m in PIXELS}}),
+    "galileo": (GALILEO, {"heads": 2, "scaling": AS_THEY_ARE}),
     "panopticon": (ALL, {"heads": 3}),
     "resnet": (ALL, {}),
     "resnet18": (ALL, {}),

@@ -28,7 +28,7 @@ def enum(name: str):
     return getattr(torchgeo, kind)[member]
 
 
-NARROW = ("croma-base", "croma-large", "presto")
+NARROW = ("croma-base", "croma-large", "presto", "galileo-nano")
 """Their heads are narrower than timm's."""
 
 

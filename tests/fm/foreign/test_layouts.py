@@ -20,7 +20,7 @@ from shards.building.packages import fetch
 from tests.fm.foreign.states import ALL, CASES, identity, state_of
 from tests.fm.location.test_released import lightning
 
-UNCONVERTED = ("galileo",)
+UNCONVERTED: tuple[str, ...] = ()
 PLACES = ("geoclip",)
 WHERE = torch.tensor([[13.4, 52.5], [-70.7, -33.4]], dtype=torch.float64)
 

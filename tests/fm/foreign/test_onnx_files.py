@@ -10,6 +10,7 @@ from fm import checkpoint, foreign
 from fm.errors import FMError
 from fm.foreign.catalogue import known
 from fm.foreign.onnx_files import parsed, weights
+from fm.foreign.reading import read
 from fm.pull.released import pull
 from shards.building.packages import Package, fetch
 from tests.fm.foreign import efficientnet
@@ -58,6 +59,17 @@ def sized(*dims: int):
     return made
 
 
+def listed_as_integers():
+    """A tensor of floats whose numbers are in another list, as many as it says."""
+    return TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], int64_data=[1, 2, 3])
+
+
+def in_segments():
+    made = tensor()
+    made.segment.begin, made.segment.end = 0, 1
+    return made
+
+
 def typed(kind: int):
     made = tensor()
     made.data_type = kind
@@ -66,6 +78,29 @@ def typed(kind: int):
 
 def constant(value):
     return helper.make_node("Constant", [], ["c"], value=value)
+
+
+def sparse(values=None):
+    made = onnx.SparseTensorProto(dims=[2**40])
+    made.values.CopyFrom(tensor("v") if values is None else values)
+    made.indices.CopyFrom(numpy_helper.from_array(np.arange(6), "i"))
+    return made
+
+
+def sparse_node(listed: bool, values=None):
+    """A node whose attribute, or one of whose list, is sparse."""
+    node = helper.make_node("Constant", [], ["c"])
+    attribute = node.attribute.add(name="sparse_value")
+    if listed:
+        attribute.sparse_tensors.append(sparse(values))
+    else:
+        attribute.sparse_tensor.CopyFrom(sparse(values))
+    return node
+
+
+def branch_of_sparse_alone():
+    graph = onnx.GraphProto(name="inner", sparse_initializer=[sparse()])
+    return helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)
 
 
 def inside(node):
@@ -86,8 +121,17 @@ CRAFTED = {
         r"the operator evil.Run needs a library",
     ),
     "a size it does not hold": (model(initialisers=[sized(2**20, 2**20)]), "stores 6 numbers"),
+    "numbers of another type": (model(initialisers=[listed_as_integers()]), "w is damaged"),
+    "a part of a tensor": (model(initialisers=[in_segments()]), "w is damaged"),
     "a size below zero": (model(initialisers=[sized(-2, -3)]), "negative size"),
     "strings for weights": (model(initialisers=[typed(TensorProto.STRING)]), "no weight has"),
+    "a sparse constant": (model(sparse_node(False)), "sparse tensors"),
+    "a list of them": (model(sparse_node(True)), "sparse tensors"),
+    "one whose numbers are in another file": (
+        model(sparse_node(False, elsewhere("v"))),
+        "sparse tensors",
+    ),
+    "one of a branch without nodes": (model(branch_of_sparse_alone()), "sparse tensors"),
     "a name twice": (model(initialisers=[tensor(), tensor()]), "w is there twice"),
 }
 
@@ -149,6 +193,25 @@ def test_norms_of_another_epsilon_are_refused(tmp_path: Path) -> None:
             continue
         with pytest.raises(FMError, match=r"_bn0.weight has epsilon 1e-05, EfficientNet 0.001"):
             foreign.load(path, bands=RGB, normalisation=identity(RGB))
+
+
+def test_the_ending_is_of_any_case(tmp_path: Path) -> None:
+    path = tmp_path / "W.ONNX"
+    path.write_bytes(model().SerializeToString())
+    assert list(read(path).state) == ["w"]
+    (tmp_path / "w.PB").write_bytes(b"x")
+    with pytest.raises(FMError, match="a TensorFlow graph"):
+        read(tmp_path / "w.PB")
+
+
+def test_a_setting_of_lightning_is_no_epsilon_of_a_norm(tmp_path: Path) -> None:
+    state = efficientnet.random_state("unet_efficientnet_b4", torch.Generator().manual_seed(0))
+    path = tmp_path / "light.ckpt"
+    torch.save({"state_dict": state, "hyper_parameters": {"epsilon": 1e-8}}, path)
+    found = read(path)
+    assert (found.settings, found.epsilons) == ({"epsilon": 1e-8}, {})
+    made, _ = foreign.load(path, bands=RGB, normalisation=identity(RGB))
+    assert list(made.bands) == list(RGB)
 
 
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")

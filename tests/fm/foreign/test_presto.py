@@ -11,6 +11,7 @@ from torch.nn import functional
 from fm import checkpoint, foreign
 from fm.errors import UsageError
 from fm.foreign.inventory import inventory
+from fm.normalize import Normalisation
 from tests.fm.foreign.states import AS_THEY_ARE, PIXELS, identity
 
 HEADS, IMAGES, SIDE = 2, 5, 2
@@ -133,6 +134,28 @@ def test_outputs_are_those_of_its_own_keys(tmp_path) -> None:
     assert (found.grid, found.images) == ({"pixel": (SIDE, SIDE)}, 1)
     reasons = {entry.reason for entry in report.dropped}
     assert reasons == {"decoder", "classes of Dynamic World, which are labels"}
+
+
+def test_ndvi_is_of_reflectance_whatever_the_normalisation() -> None:
+    """Of bands that are centred, the ratio would mean nothing: their sum is near zero."""
+    modality = "s2l1c_10"
+    bands = {modality: PIXELS[modality]}
+    count = len(PIXELS[modality])
+    rule = Normalisation(kind="zscore", shift=(0.2,) * count, scale=(0.1,) * count)
+    scaling = {modality: (1e-4, -0.1)}
+    model, _ = foreign.load(
+        state(), bands=bands, normalisation={modality: rule}, heads=HEADS, scaling=scaling
+    )
+    stored = ((series()[modality] + 0.11) * 1e4).round().int()
+    reflectance = stored * 1e-4 - 0.1
+    given = []
+    model.eo_patch_embed["NDVI"].register_forward_pre_hook(lambda _, taken: given.append(taken[0]))
+    with torch.no_grad():
+        model.encode({modality: stored}, times=TIMES, lonlat=LONLAT)
+    names = [band.name for band in PIXELS[modality]]
+    near, red = (reflectance[:, :, names.index(name)].flatten(2).mT for name in ("B08", "B04"))
+    wanted_index = (near - red) / (near + red)
+    torch.testing.assert_close(given[0][..., 0], wanted_index, rtol=1e-4, atol=1e-4)
 
 
 def test_groups_that_are_not_given_have_no_tokens() -> None:

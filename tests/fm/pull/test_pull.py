@@ -178,6 +178,7 @@ def test_what_conversion_would_refuse_is_said_before_the_download(
     place: Place, tmp_path: Path
 ) -> None:
     place.entry("softcon-rn50-s2")
+    place.entry("galileo-tiny", convertible=False)  # all that are listed are converted by now
     with place.serve() as server:
         for name, said in (
             ("softcon-rn50-s2", "2 normalisations are in circulation"),
