@@ -55,7 +55,7 @@ def to_bands(
         bands: modality to bands of the data.
         like: data modality to the model's modality that it stands in for, such as
             `{"s2l2a_10": "s2l1c_10"}`; under a policy a modality or group of the data to one of
-            the model. What has the same name needs no entry.
+            the model, under `refuse` never a group. What has the same name needs no entry.
         policy: for a band that the model has never seen.
         tolerance_nm: how far apart centres may lie, for `nearest`.
         beyond: what becomes of a band for which the policy finds nothing.
@@ -74,13 +74,16 @@ def to_bands(
         and what limits it.
 
     Raises:
-        UsageError: no counterpart, bands or units that do not fit, a first layer that is tied to
-            its band list; see `fm.adapt.estimate.estimate`.
+        UsageError: no counterpart, a name in `like` or an option that would do nothing, bands or
+            units that do not fit, a first layer that is tied to its band list; see
+            `fm.adapt.estimate.estimate`.
     """
+    _check_like(bands, like or {}, policy)
     if policy == "refuse":
         if wrong := [
             name
             for name, value in (
+                ("beyond", None if beyond == "refuse" else beyond),
                 ("tolerance_nm", tolerance_nm),
                 ("token_m", token_m),
                 ("normalisation", normalisation),
@@ -211,6 +214,16 @@ def _scaling(model: Backbone, bands: Mapping[str, Sequence[Band]], given: Scalin
             table = sensor_of_modality(modality)
             result[modality] = (table.scale, table.offset)
     return result
+
+
+def _check_like(
+    bands: Mapping[str, Sequence[Band]], like: Mapping[str, str], policy: Policy
+) -> None:
+    groups = [] if policy == "refuse" else list(dict.fromkeys(map(group_of, bands)))
+    if odd := [name for name in like if name not in bands and name not in groups]:
+        words = "by name, without a policy, modalities" if policy == "refuse" else "names"
+        names = ", ".join(dict.fromkeys([*bands, *groups]))
+        raise UsageError(f"like names {odd[0]}, nothing of the data; {words} of it are {names}")
 
 
 def _check_given(

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--like",
         action="append",
         metavar="NEW=OLD",
-        help="modality or group of the model that a new one takes the place of",
+        help="modality (under a policy also group) of the model that a new one takes the place of",
     )
     new.add_argument(
         "--normalisation",

@@ -7,7 +7,7 @@ finds for rows of the table itself. Cells are mapped: only those that are looked
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ FORMAT_VERSION = 1
 ENDING = ".index"
 _ABOUT, _CELLS = "index.json", "cells.faiss"
 _ASKED, _NEIGHBOURS = 200, 10
+_ALIKE = 1e-6
+"""Cosines in float32 of one pair of rows, summed in two orders, differ by less."""
 _SAME = ("st_ino", "st_size", "st_mtime_ns")
 """What of a file stays while nobody writes or replaces it."""
 RECALL = 0.99
@@ -107,7 +109,7 @@ def build(
     index.train(directions)
     index.add_with_ids(directions, kept.astype(np.int64))
     some = np.random.default_rng(0).permutation(len(kept))[:_ASKED]
-    looked_into, recall = _settle(index, directions, kept, some)
+    looked_into, recall = _settle(index, directions, some)
     about = About(
         table_sha256=digest,
         table_size=stat.st_size,
@@ -129,28 +131,32 @@ def build(
     return about
 
 
-def _settle(
-    index: Any, directions: np.ndarray, kept: np.ndarray, some: np.ndarray
-) -> tuple[int, float]:
+def _settle(index: Any, directions: np.ndarray, some: np.ndarray) -> tuple[int, float]:
     """Double the cells that are looked into until the nearest are found, `RECALL` of them."""
-    count = min(_NEIGHBOURS, len(kept))
-    exact = [
-        kept[np.argpartition(-(directions @ directions[row]), count - 1)[:count]] for row in some
-    ]
+    count = min(_NEIGHBOURS, len(directions))
+    exact = np.stack(
+        [-np.partition(-(directions @ directions[row]), count - 1)[:count] for row in some]
+    )
     looked, cells = 1, int(index.nlist)
     while True:
         index.nprobe = looked
-        _, found = index.search(np.ascontiguousarray(directions[some]), count)
+        found, _ = index.search(np.ascontiguousarray(directions[some]), count)
         recall = share(found, exact)
         if recall >= RECALL or looked == cells:
             return looked, recall
         looked = min(2 * looked, cells)
 
 
-def share(found: Sequence[np.ndarray] | np.ndarray, exact: Sequence[np.ndarray]) -> float:
-    """Return the share of exact neighbours that were found, over all queries."""
-    hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True))
-    return hits / sum(len(b) for b in exact)
+def share(found: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the share of neighbours found that are as near as the exact ones, over all queries.
+
+    Rows that are alike stand for each other, so cosines are compared, not the rows' numbers.
+
+    Args:
+        found: `[Q, K]` cosines; far below -1 where nothing was found.
+        exact: `[Q, K]` cosines of the K nearest.
+    """
+    return float((found >= exact.min(axis=1, keepdims=True) - _ALIKE).mean())
 
 
 class Index:
@@ -169,7 +175,7 @@ class Index:
         values = read_json(folder / _ABOUT, "index; make one with --approximate")
         try:
             check_format(values, FORMAT_VERSION, str(folder / _ABOUT))
-            self.about = About(**{k: values[k] for k in About.__dataclass_fields__})
+            self.about = _about(values)
         except (AttributeError, KeyError, TypeError):
             raise FMError(
                 f"{folder}: no index of fm search; remove it, or give --rebuild"
@@ -213,6 +219,16 @@ class Index:
             if there.all() or looked == cells:
                 return rows[0][there].astype(np.int64), cosines[0][there]
             looked = min(2 * looked, cells)
+
+
+def _about(values: dict[str, Any]) -> About:
+    """Take what `index.json` says; TypeError, KeyError where `build` wrote none such."""
+    about = About(**{k: values[k] for k in About.__dataclass_fields__})
+    counts = about.rows, about.features, about.cells, about.looked_into, about.asked
+    whole = (*counts, about.table_size, about.table_mtime_ns)
+    if any(type(number) is not int for number in whole) or min(counts) < 1:
+        raise TypeError("counts are integers from 1")
+    return about
 
 
 def _refuse_changed(table: Path, about: About) -> None:

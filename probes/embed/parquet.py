@@ -137,7 +137,10 @@ def look(path: Path) -> Stored:
             raise FMError(f"{path}: no embeddings of fm embed; make them from a dataset")
         names = [n for n in ("key", "lon", "lat", "time") if n in schema.names]
         table = file.read(columns=names)
-        about = {"format_version": 1, **json.loads(told)}  # 0.1.0 wrote none
+        try:
+            about = {"format_version": 1, **json.loads(told)}  # 0.1.0 wrote none
+        except (TypeError, ValueError):
+            raise FMError(f"{path}: eofm in its metadata is damaged; make it again") from None
         check_format(about, FORMAT_VERSION, str(path))
     if not len(table):
         raise FMError(f"{path}: a file without a row")

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -200,6 +202,30 @@ def test_a_newer_result_and_run_are_one_line(
     chosen = words(run, SECOND / "dataset", "late")
     assert main(["pretrain", "mae_s2_tiny", *chosen]) == 1
     assert "state.json: format 2, written by eofm 9.8.7, is newer" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (
+            b'{"format_version": 2, "written_by": "eofm 9.8.7"}',
+            "format 2, written by eofm 9.8.7, is",
+        ),
+        (b'{"model": ', "eofm in its metadata is damaged"),
+        (b"[1]", "eofm in its metadata is damaged"),
+        (b"\xff\xfe\xff", "eofm in its metadata is damaged"),
+    ],
+)
+def test_newer_or_damaged_embeddings_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], about: bytes, said: str
+) -> None:
+    columns = {"key": ["a"], "lon": [0.0], "lat": [0.0], "embedding": [[1.0, 2.0]]}
+    table = pa.table(columns).replace_schema_metadata({"eofm": about})
+    pq.write_table(table, tmp_path / "e.parquet")
+    assert main(["search", str(tmp_path / "e.parquet"), "a"]) == 1
+    line = told(capsys)
+    assert said in line
+    assert "e.parquet" in line
 
 
 def test_a_position_of_another_version_is_one_line(tmp_path: Path) -> None:

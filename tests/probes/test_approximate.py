@@ -90,8 +90,18 @@ def test_more_than_ten_are_all_there_and_the_nearest(table: Path) -> None:
 
 
 def test_recall_is_the_share_that_was_found() -> None:
-    exact = [np.array([1, 2, 3]), np.array([4, 5])]
-    assert approximate.share([np.array([1, 2, 9]), np.array([5, 4])], exact) == pytest.approx(4 / 5)
+    exact = np.float32([[0.9, 0.8, 0.7], [0.5, 0.5, 0.5]])
+    found = np.float32([[0.9, 0.7, 0.6], [0.5, 0.5, -3e38]])
+    assert approximate.share(found, exact) == pytest.approx(4 / 6)
+
+
+def test_rows_that_are_alike_stand_for_each_other(tmp_path: Path) -> None:
+    rows = np.repeat(np.random.default_rng(0).normal(size=(20, DIM)), 100, axis=0)
+    rows = rows.astype(np.float32)
+    path = write_many(tmp_path / "e.parquet", rows)
+    about = approximate.build(path, lambda: rows)
+    assert about.cells > 1
+    assert (about.looked_into, about.recall) == (1, 1.0)
 
 
 def test_one_row_is_read_alone(table: Path) -> None:
@@ -186,6 +196,21 @@ def test_a_damaged_index_is_one_line(
     with pytest.raises(FMError, match=text) as caught:
         approximate.Index(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"looked_into": 0}, {"looked_into": "8"}, {"rows": None}, {"features": 1.5}, {"cells": True}],
+)
+def test_damaged_counts_are_one_line(
+    table: Path, tmp_path: Path, wrong: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied(table, tmp_path / "copy")
+    told = approximate.place(path) / "index.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), **wrong}))
+    assert main(["search", str(path), "s5", "--approximate"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no index of fm search; remove it, or give --rebuild" in line
 
 
 def test_without_the_extra_it_is_one_line(

@@ -111,6 +111,20 @@ def test_pixels_of_a_token_are_counted_on_the_grid_of_each_group(own: Path, caps
         (["--sensor", "landsat8-oli-l2", "--policy", "near"], "did you mean 'nearest'"),
         (["--bands", "sentinel2-l2a", "--sensor", "sentinel2-l2a"], "s2l2a_10 is given twice"),
         (["--bands", "sentinel2-l2a:B02", "--like", "s2"], "--like 's2': write NEW=OLD"),
+        (["--bands", "sentinel2-l2a:B02", "--like", "x=s2l2a"], "are s2l2a_10"),
+        (["--bands", "sentinel2-l2a:B02", "--like", "s2l2a=s2l2a"], "like names s2l2a, nothing"),
+        (
+            ["--sensor", "landsat8-oli-l2", "--policy", "response", "--like", "l8=s2l2a"],
+            "like names l8, nothing of the data; names of it are l8l2_30, l8l2",
+        ),
+        (
+            ["--bands", "sentinel2-l2a:B02", "--beyond", "zero"],
+            "beyond is for the policies nearest",
+        ),
+        (
+            ["--bands", "sentinel2-l2a:B02", "--beyond", "zeor"],
+            "beyond is for the policies nearest",
+        ),
         (["--tolerance", "3", "--patch-size", "24"], "--tolerance says how bands are adapted"),
         (["--patch-size", "13"], "s2l2a_20: a token of 130 m is not whole pixels of 20 m"),
         (["--patch-size", "24", "--resize", "nearest"], "there is no resize 'nearest'"),
