@@ -12,6 +12,10 @@ from fm.version import WRITER, check_format
 FORMAT_VERSION = 1
 
 
+WORTH = "## What it is worth"
+"""Heading of the last section of the page of carried weights."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What `card.json` says.
@@ -105,8 +109,12 @@ class Card:
         except (TypeError, AttributeError) as error:
             raise FMError(f"{where}: malformed card ({error})") from None
 
-    def readme(self) -> str:
-        """Write the model card a person reads (Markdown)."""
+    def readme(self, given: str = "this-folder") -> str:
+        """Write the model card a person reads (Markdown).
+
+        Args:
+            given: what `fm.load` takes for this model.
+        """
         lines = [f"# {self.name}", "", f"Architecture: `{self.architecture.get('name')}`.", ""]
         lines += ["| modality | bands |", "| --- | --- |"]
         for modality, bands in self.bands.items():
@@ -126,7 +134,7 @@ class Card:
             lines += ["| modality of the original | its bands |", "| --- | --- |"]
             lines += [_row(modality, names) for modality, names in of["bands"].items()]
         lines += ["", f"Licence: {self.licence}. Parent: {self.parent or 'none'}.", ""]
-        lines += ["```python", "import fm", "", 'model = fm.load("this-folder")']
+        lines += ["```python", "import fm", "", f'model = fm.load("{given}")']
         lines += ["features = model.encode(pixels)  # .tokens .pooled .grid", "```", ""]
         return "\n".join(lines)
 

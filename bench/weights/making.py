@@ -14,7 +14,7 @@ from bench.studies.learns import QUIET
 from bench.studies.scoring import pretrained
 from bench.weights.page import table
 from bench.weights.plan import PLAN, PRETRAINING_SEED, SEEDS, Carried, data_of
-from fm.card import Card
+from fm.card import WORTH, Card
 from fm.checkpoint import README, WEIGHTS, read_card
 from fm.config import find_recipe, override, read_yaml
 from fm.console import note
@@ -144,8 +144,8 @@ def recipe_of(name: str) -> str:
 
 def readme(card: Card, probed: Mapping[str, Any]) -> str:
     """Return the model card that people read, with the probes and their floors."""
-    body = card.readme().replace("this-folder", f"eofm/{card.name}")
-    lines = [body.rstrip(), "", "## What it is worth", "", probed["worth"], ""]
+    body = card.readme(f"eofm/{card.name}")
+    lines = [body.rstrip(), "", WORTH, "", probed["worth"], ""]
     return page(card, (), "\n".join([*lines, *table({card.name: probed})]))
 
 

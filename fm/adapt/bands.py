@@ -19,6 +19,7 @@ from fm.adapt.named import by_name
 from fm.adapt.units import check_units
 from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer
+from fm.models.embed.patch_size import LARGEST
 from fm.models.inputs import Scaling
 from fm.models.layout import group_of
 from fm.models.plain_resnet import PlainResNet
@@ -149,6 +150,12 @@ def _estimated(
         groups[new], found[new] = old.name, one
         ground = token_m.get(new) if isinstance(token_m, Mapping) else token_m
         sizes[new] = old.token_m if ground is None else ground
+        gsd = min(band.gsd_m for band in listed)
+        if isinstance(model, VisionTransformer) and not 0 < sizes[new] <= LARGEST * gsd:
+            raise UsageError(
+                f"{new}: token_m {sizes[new]:g} (--patch-size); a token has 1 to {LARGEST} px of "
+                f"{gsd:g} m"
+            )
         start = 0
         for name in names:
             count = len(bands[name])
@@ -165,7 +172,8 @@ def _estimated(
         if len(bands) != 1 or token_m is not None:
             raise UsageError(
                 f"{model.architecture.get('name')}: a ResNet takes bands of one grid and makes "
-                f"tokens of {model.member.patch} px; give one modality and no token_m"
+                f"tokens of {model.member.patch} px; give one modality and no token_m "
+                f"(--patch-size)"
             )
         ((modality, items),) = bands.items()
         other: Backbone

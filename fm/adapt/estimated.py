@@ -227,7 +227,9 @@ def _arranged(
     try:
         made = arrange({m: tuple(items) for m, items in bands.items()}, token_m)
     except UsageError as error:
-        raise UsageError(f"{error}, or give token_m, the ground of the new tokens") from None
+        raise UsageError(
+            f"{error}, or give token_m (--patch-size), the ground of the new tokens"
+        ) from None
     return {group.name: group.members for group in made}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from fm.adapt.carded import adapted_card
 from fm.errors import UsageError
 from fm.models import Backbone, VisionTransformer, rebuild
-from fm.models.embed.patch_size import How
+from fm.models.embed.patch_size import LARGEST, How
 from fm.models.embed.tied import TiedChannelEmbed
 from fm.models.galileo import Galileo
 from fm.models.less import LessViT
@@ -59,8 +59,8 @@ def to_size(
     own = {n: max(m.patch for m in g.members) for n, g in model.groups.items()}
     wanted = own if patch_size is None else dict.fromkeys(own, patch_size)
     for group, pixels in wanted.items():
-        if pixels < 1:
-            raise UsageError(f"patch_size {pixels}: give at least 1 px")
+        if patch_size is not None and not 1 <= pixels <= LARGEST:
+            raise UsageError(f"patch_size {pixels}: give at least 1 px and at most {LARGEST}")
         if image_size is not None and (image_size < pixels or image_size % pixels):
             raise UsageError(
                 f"image_size {image_size}: not whole tokens of {pixels} px ({group}); give a "

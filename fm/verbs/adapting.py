@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fm import checkpoint
     from fm.adapt import to_size, told
+    from fm.models.embed.patch_size import LARGEST
 
     wanted = _bands(arguments)
     sized = arguments.patch_size is not None or arguments.image_size is not None
@@ -76,9 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not wanted and (used := _of_bands(arguments)):
         raise UsageError(f"--{used[0]} says how bands are adapted; give --sensor or --bands too")
+    patch = arguments.patch_size
+    if patch is not None and not 1 <= patch <= LARGEST:
+        raise UsageError(f"--patch-size {patch}: give 1 to {LARGEST} px")
     model = checkpoint.load(arguments.model)
     reports: list[dict[str, Any]] = []
-    patch = arguments.patch_size
     if wanted:
         model, report = _other_bands(model, wanted, arguments)
         reports.append(report)

@@ -73,8 +73,27 @@ def _show(arguments: argparse.Namespace) -> int:
     from fm.checkpoint import read_card
 
     card = read_card(arguments.model)
-    print(json.dumps(card.to_dict(), indent=2) if arguments.json else card.readme())
+    if arguments.json:
+        print(json.dumps(card.to_dict(), indent=2))
+    else:
+        print(card.readme(arguments.model) + _worth(arguments.model, card.weights_sha256))
     return 0
+
+
+def _worth(model: str, digest: str | None) -> str:
+    """Return what the page of carried weights, or of a copy, says of their probes; else nothing."""
+    from fm.card import WORTH
+    from fm.checkpoint import README
+    from fm.files import read_json
+    from fm.weights import PROBES, place
+
+    probes, page = place(model) / PROBES, place(model) / README
+    if not (probes.is_file() and page.is_file()):
+        return ""
+    if read_json(probes, "list of probes").get("weights_sha256") != digest:
+        return ""
+    _, heading, section = page.read_text(encoding="utf-8").partition(WORTH + "\n")
+    return f"\n{heading}{section}" if heading else ""
 
 
 def _show_foreign(arguments: argparse.Namespace) -> int:

@@ -64,6 +64,7 @@ def test_the_card_says_what_a_user_asks(name: str) -> None:
         normal = card.normalisation[modality]
         assert normal.kind != "identity"
         assert len(normal.shift) == len(normal.scale) == len(bands)
+    assert weights.card(name)["written_by"].startswith("eofm ")
     assert card.licence == "Apache-2.0"
     assert card.parent is None
     parts = card.data["parts"].values() if "parts" in card.data else [card.data]
@@ -178,13 +179,26 @@ def test_the_verbs_know_the_names(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : len(NAMES) + 1]] == [f"eofm/{n}" for n in NAMES]
     assert main(["models", "show", "eofm/mae-landsat7"]) == 0
-    assert "# mae-landsat7" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "# mae-landsat7" in page
+    assert 'fm.load("eofm/mae-landsat7")' in page
+    assert "this-folder" not in page
+    _, worth = page.split("## What it is worth\n")
+    assert weights.probes("mae-landsat7")["worth"] in worth
+    assert (own / "README.md").read_text(encoding="utf-8").rstrip().endswith(worth.rstrip())
     assert main(["models", "show", "eofm/mae-landsat"]) == 2
     assert "did you mean 'mae-landsat7'" in capsys.readouterr().err
     assert main(["models", "pull", "eofm/mae-landsat7", "--to", "mine"]) == 0
     assert "licence Apache-2.0" in capsys.readouterr().out
     for path in own.iterdir():
         assert (tmp_path / "mine" / path.name).read_bytes() == path.read_bytes()
+    assert main(["models", "show", "mine"]) == 0
+    page = capsys.readouterr().out
+    assert 'fm.load("mine")' in page
+    assert page.endswith(worth)
+    write_json(tmp_path / "mine" / weights.PROBES, {"weights_sha256": "of others"})
+    assert main(["models", "show", "mine"]) == 0
+    assert "What it is worth" not in capsys.readouterr().out
     assert main(["models", "pull", "eofm/mae-landsat7"]) == 0  # a folder of the plain name
     assert read_json(tmp_path / "mae-landsat7" / "card.json") == read_json(own / "card.json")
     assert main(["models", "pull", "eofm/mae-landsat7", "--to", "mine"]) == 1

@@ -23,6 +23,10 @@ where pixels become more."""
 
 HOWS: tuple[str, ...] = get_args(How)
 
+LARGEST = 256
+"""Pixels along a token's side that are made on request: a dozen bands to a width of 768 are then
+2.4 GB of weights, and four times that at twice the side."""
+
 
 def resize_matrix(old: int, new: int, how: How = "area") -> np.ndarray:
     """Return the matrix that resizes a row of pixels.

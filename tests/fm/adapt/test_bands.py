@@ -278,11 +278,16 @@ def test_what_cannot_be_adapted_is_refused_in_a_line() -> None:
     model = vit(NATIVE)
     gls = {"l7gls_28": sensor("landsat7-etm-gls").bands}
     own = {"l7gls_28": Normalisation("zscore", (90.0,) * 6, (20.0,) * 6)}
-    with pytest.raises(UsageError, match=r"120 m is not whole pixels of 28.5 m, or give token_m"):
+    with pytest.raises(
+        UsageError, match=r"120 m is not whole pixels of 28.5 m, or give token_m \(--p"
+    ):
         to_bands(model, gls, policy="response", normalisation=own)
     adapted, report = to_bands(model, gls, policy="response", normalisation=own, token_m=114)
     assert report["token_m"] == {"l7gls": {"from": 120.0, "to": 114.0}}
     assert adapted.groups["l7gls"].token_m == 114.0
+    for ground in (0.0, 28.5e5):
+        with pytest.raises(UsageError, match=r"l7gls: token_m .* a token has 1 to 256 px of 28.5"):
+            to_bands(model, gls, policy="response", normalisation=own, token_m=ground)
     with pytest.raises(UsageError, match="token_m names l8l2; the groups of the data: l7gls"):
         to_bands(model, gls, policy="response", normalisation=own, token_m={"l8l2": 120})
     with pytest.raises(UsageError, match="s1grd: VV: the model has no VV in dB"):

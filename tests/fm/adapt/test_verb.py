@@ -126,6 +126,11 @@ def test_pixels_of_a_token_are_counted_on_the_grid_of_each_group(own: Path, caps
             "beyond is for the policies nearest",
         ),
         (["--tolerance", "3", "--patch-size", "24"], "--tolerance says how bands are adapted"),
+        (["--patch-size", "100000"], "--patch-size 100000: give 1 to 256 px"),
+        (
+            ["--sensor", "landsat8-oli-l2", "--policy", "response", "--patch-size", "0"],
+            "--patch-size 0: give 1 to 256 px",
+        ),
         (["--patch-size", "13"], "s2l2a_20: a token of 130 m is not whole pixels of 20 m"),
         (["--patch-size", "24", "--resize", "nearest"], "there is no resize 'nearest'"),
         ([], "name what is to be other"),
