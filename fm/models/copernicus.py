@@ -14,7 +14,7 @@ from fm.hardware import full_precision
 from fm.models.backbone import Backbone
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.layout import Group, sole_member
 from fm.models.positions import resized_positions, sincos_2d
 from fm.models.resnet import filled_image
 from fm.normalize import Normalisation
@@ -83,12 +83,7 @@ class CopernicusFM(Backbone):
         )
         from torchgeo.models import CopernicusFM as Network  # here: it takes seconds
 
-        members = [member for group in groups for member in group.members]
-        if len(members) != 1 or members[0].channels is not None:
-            raise UsageError(
-                f"Copernicus-FM takes one modality without token_groups; got {', '.join(bands)}"
-            )
-        (self.member,) = members
+        self.member = sole_member(groups, bands, "Copernicus-FM", None)
         if self.member.patch < 3:
             raise UsageError(
                 f"{self.member.modality}: tokens of {self.member.patch} px; Copernicus-FM, whose "

@@ -11,7 +11,7 @@ from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.layout import Group, sole_member
 from fm.models.resnet import filled_image
 from fm.normalize import Normalisation
 from fm.sensors import Band
@@ -61,18 +61,7 @@ class EfficientNet(Backbone):
             scaling=scaling,
             architecture=architecture,
         )
-        members = [member for group in groups for member in group.members]
-        if len(members) != 1 or members[0].channels is not None:
-            raise UsageError(
-                f"an EfficientNet takes one modality without token_groups; got {', '.join(bands)}"
-            )
-        (self.member,) = members
-        if self.member.patch != STRIDE:
-            wanted = STRIDE * self.member.bands[0].gsd_m
-            raise UsageError(
-                f"{self.member.modality}: an EfficientNet makes one token of {STRIDE}x{STRIDE} "
-                f"px; give token_m={wanted:g}"
-            )
+        self.member = sole_member(groups, bands, "an EfficientNet", STRIDE)
         self.net: Any = timm.create_model(
             f"tf_efficientnet_{variant}",
             pretrained=False,

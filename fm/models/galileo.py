@@ -16,8 +16,8 @@ from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group
+from fm.models.month_and_place import month_codes, month_table, unit_vectors
 from fm.models.positions import crossed
-from fm.models.series import calendar
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -153,7 +153,7 @@ class Galileo(Backbone):
         self.pos_embed = nn.Parameter(
             _waves(self.quarter, torch.arange(longest)), requires_grad=False
         )
-        self.month_embed = nn.Embedding.from_pretrained(_months(self.quarter), freeze=True)
+        self.month_embed = nn.Embedding.from_pretrained(month_table(self.quarter), freeze=True)
         self.blocks = nn.ModuleList(_block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         matrix = torch.from_numpy(resize_matrix(kernel, self.patch, "bicubic"))
@@ -283,7 +283,8 @@ class Galileo(Backbone):
     def _codes(self, inputs: Inputs, rows: int, columns: int) -> dict[str, Tensor]:
         """Return what is told beside the group, of each kind `[B, T or 1, P or 1, 3 D / 4]`."""
         order = self.pos_embed[: inputs.images].expand(inputs.size, -1, -1)
-        series = torch.cat([order, self._month_codes(inputs)], dim=-1)[:, :, None]
+        months = month_codes(self.month_embed.weight, inputs)
+        series = torch.cat([order, months], dim=-1)[:, :, None]
         row, column = crossed(
             torch.arange(rows, device=series.device), torch.arange(columns, device=series.device)
         )
@@ -310,29 +311,13 @@ class Galileo(Backbone):
             raise UsageError("the given gsd of Galileo's modalities disagree; scale all alike")
         return steps[0]
 
-    def _month_codes(self, inputs: Inputs) -> Tensor:
-        """Return the codes of the images' months `[B, T, D / 4]`, zeros where unknown."""
-        times = inputs.times
-        if times is None and inputs.time is not None:
-            times = inputs.time[:, None]
-        weight = self.month_embed.weight
-        if times is None:
-            return weight.new_zeros(inputs.size, inputs.images, weight.shape[1])
-        times = times.to(weight.device)
-        known = torch.isfinite(times)
-        month = calendar(torch.where(known, times.double(), 0.0))[..., 1] - 1
-        return torch.where(known[..., None], self.month_embed(month), 0.0)
-
     def _place(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return the token of the place `[B, 1, 1, D]` and where it is known `[B, 1, 1]`."""
         layer = self.get_submodule(f"static_embed.{PLACE}")
         if inputs.lonlat is None:
             made = self.norm.weight.new_zeros(inputs.size, 1, 1, self.width)
             return made, torch.zeros_like(made[..., 0], dtype=torch.bool)
-        lonlat = inputs.lonlat.to(self.norm.weight.device).double()
-        known = torch.isfinite(lonlat).all(dim=1)
-        lon, lat = torch.where(known[:, None], lonlat, 0.0).deg2rad().unbind(dim=1)
-        place = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
+        place, known = unit_vectors(inputs.lonlat.to(self.norm.weight.device))
         return layer(place.to(self.norm.weight.dtype))[:, None, None], known[:, None, None]
 
 
@@ -402,12 +387,3 @@ def _waves(width: int, x: Tensor) -> Tensor:
     turn = torch.arange(width // 2, dtype=torch.float64, device=x.device) / (2 * width)
     angles = x.double()[:, None] / 10000.0**turn
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
-
-
-def _months(width: int) -> Tensor:
-    """Make codes of the months `[12, width]`: the sine of the season, then its cosine, repeated."""
-    season = torch.arange(12, dtype=torch.float64) * (torch.pi / 6)
-    half = width // 2
-    return torch.cat(
-        [season.sin()[:, None].expand(-1, half), season.cos()[:, None].expand(-1, half)], 1
-    ).float()

@@ -10,7 +10,7 @@ from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.layout import Group, sole_member
 from fm.models.resnet import filled_image
 from fm.normalize import Normalisation
 from fm.sensors import Band
@@ -55,18 +55,7 @@ class PlainResNet(Backbone):
             scaling=scaling,
             architecture=architecture,
         )
-        members = [member for group in groups for member in group.members]
-        if len(members) != 1 or members[0].channels is not None:
-            raise UsageError(
-                f"a ResNet takes one modality without token_groups; got {', '.join(bands)}"
-            )
-        (self.member,) = members
-        if self.member.patch != STRIDE:
-            wanted = STRIDE * self.member.bands[0].gsd_m
-            raise UsageError(
-                f"{self.member.modality}: a ResNet makes one token of {STRIDE}x{STRIDE} px; give "
-                f"token_m={wanted:g}"
-            )
+        self.member = sole_member(groups, bands, "a ResNet", STRIDE)
         if len(blocks) != 4 or min(blocks) < 1 or planes < 1:
             raise UsageError(f"a ResNet has four stages of at least one block; got {list(blocks)}")
         kind = Bottleneck if bottleneck else BasicBlock

@@ -14,7 +14,7 @@ from fm.models.embed.patches import to_physical
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
 from fm.models.layout import Group
-from fm.models.series import calendar
+from fm.models.month_and_place import month_codes, month_table, unit_vectors
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -106,7 +106,7 @@ class Presto(Backbone):
         )
         self.norm = nn.LayerNorm(width)
         self.pos_embed = nn.Parameter(_places(longest, width // 2), requires_grad=False)
-        self.month_embed = nn.Embedding.from_pretrained(_months(width // 4), freeze=True)
+        self.month_embed = nn.Embedding.from_pretrained(month_table(width // 4), freeze=True)
         self.channel_embed = nn.Embedding(CODES, width // 4)
 
     def block_modules(self) -> list[nn.Module]:
@@ -120,7 +120,7 @@ class Presto(Backbone):
         ((name, (rows, columns)),) = self.grids(inputs.pixels).items()
         rows //= images
         values, valid = self._values(inputs, rows)
-        months = self._month_codes(inputs)
+        months = month_codes(self.month_embed.weight, inputs)
         tokens, keep = [], []
         for group, embed in self.eo_patch_embed.items():
             if group not in values:
@@ -202,29 +202,13 @@ class Presto(Backbone):
             valid[group] = torch.stack([there[name] for name in names]).all(dim=0)
         return values, valid
 
-    def _month_codes(self, inputs: Inputs) -> Tensor:
-        """Return the codes of the images' months `[B, T, D / 4]`, zeros where unknown."""
-        times = inputs.times
-        if times is None and inputs.time is not None:
-            times = inputs.time[:, None]
-        weight = self.month_embed.weight
-        if times is None:
-            return weight.new_zeros(inputs.size, inputs.images, weight.shape[1])
-        times = times.to(weight.device)
-        known = torch.isfinite(times)
-        month = calendar(torch.where(known, times.double(), 0.0))[..., 1] - 1
-        return torch.where(known[..., None], self.month_embed(month), 0.0)
-
     def _place(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return the token of the place `[B, D]` and of which samples it is known `[B]`."""
         weight = self.latlon_embed.weight
         if inputs.lonlat is None:
             known = torch.zeros(inputs.size, dtype=torch.bool, device=weight.device)
             return weight.new_zeros(inputs.size, self.width), known
-        lonlat = inputs.lonlat.to(weight.device).double()
-        known = torch.isfinite(lonlat).all(dim=1)
-        lon, lat = torch.where(known[:, None], lonlat, 0.0).deg2rad().unbind(dim=1)
-        place = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
+        place, known = unit_vectors(inputs.lonlat.to(weight.device))
         return self.latlon_embed(place.to(weight.dtype)), known
 
 
@@ -261,12 +245,3 @@ def _places(longest: int, width: int) -> Tensor:
     turn = torch.arange(0, width, 2, dtype=torch.float64) / width
     angles = torch.arange(longest, dtype=torch.float64)[:, None] / 1000.0**turn
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()[None]
-
-
-def _months(width: int) -> Tensor:
-    """Make codes of the months `[12, width]`: the sine of the season, then its cosine, repeated."""
-    season = torch.arange(12, dtype=torch.float64) * (torch.pi / 6)
-    half = width // 2
-    return torch.cat(
-        [season.sin()[:, None].expand(-1, half), season.cos()[:, None].expand(-1, half)], 1
-    ).float()

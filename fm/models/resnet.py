@@ -15,7 +15,7 @@ from fm.models.embed.adapter import MAPS, Norm, check_band_count, spectral_layer
 from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, Member
+from fm.models.layout import Group, Member, sole_member
 from fm.normalize import Normalisation
 from fm.sensors import Band
 
@@ -87,18 +87,7 @@ class SpectralResNet(Backbone):
             scaling=scaling,
             architecture=architecture,
         )
-        members = [member for group in groups for member in group.members]
-        if len(members) != 1 or members[0].channels is not None:
-            raise UsageError(
-                f"a spectral ResNet takes one modality without token_groups; got {', '.join(bands)}"
-            )
-        (self.member,) = members
-        if self.member.patch != STRIDE:
-            wanted = STRIDE * self.member.bands[0].gsd_m
-            raise UsageError(
-                f"{self.member.modality}: a spectral ResNet makes one token of {STRIDE}x{STRIDE} "
-                f"px; give token_m={wanted:g}"
-            )
+        self.member = sole_member(groups, bands, "a spectral ResNet", STRIDE)
         if len(blocks) != 4 or min(blocks) < 1 or planes < 1:
             raise UsageError(f"a ResNet has four stages of at least one block; got {list(blocks)}")
         check_band_count(self.member.modality, len(self.member.bands))
