@@ -23,7 +23,7 @@ from pretrain.engine.optimizers import Rates, build_optimizer
 from pretrain.engine.recorder import UNIVERSAL, Recorder
 from pretrain.engine.teachers import Teachers
 from pretrain.engine.weights import weights_of
-from pretrain.engine.zero3 import outside, own_units
+from pretrain.engine.zero3 import linear_inside, outside, own_units
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.ranks.processes import quiet_stderr
@@ -111,10 +111,11 @@ class Engine:
         self._rates = Rates(client.param_groups)
         # DeepSpeed calls collectives by names that torch is about to retire
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-        with quiet_stderr():
+        with quiet_stderr(), linear_inside():
             self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=client, config=settings, dist_init_required=False
             )
+            self._linear = torch.nn.functional.linear
         if self.zero_stage > 0:
             rest = outside(module, objective.block_modules())
             module.touched = [parameter for parameter in rest if parameter.requires_grad]
@@ -165,8 +166,9 @@ class Engine:
         sums: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         for batch in batches:
-            loss_sum, _, metrics = self.engine(batch)
-            self.engine.backward(loss_sum * factor)
+            with linear_inside(self._linear):
+                loss_sum, _, metrics = self.engine(batch)
+                self.engine.backward(loss_sum * factor)
             losses.append(loss_sum.detach())
             for name, value in {"loss": loss_sum.detach(), **metrics}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value

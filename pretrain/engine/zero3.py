@@ -8,9 +8,11 @@ that lies in none is held from the beginning of a pass to its end.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def outside(root: nn.Module, blocks: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -40,3 +42,23 @@ def own_units(root: nn.Module, blocks: Iterable[nn.Module]) -> None:
         for parameter in parameters:
             if id(parameter) not in own:
                 register_external_parameter(unit, parameter)
+
+
+@contextmanager
+def linear_inside(function: Callable[..., Tensor] | None = None) -> Iterator[None]:
+    """Put `torch.nn.functional.linear` back on leaving.
+
+    DeepSpeed replaces it for the rest of the process by one that holds no view of a gathered
+    weight until the backward pass. Whatever else the process computes would then be computed by
+    it too: rounded otherwise, and unknown to a compiler.
+
+    Args:
+        function: what it is inside; None leaves it as it is.
+    """
+    before = torch.nn.functional.linear
+    if function is not None:
+        torch.nn.functional.linear = function
+    try:
+        yield
+    finally:
+        torch.nn.functional.linear = before

@@ -28,9 +28,24 @@ def device() -> Iterator[torch.device]:
 
 def engine_of(objective: torch.nn.Module, device: torch.device, **options: object) -> Engine:
     settings = {"micro_batch": 4, "accumulate": 1, **options}
-    config = EngineConfig(precision=str(settings.pop("precision", "fp32")))  # type: ignore[arg-type]
+    named = {name: settings.pop(name) for name in ("precision", "deepspeed") if name in settings}
+    config = EngineConfig(**{"precision": "fp32", **named})  # type: ignore[arg-type]
     optimizer = OptimizerConfig(lr=1e-3, clip=float(settings.pop("clip", 0.0)))  # type: ignore[arg-type]
     return Engine(objective, optimizer, config, device=device, **settings)  # type: ignore[arg-type]
+
+
+def test_torchs_linear_layer_is_replaced_inside_a_step_of_zero_3_alone(
+    device: torch.device,
+) -> None:
+    """Defect: what a process computes after a run of ZeRO 3 is computed by DeepSpeed's."""
+    torchs, seen = torch.nn.functional.linear, []
+    engine = engine_of(mae(), device, deepspeed="zero3")
+    assert torch.nn.functional.linear is torchs
+    engine.objective.register_forward_pre_hook(lambda *_: seen.append(torch.nn.functional.linear))
+    engine.step([s2_batch(4)], 1e-3, stop=False)
+    assert len(seen) == 1
+    assert seen[0] is not torchs
+    assert torch.nn.functional.linear is torchs
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.1])
