@@ -14,7 +14,7 @@ from torch import Tensor
 from fm.rng import CounterRng
 from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
-from tests.conformance.cases import MASKED, ObjectiveCase
+from tests.conformance.objectives import MASKED, ObjectiveCase
 
 SIDE = 4
 """Tokens along one side of a test image."""

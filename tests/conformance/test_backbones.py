@@ -13,7 +13,7 @@ from fm.checkpoint import load, load_strict, save
 from fm.errors import FMError
 from fm.models import Backbone, VisionTransformer
 from fm.models.registry import family_of
-from tests.conformance.cases import BACKBONES, Case
+from tests.conformance.backbones import BACKBONES, Case
 
 Encoded = tuple[Case, Backbone]
 TOLD = {

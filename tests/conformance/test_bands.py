@@ -11,7 +11,7 @@ from fm.errors import UsageError
 from fm.models import Backbone
 from fm.normalize import Normalisation
 from fm.sensors import Band
-from tests.conformance.cases import BACKBONES, Case
+from tests.conformance.backbones import BACKBONES, Case
 
 COUNTS = (1, 2, 3, 10, 13, 60, 74, 75, 120, 202, 235)
 FLEXIBLE = {name: case for name, case in BACKBONES.items() if case.flexible}

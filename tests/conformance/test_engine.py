@@ -15,7 +15,8 @@ from pretrain.engine.forward import Forward
 from pretrain.ranks.processes import processes
 from tests import ranks
 from tests.conformance import two_ranks
-from tests.conformance.cases import BACKBONES, OBJECTIVES
+from tests.conformance.backbones import BACKBONES
+from tests.conformance.objectives import OBJECTIVES
 from tests.conformance.test_objectives import gradients
 from tests.conformance.two_ranks import engine_of, steps
 

@@ -6,7 +6,8 @@ from torch import nn
 from fm.errors import UsageError
 from fm.models.layers import in_block
 from pretrain.engine.groups import parameter_groups
-from tests.conformance.cases import BACKBONES, OBJECTIVES
+from tests.conformance.backbones import BACKBONES
+from tests.conformance.objectives import OBJECTIVES
 
 DECAYED = {
     ("Conv1d", "weight"),

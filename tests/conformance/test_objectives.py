@@ -13,7 +13,7 @@ from fm.models import Inputs
 from pretrain.engine.batches import MicroBatch
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, normalise_target
-from tests.conformance.cases import MASKED, OBJECTIVES, SUPERVISED, TAUGHT, ObjectiveCase
+from tests.conformance.objectives import MASKED, OBJECTIVES, SUPERVISED, TAUGHT, ObjectiveCase
 
 Built = tuple[ObjectiveCase, Objective]
 ADDITIVE = MASKED | SUPERVISED | TAUGHT

@@ -11,7 +11,7 @@ import torch
 from pretrain.ranks.processes import processes
 from tests import ranks
 from tests.conformance import two_ranks
-from tests.conformance.cases import OBJECTIVES
+from tests.conformance.objectives import OBJECTIVES
 from tests.conformance.two_ranks import engine_of, steps
 
 

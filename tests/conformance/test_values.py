@@ -8,7 +8,7 @@ import torch
 
 from fm.models import Backbone
 from fm.normalize import Normalisation
-from tests.conformance.cases import BACKBONES, Case
+from tests.conformance.backbones import BACKBONES, Case
 
 
 @pytest.fixture(scope="module", params=BACKBONES, ids=str)

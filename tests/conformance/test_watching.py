@@ -8,7 +8,7 @@ import torch
 from fm.rng import CounterRng
 from pretrain.objective import Objective
 from pretrain.plan.flops import flops_of
-from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+from tests.conformance.objectives import OBJECTIVES, ObjectiveCase
 
 Built = tuple[ObjectiveCase, Objective]
 

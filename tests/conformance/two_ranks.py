@@ -12,7 +12,7 @@ from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig
-from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+from tests.conformance.objectives import OBJECTIVES, ObjectiveCase
 
 GLOBAL_BATCH = 4
 

@@ -10,7 +10,7 @@ from torch import nn
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
-from tests.conformance.cases import CONTRASTS
+from tests.conformance.objectives import CONTRASTS
 from tests.pretrain.momentum_ranks import ROWS, one_pass, unlike
 
 _MOCO = {"kind": "moco", "version": "v2", "queue": 12, "width": 8, "hidden": 16}

@@ -12,7 +12,7 @@ from pretrain.objective import Objective
 from pretrain.objectives.contrast.momentum import MomentumContrast
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
-from tests.conformance.cases import CONTRASTS, ObjectiveCase
+from tests.conformance.objectives import CONTRASTS, ObjectiveCase
 
 NAMES = ("moco-v2", "moco-v3", "softcon-v2", "softcon-v3")
 ROWS = 12

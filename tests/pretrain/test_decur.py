@@ -13,7 +13,8 @@ from pretrain.augment import seasons
 from pretrain.engine.batches import MicroBatch
 from pretrain.objectives.contrast import decur
 from pretrain.objectives.contrast.decur import DeCUR
-from tests.conformance.cases import BACKBONES, CONTRASTS, ObjectiveCase
+from tests.conformance.backbones import BACKBONES
+from tests.conformance.objectives import CONTRASTS, ObjectiveCase
 
 CASE = CONTRASTS["decur"]
 

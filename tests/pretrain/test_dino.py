@@ -22,7 +22,7 @@ from pretrain.ranks.processes import processes
 from pretrain.schedule import Clock
 from pretrain.settings.engine import EngineConfig
 from pretrain.settings.optimizer import OptimizerConfig
-from tests.conformance.cases import CONTRASTS, ObjectiveCase
+from tests.conformance.objectives import CONTRASTS, ObjectiveCase
 from tests.conformance.test_objectives import gradients
 from tests.conformance.two_ranks import engine_of
 

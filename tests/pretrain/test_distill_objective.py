@@ -17,7 +17,8 @@ from pretrain.objectives import ObjectiveConfig, build_objective
 from pretrain.objectives.distill.config import TokenTerm
 from pretrain.objectives.distill.objective import Distill, Taught
 from pretrain.ranks.processes import processes
-from tests.conformance.cases import BACKBONES, OBJECTIVES, SATMAE_GROUPS, SMALL, Case
+from tests.conformance.backbones import BACKBONES, SATMAE_GROUPS, SMALL, Case
+from tests.conformance.objectives import OBJECTIVES
 from tests.conformance.two_ranks import engine_of, steps
 
 PLAIN = {"squared": 1.0, "cosine": 1.0, "smooth_l1": 0.0, "whiten": False}

@@ -7,7 +7,7 @@ import torch
 from pretrain.monitors.in_bands import in_bands
 from pretrain.objective import Panel
 from pretrain.report import stored
-from tests.conformance.cases import OBJECTIVES
+from tests.conformance.objectives import OBJECTIVES
 
 MIXED = [n for n, c in OBJECTIVES.items() if c.backbone.options.get("basis")]
 

@@ -18,7 +18,7 @@ from pretrain.ranks.processes import processes
 from pretrain.runs.offline import export
 from pretrain.trainer import run
 from tests import ranks
-from tests.conformance.cases import CONTRASTS
+from tests.conformance.objectives import CONTRASTS
 from tests.conformance.two_ranks import engine_of
 from tests.pretrain import momentum_ranks
 from tests.pretrain.batches import backbone

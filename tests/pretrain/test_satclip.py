@@ -26,7 +26,7 @@ from pretrain.objectives.place.view import PlaceView
 from pretrain.runs.folder import TAG, RunFolder
 from pretrain.trainer import load_config, run
 from probes.location.encoders import get_encoder
-from tests.conformance.cases import OBJECTIVES, ObjectiveCase
+from tests.conformance.objectives import OBJECTIVES, ObjectiveCase
 from tests.pretrain.double_ranks import doubled
 
 

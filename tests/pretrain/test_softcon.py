@@ -11,7 +11,7 @@ from fm.errors import UsageError
 from pretrain.engine.batches import MicroBatch
 from pretrain.objectives.contrast.momentum import Compared
 from pretrain.objectives.contrast.softcon import SoftCon
-from tests.conformance.cases import CONTRASTS
+from tests.conformance.objectives import CONTRASTS
 from tests.pretrain.test_moco import outputs
 
 

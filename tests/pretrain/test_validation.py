@@ -15,7 +15,7 @@ from pretrain.objectives.place.satclip import SatCLIP
 from pretrain.runs.folder import read_lines
 from pretrain.trainer import load_config, run
 from tests import ranks as forked
-from tests.conformance.cases import OBJECTIVES
+from tests.conformance.objectives import OBJECTIVES
 from tests.pretrain.test_trainer import losses
 from tests.ranks import command
 

@@ -10,7 +10,7 @@ from fm.errors import UsageError
 from pretrain.augment import seasons
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, Viewed
-from tests.conformance.cases import CONTRASTS
+from tests.conformance.objectives import CONTRASTS
 
 VIEWED = [name for name in CONTRASTS if not name.startswith(("closp", "distill"))]
 

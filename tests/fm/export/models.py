@@ -10,7 +10,7 @@ from fm import checkpoint
 from fm.models import Backbone, create_model
 from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor
-from tests.conformance.cases import BACKBONES
+from tests.conformance.backbones import BACKBONES
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 S2 = sensor("sentinel2-l2a").modalities
