@@ -65,8 +65,15 @@ class SphericalHarmonics(Encoding):
         return np.broadcast_to(factor, (self.L, self.L))
 
     def rebuild(self) -> None:
-        """Cut the table of coefficients into the pieces that the products need."""
-        table = fourier(self.L) * self.factors()[..., None]
+        """Cut the table of coefficients into the pieces that the products need.
+
+        Multiples of the latitude serve for those of the colatitude t: of parities alike of order
+        and k the function (cos kt or sin kt) is a cosine of k lat, of others a sine, up to a sign.
+        Angles are half as large, and no digit of the latitude is lost in 90 - lat.
+        """
+        order, k = np.ogrid[: self.L, : self.L]
+        signs = (-1.0) ** (k // 2) * np.where((order % 2 == 1) & (k % 2 == 0), -1.0, 1.0)
+        table = fourier(self.L) * self.factors()[..., None] * signs
         device, dtype = self.anchor.device, self.dtype
 
         def tensor(rows: list[np.ndarray]) -> Tensor:
@@ -122,7 +129,7 @@ class SphericalHarmonics(Encoding):
             `[N, L * L]`, a transposed view.
         """
         lon, lat = lonlat.unbind(1)
-        cosines, sines = self._multiples(torch.stack([torch.remainder(lon, 360), 90 - lat]))
+        cosines, sines = self._multiples(torch.stack([torch.fmod(lon, 360), lat]))
         of_lon, of_lat = zip(
             cosines.to(self.dtype).unbind(), sines.to(self.dtype).unbind(), strict=True
         )
@@ -134,17 +141,17 @@ class SphericalHarmonics(Encoding):
 
     def polar(self, lat: Tensor) -> Tensor:
         """Return what harmonics have of the latitude, `[L * L, n]`, for `[n]` float64 degrees."""
-        cosines, sines = self._multiples(90 - lat)
+        cosines, sines = self._multiples(lat)
         return self._polars(cosines.to(self.dtype), sines.to(self.dtype))
 
     def azimuth(self, lon: Tensor) -> Tensor:
         """Return what they have of the longitude: `[2L - 1, n]` for orders -(L - 1) to L - 1."""
-        return self._azimuths(*self._multiples(torch.remainder(lon, 360)))
+        return self._azimuths(*self._multiples(torch.fmod(lon, 360)))
 
     def _by_degree(self, lonlat: Tensor, out: Tensor) -> None:
         """Write `[L * L, n]`; each degree is finished while it is in the cache."""
         lon, lat = lonlat.unbind(1)
-        cosines, sines = self._multiples(torch.stack([torch.remainder(lon, 360), 90 - lat]))
+        cosines, sines = self._multiples(torch.stack([torch.fmod(lon, 360), lat]))
         polar = [
             [part[1, odd::2].to(self.dtype).contiguous() for part in (cosines, sines)]
             for odd in (0, 1)
@@ -156,14 +163,14 @@ class SphericalHarmonics(Encoding):
             for odd_order, table in enumerate(tables):
                 # orders run from -l: the first of even parity is row 0 or 1
                 target = rows[(odd + odd_order) % 2 :: 2]
-                torch.mm(table, polar[odd][odd_order][: table.shape[1]], out=target)
+                torch.mm(table, polar[odd][odd_order ^ odd][: table.shape[1]], out=target)
             rows.mul_(azimuths[self.L - 1 - degree : self.L + degree])
 
     def _polars(self, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Return `[L * L, n]` of multiples `[L, n]` of the colatitude, in the dtype of features."""
+        """Return `[L * L, n]` of multiples `[L, n]` of the latitude, in the dtype of features."""
         return torch.cat(
             [
-                table @ (sines if odd_order else cosines)[odd::2]
+                table @ (sines if odd_order != odd else cosines)[odd::2]
                 for odd_order, odd, table in self._classes
             ]
         ).index_select(0, self._polar)

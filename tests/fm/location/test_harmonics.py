@@ -11,7 +11,7 @@ from scipy.special import sph_harm_y
 
 from fm.errors import FMError, UsageError
 from fm.location import SphericalHarmonics
-from fm.location.legendre import fourier, legendre
+from fm.location.legendre import fourier, legendre, pi
 
 
 def columns(degrees: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def places() -> torch.Tensor:
 
 @pytest.mark.parametrize("degrees", [1, 2, 10, 40, 64, 100])
 def test_agrees_with_scipy_at_every_latitude(degrees: int) -> None:
-    # beyond 64 degrees the rounding of scipy and of ours comes to some 1e-12
+    # at 100 degrees scipy's own rounding comes to 1e-12: see the next test
     single, double = (2e-6, 1e-12) if degrees <= 64 else (4e-6, 4e-12)
     found = places()[:: 1 if degrees <= 40 else 4]  # scipy takes its time
     expected = by_scipy(found, degrees)
@@ -53,6 +53,21 @@ def test_agrees_with_scipy_at_every_latitude(degrees: int) -> None:
             assert values.dtype == dtype
             assert values.shape == (len(found), degrees**2)
             assert np.abs(values.double().numpy() - expected).max() <= bound
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="long double has no more digits")
+def test_at_100_degrees_against_the_recurrence_in_more_digits() -> None:
+    found = places()[::4]
+    degree, order = columns(100)
+    lon, lat = found.numpy().astype(np.longdouble).T
+    turn = pi(np.longdouble) / 180
+    polar = legendre(100, (90 - lat) * turn)[degree, abs(order)]
+    angle = abs(order)[:, None] * lon * turn
+    azimuth = np.where(order[:, None] < 0, np.sin(angle), np.cos(angle))
+    root = np.where(order == 0, 1, np.sqrt(np.longdouble(2)))[:, None]
+    made = SphericalHarmonics(100, "orthonormal").double()
+    for values in (made(found), made.encode_at_once(found)):
+        assert np.abs(values.numpy().T - polar * azimuth * root).max() <= 2e-13
 
 
 def test_places_in_many_blocks_are_those_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
