@@ -273,7 +273,14 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     ),
     "satclip-queue": ObjectiveCase(
         BACKBONES["vit-linear"],
-        {**_SATCLIP, "image": "tuned", "one_way": True, "queue": 6, "view": {"size": 24}},
+        {
+            **_SATCLIP,
+            "image": "tuned",
+            "one_way": True,
+            "queue": 6,
+            "queue_apart_km": 50.0,
+            "view": {"size": 24},
+        },
         located=True,
     ),
     "decur": ObjectiveCase(_TWO, _DECUR, rounding=100.0),

@@ -136,6 +136,37 @@ def test_a_queue_and_one_way_in_closed_form(soft_km: float | None) -> None:
     assert torch.equal(rows[2:4], own)
 
 
+@pytest.mark.parametrize("apart", [None, 50.0])
+def test_the_own_place_of_an_earlier_epoch_is_left_out_if_asked(apart: float | None) -> None:
+    """Two images; in the queue wait the place of one, one 33 km from the other's, one far away.
+
+    Written out in float64: each row's softmax is over the two of the batch and those it is
+    compared with, all three as published.
+    """
+    objective, batch, _ = built(
+        queue=5, queue_apart_km=apart, one_way=True, soft_km=None, jitter_degrees=0.0, chunk=None
+    )
+    batch = batch.select(slice(0, 2))
+    batch.weight = batch.weight.double()
+    batch.lonlat = torch.tensor([[10.0, 50.0], [179.9, -20.0]], dtype=torch.float64)
+    earlier = torch.tensor([[10.0, 50.0], [-179.8, -19.9], [100.0, -30.0]], dtype=torch.float64)
+    doubled(objective).train()
+    assert objective.queue is not None
+    objective.queue.add(earlier, torch.ones(3, dtype=torch.bool))
+    objective.queue.take(lambda rows: rows)
+    seen: dict[str, Tensor] = {}
+    objective.projector.register_forward_hook(lambda m, a, out: seen.update(image=out))
+    out = objective(batch, batch.rng)
+    image = functional.normalize(seen["image"].detach(), dim=1)
+    place = functional.normalize(objective.location(torch.cat([batch.lonlat, earlier])), dim=1)
+    logits = objective.scale.log.exp() * image @ place.T
+    columns = [[0, 1, 3, 4], [0, 1, 2, 4]] if apart else [list(range(5))] * 2
+    wanted = -sum(logits[row, its].log_softmax(0)[row] for row, its in enumerate(columns))
+    assert isinstance(wanted, Tensor)
+    assert out.loss_sum.item() == pytest.approx(wanted.item(), rel=1e-12)
+    assert out.metrics["queue_compared"].item() / 2 == pytest.approx(0.4 if apart else 0.6)
+
+
 def test_validation_of_one_way_is_that_of_the_images() -> None:
     figures = []
     for one_way in (False, True):
@@ -346,6 +377,12 @@ def test_wrong_settings_are_one_line() -> None:
         built(location={"options": {"dim": 3}})
     with pytest.raises(UsageError, match=r"objective\.location: sh: L='x'"):
         built(location={"options": {"L": "x"}})
+    with pytest.raises(UsageError, match="give objective.queue too"):
+        built(queue_apart_km=5.0)
+    with pytest.raises(UsageError, match="with soft_km a place nearby"):
+        built(queue_apart_km=5.0, queue=5, soft_km=100.0)
+    with pytest.raises(UsageError, match=r"may wait 3\.16 km from"):
+        built(queue_apart_km=3.0, queue=5, soft_km=None, jitter_degrees=0.01)
     with pytest.raises(UsageError, match="a frozen image encoder has to know something"):
         load_config("satclip_tiny", ["objective.image=frozen"])
 

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from fm import location
 from fm.config import Config
 from fm.errors import UsageError
+from fm.geo import EARTH_RADIUS_M
 from fm.hardware import full_precision
 from fm.location.encoder import LocationEncoder
 from fm.models import Backbone, Inputs
@@ -111,6 +112,9 @@ class SatCLIPConfig(ViewedConfig):
             al., arXiv 2309.16020); else the loss is the mean of both.
         queue: places of so many earlier samples that each image is compared with too, encoded anew
             at every step (GeoCLIP: 4096); null for none.
+        queue_apart_km: what waits within this distance of an image's place is not compared with it:
+            its own place of an earlier epoch is no wrong answer; null compares with all that waits
+            (published).
         chunk: images that are encoded at once, and again in the backward pass: the gradient is that
             of the whole batch, the memory that of a chunk (gradient caching, Gao et al., arXiv
             2101.06983); null encodes all at once.
@@ -127,6 +131,7 @@ class SatCLIPConfig(ViewedConfig):
     soft_km: float | None = Field(None, gt=0)
     one_way: bool = False
     queue: Positive | None = None
+    queue_apart_km: float | None = Field(None, gt=0)
     chunk: Positive | None = None
 
 
@@ -154,6 +159,7 @@ class SatCLIP(Viewed):
                 "objective.chunk: the batch norms of a tuned image encoder would see a chunk and "
                 "not the batch; freeze it, take a ViT, or leave chunk out"
             )
+        _check_apart(config)
         if self.frozen:
             backbone.requires_grad_(False)
         self.location = config.location.build(config.width)
@@ -227,8 +233,11 @@ class SatCLIP(Viewed):
                 keys, allowed, answer = collective.gather_rows(answers), there, target
                 metrics[f"found_{wanted}"] = (_first(asks, keys, there, own) * weight).sum()
                 if wanted == "place" and self.queue is not None:
-                    earlier, filled, near = self._held(lonlat)
-                    keys, allowed = torch.cat([keys, earlier]), torch.cat([there, filled])
+                    earlier, waits, near = self._held(lonlat)
+                    keys = torch.cat([keys, earlier])
+                    allowed = torch.cat([there.expand(*waits.shape[:-1], -1), waits], dim=-1)
+                    compared = waits.float().mean(dim=-1)
+                    metrics["queue_compared"] = (compared * weight).sum()
                     if right is not None and near is not None:
                         answer = {"positives": torch.cat([right, near], dim=1)}
                 loss = info_nce(asks, keys, temperature=1 / scale, allowed=allowed, **answer)
@@ -330,14 +339,17 @@ class SatCLIP(Viewed):
         """Embed the places of the queue.
 
         Returns:
-            `[K, width]`, which rows hold something `[K]`, and how right each is for each place of
-            `lonlat`, `[n, K]`, None without soft targets.
+            `[K, width]`; which rows are compared with, `[K]` all that hold something, or `[n, K]`
+            for each place of `lonlat` where some are too near; and how right each is, `[n, K]`,
+            None without soft targets.
         """
         assert self.queue is not None
         rows, filled = self.queue.read()
         earlier, soft_km = rows[:, :2].double(), self.config.soft_km
         made: Tensor = self.location(earlier, time=rows[:, 2] if rows.shape[1] > 2 else None)
         near = None if soft_km is None else nearness(distances_km(lonlat, earlier), soft_km)
+        if self.config.queue_apart_km is not None:
+            filled = filled & (distances_km(lonlat, earlier) > self.config.queue_apart_km)
         return wide(made), filled, near
 
     def _images(self, inputs: Inputs, rows: Tensor | None) -> Tensor:
@@ -368,6 +380,27 @@ class SatCLIP(Viewed):
         """Return how right each place of the batch is for each of this rank's: `[n, m]`."""
         assert self.config.soft_km is not None
         return nearness(distances_km(lonlat, collective.gather_rows(lonlat)), self.config.soft_km)
+
+
+def _check_apart(config: SatCLIPConfig) -> None:
+    """Refuse a distance that cannot keep a sample from its own place, or that nothing asks for."""
+    km = config.queue_apart_km
+    if km is None:
+        return
+    if config.queue is None:
+        raise UsageError("objective.queue_apart_km is of the queue; give objective.queue too")
+    if config.soft_km is not None:
+        raise UsageError(
+            "objective.queue_apart_km: with soft_km a place nearby is no wrong answer already; "
+            "leave one of them out"
+        )
+    # two draws of the jitter, and what waits is float32
+    reach = 2 * math.sqrt(2) * math.radians(config.jitter_degrees) * EARTH_RADIUS_M / 1000 + 0.01
+    if km < reach:
+        raise UsageError(
+            f"objective.queue_apart_km={km:g}: by jitter a place may wait {reach:.2f} km from where "
+            f"it is asked for; give at least that, or less jitter_degrees"
+        )
 
 
 @torch.no_grad()
