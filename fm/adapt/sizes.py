@@ -14,7 +14,7 @@ from fm.models.galileo import Galileo
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
 from fm.models.positions import resized_table
-from fm.models.resnet import SpectralResNet
+from fm.models.spectral_resnet import SpectralResNet
 
 
 def to_size(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from fm.errors import UsageError, suggest
 from fm.models.features import Features
 from fm.models.inputs import Inputs, Scaling, normalisation_at
-from fm.models.layout import Group, Member
+from fm.models.intake import Intake
+from fm.models.layout import Member
 from fm.models.series import images_in, strip
 from fm.normalize import Normalisation
 from fm.sensors import Band
@@ -24,13 +25,11 @@ class Backbone(nn.Module, ABC):
     """Base of the backbones.
 
     Args:
-        groups: the token groups, see `fm.models.layout`.
-        bands: modality to its bands, in channel order.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
-        architecture: the arguments of `fm.create_model`, stored in the card.
+        intake: what it takes; the attributes `groups` (by name), `bands`, `normalisation` and
+            `scaling` are of it.
 
     Attributes:
+        architecture: the arguments of `fm.create_model`, which puts them here; stored in the card.
         width: D of the tokens.
         metric: positions are in metres, so that images of another sampling distance may be given.
         series: a sample may be several images, each with its time.
@@ -40,21 +39,13 @@ class Backbone(nn.Module, ABC):
     metric: bool = False
     series: bool = False
 
-    def __init__(
-        self,
-        groups: Sequence[Group],
-        *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
-        architecture: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, intake: Intake) -> None:
         super().__init__()
-        self.groups = {group.name: group for group in groups}
-        self.bands = dict(bands)
-        self.normalisation = dict(normalisation)
-        self.scaling = dict(scaling)
-        self.architecture = dict(architecture or {})
+        self.groups = {group.name: group for group in intake.groups}
+        self.bands = dict(intake.bands)
+        self.normalisation = dict(intake.normalisation)
+        self.scaling = dict(intake.scaling)
+        self.architecture: dict[str, Any] = {}
         self.card: Card | None = None
 
     def takes_other_bands(self, modality: str) -> bool:

@@ -3,7 +3,7 @@
 The network is torchgeo's; here are the names of bands, masks and what is known of each sample.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from fm.errors import UsageError, suggest
 from fm.hardware import full_precision
 from fm.models.backbone import Backbone
+from fm.models.convolutional import filled_image
 from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, sole_member
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 from fm.models.positions import resized_positions, sincos_2d
-from fm.models.resnet import filled_image
-from fm.normalize import Normalisation
 from fm.sensors import Band, wavelengths
 
 LEARNED = {"lonlat": "coord", "area": "scale", "time": "time"}
@@ -38,10 +37,8 @@ class CopernicusFM(Backbone):
     its own under `net.`; its kernels of variables without a wavelength are left out.
 
     Args:
-        groups: one group of one modality, at least 3 pixels to a token.
-        bands: modality to its bands, each with a wavelength and a width.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of one modality, at least 3 pixels to a token; each band with a
+            wavelength and a width.
         width: D.
         depth: number of blocks.
         heads: attention heads.
@@ -51,18 +48,14 @@ class CopernicusFM(Backbone):
         codes: length of a band's code, a multiple of 4.
         metadata: what is told to the network where it is known, of `lonlat`, `time`, `area`.
         pooling: `mean` of the valid tokens, normalised then, or the class token.
-        architecture: see `Backbone`.
     """
 
     metric = True
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
@@ -72,18 +65,11 @@ class CopernicusFM(Backbone):
         codes: int = 128,
         metadata: Sequence[str] = ("lonlat", "time", "area"),
         pooling: Literal["mean", "cls"] = "mean",
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
+        super().__init__(intake)
         from torchgeo.models import CopernicusFM as Network  # here: it takes seconds
 
-        self.member = sole_member(groups, bands, "Copernicus-FM", None)
+        self.member = intake.sole_member("Copernicus-FM", None)
         if self.member.patch < 3:
             raise UsageError(
                 f"{self.member.modality}: tokens of {self.member.patch} px; Copernicus-FM, whose "

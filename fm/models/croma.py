@@ -1,8 +1,7 @@
 """CROMA: a radar encoder, an optical one, and one that joins them by cross-attention."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +10,9 @@ from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.embed import PatchEmbed
 from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 from fm.models.layout import Group
-from fm.normalize import Normalisation
-from fm.sensors import Band
 
 RADAR, OPTICAL = "s1", "s2"
 
@@ -30,15 +28,12 @@ class Croma(Backbone):
     seen the optical image), and `pooled` is their mean; with one, both are that encoder's own.
 
     Args:
-        groups: one of radar bands (they have a polarisation), one of optical bands, or either.
-        bands: modality to its bands.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of radar bands (they have a polarisation), one of optical bands, or
+            either.
         width: D.
         depth: blocks of the optical encoder, even.
         heads: attention heads, a power of 2 (the slopes of the distance bias).
         mlp_ratio: hidden width of the MLP over D.
-        architecture: see `Backbone`.
 
     Raises:
         UsageError: two groups of one kind, a group of both, or sizes that do not fit.
@@ -46,37 +41,29 @@ class Croma(Backbone):
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
         mlp_ratio: float = 4.0,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
+        super().__init__(intake)
         if heads < 1 or heads & (heads - 1) or width % heads or depth < 2 or depth % 2:
             raise UsageError(
                 f"CROMA needs heads a power of 2 that divides width, and an even depth; got "
                 f"{heads} heads, width {width}, depth {depth}"
             )
         self.width, self.depth, self.heads = width, depth, heads
-        self.role = {_role(group): group.name for group in groups}
-        if len(self.role) != len(groups):
+        self.role = {_role(group): group.name for group in intake.groups}
+        if len(self.role) != len(intake.groups):
             raise UsageError(
                 f"CROMA takes one group of radar bands and one of optical; got "
-                f"{', '.join(group.name for group in groups)}"
+                f"{', '.join(self.groups)}"
             )
-        self.patch_embed = nn.ModuleDict({g.name: PatchEmbed(g, width, "linear") for g in groups})
+        self.patch_embed = nn.ModuleDict(
+            {g.name: PatchEmbed(g, width, "linear") for g in intake.groups}
+        )
         sizes = width, heads, mlp_ratio
         if RADAR in self.role:
             self.s1_encoder = _Encoder(*sizes, depth // 2)

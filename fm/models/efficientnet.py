@@ -1,6 +1,5 @@
 """EfficientNet on the bands of one grid."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import timm
@@ -9,12 +8,10 @@ from torch.nn import functional
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
-from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, sole_member
-from fm.models.resnet import filled_image
-from fm.normalize import Normalisation
-from fm.sensors import Band
+from fm.models.convolutional import filled_image, map_features, through_stages
+from fm.models.features import Features
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 
 STRIDE = 32
 """Pixels along one side of a token: the stem and four of the seven stages halve the image."""
@@ -30,38 +27,25 @@ class EfficientNet(Backbone):
     `net.`. Tokens are the positions of the last map, and `pooled` their mean.
 
     Args:
-        groups: one group of one modality, 32 pixels to a token.
-        bands: modality to its bands, tied to their place in the list.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of one modality, 32 pixels to a token; bands are tied to their place in
+            the list.
         variant: which of the published sizes.
         head: the last map is that of the 1x1 convolution behind the blocks; without it that of the
             last block, as encoders of U-Nets have it.
         padded_for: side of the images that the padding of every convolution is fixed for, whatever
             comes in, as `efficientnet_pytorch` does it (380 for B4); None pads for the image.
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         variant: Variant,
         head: bool = True,
         padded_for: int | None = None,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
-        self.member = sole_member(groups, bands, "an EfficientNet", STRIDE)
+        super().__init__(intake)
+        self.member = intake.sole_member("an EfficientNet", STRIDE)
         self.net: Any = timm.create_model(
             f"tf_efficientnet_{variant}",
             pretrained=False,
@@ -100,18 +84,9 @@ class EfficientNet(Backbone):
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         x, mask = filled_image(self.member, inputs)
         x = self.net.bn1(self.net.conv_stem(x))
-        outputs = []
-        for stage in self.net.blocks:
-            x = stage(x)
-            if hidden:
-                outputs.append(x.flatten(2).mT)
-        tokens = self.net.bn2(self.net.conv_head(x)).flatten(2).mT
-        return Features(
-            tokens=tokens,
-            pooled=pool(tokens, mask),
-            grid=self.grids(inputs.pixels),
-            hidden=tuple(outputs),
-            mask=mask,
+        x, outputs = through_stages(self.net.blocks, x, hidden)
+        return map_features(
+            self.net.bn2(self.net.conv_head(x)), mask, self.grids(inputs.pixels), outputs
         )
 
 

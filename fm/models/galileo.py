@@ -1,7 +1,7 @@
 """Galileo: tokens of groups of bands over space and time, over space, over time and of neither."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import Block
@@ -9,17 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fm.errors import UsageError
-from fm.hardware import full_precision
 from fm.models.backbone import Backbone
+from fm.models.band_groups import INDEX, group_values, present_groups, through_blocks
 from fm.models.embed.patch_size import resize_matrix
-from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
+from fm.models.embed.patches import fill_invalid, gather_patches
 from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
-from fm.models.month_and_place import month_codes, month_table, unit_vectors
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
+from fm.models.month_and_place import month_codes, month_table, place_token
 from fm.models.positions import crossed
-from fm.normalize import Normalisation
-from fm.sensors import Band
 
 WORLD = (
     "DW_water",
@@ -65,7 +63,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """Kind to its groups, in the order of the released codes of channels, and each one's bands."""
-INDEX, PLACE = "NDVI", "location"
+PLACE = "location"
 CHANNELS = {"space_time": "s_t", "space": "sp", "time": "t", "static": "st"}
 REFERENCE_M = 10.0
 """Ground, in metres, that the distance 1 of the codes of places is."""
@@ -87,10 +85,7 @@ class Galileo(Backbone):
     the patch by FlexiViT's resize of a bicubic image.
 
     Args:
-        groups: one group of one grid.
-        bands: modality to its bands; a group's bands all or none.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of one grid; a group's bands (`GROUPS`) all or none.
         width: D; a quarter of a code tells the group, one the place in the series, one the month,
             one the place in the image, which is the ground it stands for.
         depth: number of blocks.
@@ -98,7 +93,6 @@ class Galileo(Backbone):
         mlp_ratio: hidden width of the MLP over D.
         kernel: side in pixels of the kernels as they are stored.
         longest: images in the longest series.
-        architecture: see `Backbone`.
     """
 
     metric = True
@@ -107,33 +101,23 @@ class Galileo(Backbone):
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
         mlp_ratio: float = 4.0,
         kernel: int = 8,
         longest: int = 24,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
-        patches = {member.patch for group in groups for member in group.members}
-        if len(groups) != 1 or len(patches) != 1:
+        super().__init__(intake)
+        patches = {member.patch for group in intake.groups for member in group.members}
+        if len(intake.groups) != 1 or len(patches) != 1:
             raise UsageError(
                 "Galileo makes one token group of one grid; put all bands into one of token_groups "
                 "and on one sampling distance"
             )
-        self.present = _present([band.name for items in bands.values() for band in items])
+        self.present = _present([band.name for items in intake.bands.values() for band in items])
         if width % 16 or width % heads:
             raise UsageError(f"width {width} must be a multiple of 16 and of heads {heads}")
         self.width, self.longest, self.quarter = width, longest, width // 4
@@ -170,7 +154,7 @@ class Galileo(Backbone):
             raise UsageError(f"series of {images} images, the model knows {self.longest} at most")
         ((name, (rows, columns)),) = self.grids(inputs.pixels).items()
         rows //= images
-        values, valid = self._values(inputs)
+        values = self._values(inputs)
         codes = self._codes(inputs, rows, columns)
         made: list[Tensor] = []
         known: list[Tensor] = []
@@ -181,7 +165,7 @@ class Galileo(Backbone):
                 if group == PLACE:
                     found = self._place(inputs)
                 elif group in values:
-                    found = self._embed(kind, group, values[group], valid[group], images)
+                    found = self._embed(kind, group, *values[group], images)
                 else:
                     continue
                 x, keep = found
@@ -196,7 +180,9 @@ class Galileo(Backbone):
             )
         sizes = [keep.shape[1:] for keep in known]
         mask = torch.cat([keep.flatten(1) for keep in known], dim=1)
-        steps = self._trunk(torch.cat([x.flatten(1, 2) for x in made], dim=1), mask)
+        x = torch.cat([x.flatten(1, 2) for x in made], dim=1)
+        steps = list(through_blocks(self.blocks, x, mask))
+        steps.append(self.norm(steps[-1]))
         seen = mask.new_zeros(mask.shape[0], rows * columns)
         for kind, keep in zip(kinds, known, strict=True):
             if kind.startswith("space"):
@@ -209,16 +195,6 @@ class Galileo(Backbone):
             hidden=tuple(maps[:-1]) if hidden else (),
             mask=seen if inputs.valid else None,
         )
-
-    def _trunk(self, x: Tensor, mask: Tensor) -> list[Tensor]:
-        """Encode tokens `[B, N, D]`: after each block, and normalised."""
-        # a sample without any token would have no key at all: it sees all of them
-        keys = (mask | ~mask.any(dim=1, keepdim=True))[:, None, None]
-        outputs = []
-        for block in self.blocks:
-            x = block(x, attn_mask=keys)
-            outputs.append(x)
-        return [*outputs, self.norm(x)]
 
     def _embed(
         self, kind: str, group: str, x: Tensor, mask: Tensor, images: int
@@ -246,39 +222,15 @@ class Galileo(Backbone):
             made, keep = layer(mean)[:, :, None], there.any(dim=3).all(dim=2)[:, :, None]
         return (made, keep) if kind.endswith("time") else (made[:, :1], keep[:, :1])
 
-    def _values(self, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _values(self, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
         """Return each group's values and where they are valid, `[B, n, T * H, W]`."""
-        bands: dict[str, Tensor] = {}
-        raw: dict[str, Tensor] = {}
-        there: dict[str, Tensor] = {}
-        for modality, x in inputs.pixels.items():
-            with full_precision(x.device):
-                physical = to_physical(x, *inputs.scaling[modality])
-                made = inputs.normalisation[modality](physical, band_axis=1)
-            mask = (inputs.valid or {}).get(modality)
-            mask = torch.ones_like(made, dtype=torch.bool) if mask is None else mask
-            mask = (mask[:, None] if mask.ndim == 3 else mask).expand_as(made)
-            made = torch.where(mask, made, 0.0)
-            for number, band in enumerate(inputs.bands[modality]):
-                bands[band.name], raw[band.name] = made[:, number], physical[:, number]
-                there[band.name] = mask[:, number]
-        values, valid = {}, {}
-        for kind, groups in self.present.items():
-            for group in groups:
-                names = GROUPS[kind][group]
-                if group == PLACE or not all(name in bands for name in names):
-                    continue
-                if group == INDEX:
-                    both = there[names[0]] & there[names[1]]
-                    near, red = (torch.where(both, raw[name], 0.0) for name in names)
-                    total = near + red
-                    share = (near - red) / torch.where(total > 0, total, 1.0)
-                    values[group] = torch.where(total > 0, share, 0.0)[:, None]
-                    valid[group] = both[:, None]
-                else:
-                    values[group] = torch.stack([bands[name] for name in names], dim=1)
-                    valid[group] = torch.stack([there[name] for name in names], dim=1)
-        return values, valid
+        mapped = {
+            group: GROUPS[kind][group]
+            for kind, names in self.present.items()
+            for group in names
+            if group != PLACE
+        }
+        return group_values(inputs, mapped)
 
     def _codes(self, inputs: Inputs, rows: int, columns: int) -> dict[str, Tensor]:
         """Return what is told beside the group, of each kind `[B, T or 1, P or 1, 3 D / 4]`."""
@@ -313,12 +265,9 @@ class Galileo(Backbone):
 
     def _place(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return the token of the place `[B, 1, 1, D]` and where it is known `[B, 1, 1]`."""
-        layer = self.get_submodule(f"static_embed.{PLACE}")
-        if inputs.lonlat is None:
-            made = self.norm.weight.new_zeros(inputs.size, 1, 1, self.width)
-            return made, torch.zeros_like(made[..., 0], dtype=torch.bool)
-        place, known = unit_vectors(inputs.lonlat.to(self.norm.weight.device))
-        return layer(place.to(self.norm.weight.dtype))[:, None, None], known[:, None, None]
+        layer = cast(nn.Linear, self.get_submodule(f"static_embed.{PLACE}"))
+        made, known = place_token(layer, inputs)
+        return made[:, None, None], known[:, None, None]
 
 
 class _Attention(nn.Module):
@@ -344,27 +293,12 @@ def _block(width: int, heads: int, mlp_ratio: float) -> nn.Module:
 
 
 def _present(names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the groups of each kind whose bands are there; the place always is.
-
-    Raises:
-        UsageError: a band of none, twice, or a group of which a part is there.
-    """
-    groups = [group for kind in GROUPS.values() for group in kind.items() if group[0] != PLACE]
-    known = {name for _, own in groups for name in own}
-    if wrong := [name for name in names if name not in known]:
-        raise UsageError(f"Galileo has no band {wrong[0]}; it has {', '.join(sorted(known))}")
-    if len(set(names)) < len(names):
-        raise UsageError("Galileo takes each band once; a name is in two modalities")
-    for group, own in groups:
-        missing = [name for name in own if name not in names]
-        if missing and len(missing) < len(own) and group != INDEX:
-            raise UsageError(
-                f"Galileo's {group} is {', '.join(own)}; {', '.join(missing)} is missing"
-            )
-    return {
-        kind: [name for name, own in items.items() if name == PLACE or set(own) <= set(names)]
-        for kind, items in GROUPS.items()
+    """Return the groups of each kind whose bands are there; the place always is."""
+    mapped = {
+        group: own for kind in GROUPS.values() for group, own in kind.items() if group != PLACE
     }
+    found = {PLACE, *present_groups("Galileo", mapped, names)}
+    return {kind: [group for group in groups if group in found] for kind, groups in GROUPS.items()}
 
 
 def _by_patch(x: Tensor, mask: Tensor, sizes: Sequence[Sequence[int]], patches: int) -> Tensor:

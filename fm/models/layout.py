@@ -91,30 +91,6 @@ class Group:
         return whole
 
 
-def sole_member(groups: Sequence[Group], bands: Bands, what: str, stride: int | None) -> Member:
-    """Return the only member of a model that takes one modality.
-
-    Args:
-        groups: all of the model.
-        bands: all of the model, for the error.
-        what: the model in a sentence, such as `a ResNet`.
-        stride: pixels of a token's side that the network is made for; any when None.
-
-    Raises:
-        UsageError: several modalities, a part of one, or tokens of another size.
-    """
-    members = [member for group in groups for member in group.members]
-    if len(members) != 1 or members[0].channels is not None:
-        raise UsageError(f"{what} takes one modality without token_groups; got {', '.join(bands)}")
-    (member,) = members
-    if stride is not None and member.patch != stride:
-        raise UsageError(
-            f"{member.modality}: {what} makes one token of {stride}x{stride} px; give "
-            f"token_m={stride * member.bands[0].gsd_m:g}"
-        )
-    return member
-
-
 def groups(
     bands: Bands,
     token_m: float | Mapping[str, float],

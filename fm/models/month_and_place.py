@@ -1,7 +1,7 @@
 """What Presto and Galileo are told of an image beside its pixels: its month and its place."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fm.models.inputs import Inputs
 from fm.models.series import calendar
@@ -27,6 +27,24 @@ def month_codes(table: Tensor, inputs: Inputs) -> Tensor:
     known = torch.isfinite(times)
     month = calendar(torch.where(known, times.double(), 0.0))[..., 1] - 1
     return torch.where(known[..., None], table[month], 0.0)
+
+
+def place_token(layer: nn.Linear, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Make the token of the place.
+
+    Args:
+        layer: from a unit vector, 3 numbers, to D.
+        inputs: the batch.
+
+    Returns:
+        `[B, D]`, and of which samples the place is known `[B]`.
+    """
+    weight = layer.weight
+    if inputs.lonlat is None:
+        known = torch.zeros(inputs.size, dtype=torch.bool, device=weight.device)
+        return weight.new_zeros(inputs.size, layer.out_features), known
+    place, known = unit_vectors(inputs.lonlat.to(weight.device))
+    return layer(place.to(weight.dtype)), known
 
 
 def unit_vectors(lonlat: Tensor) -> tuple[Tensor, Tensor]:

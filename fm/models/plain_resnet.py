@@ -1,19 +1,16 @@
 """ResNet with its stem, on the bands of one grid."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
-from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, sole_member
-from fm.models.resnet import filled_image
-from fm.normalize import Normalisation
-from fm.sensors import Band
+from fm.models.convolutional import filled_image, map_features, through_stages
+from fm.models.features import Features
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 
 STRIDE = 32
 """Pixels along one side of a token: stem, pooling and three stages halve the image."""
@@ -26,36 +23,23 @@ class PlainResNet(Backbone):
     and `pooled` their mean.
 
     Args:
-        groups: one group of one modality, 32 pixels to a token.
-        bands: modality to its bands, tied to their place in the list.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of one modality, 32 pixels to a token; bands are tied to their place in
+            the list.
         blocks: number of blocks in each of the four stages.
         bottleneck: three convolutions a block instead of two.
         planes: channels inside the first stage's blocks; each stage has twice those before.
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         blocks: Sequence[int],
         bottleneck: bool,
         planes: int = 64,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
-        self.member = sole_member(groups, bands, "a ResNet", STRIDE)
+        super().__init__(intake)
+        self.member = intake.sole_member("a ResNet", STRIDE)
         if len(blocks) != 4 or min(blocks) < 1 or planes < 1:
             raise UsageError(f"a ResNet has four stages of at least one block; got {list(blocks)}")
         kind = Bottleneck if bottleneck else BasicBlock
@@ -76,19 +60,8 @@ class PlainResNet(Backbone):
         x, mask = filled_image(self.member, inputs)
         net = self.resnet
         x = net.maxpool(net.act1(net.bn1(net.conv1(x))))
-        outputs = []
-        for stage in _stages(net):
-            x = stage(x)
-            if hidden:
-                outputs.append(x.flatten(2).mT)
-        tokens = x.flatten(2).mT
-        return Features(
-            tokens=tokens,
-            pooled=pool(tokens, mask),
-            grid=self.grids(inputs.pixels),
-            hidden=tuple(outputs),
-            mask=mask,
-        )
+        x, outputs = through_stages(_stages(net), x, hidden)
+        return map_features(x, mask, self.grids(inputs.pixels), outputs)
 
 
 def _stages(net: ResNet) -> list[nn.Module]:

@@ -15,11 +15,12 @@ from fm.models.croma import Croma
 from fm.models.efficientnet import EfficientNet
 from fm.models.galileo import Galileo
 from fm.models.inputs import Scaling
+from fm.models.intake import Intake
 from fm.models.layout import groups
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
 from fm.models.presto import Presto
-from fm.models.resnet import SpectralResNet
+from fm.models.spectral_resnet import SpectralResNet
 from fm.models.towers import Towers
 from fm.models.vit import VisionTransformer
 from fm.normalize import Normalisation
@@ -37,15 +38,13 @@ SIZES: dict[str, dict[str, int]] = {
 """Width, depth and heads. Tiny to large as in timm; huge and giant as SpectralEarth's table
 (arXiv 2408.08447); nano is ours, for two CPU cores."""
 
-_GIVEN = ("self", "groups", "bands", "normalisation", "scaling", "architecture")
-
 
 @dataclass(frozen=True)
 class Family:
     """Backbones of one kind.
 
     Attributes:
-        kind: the class, built as `kind(groups, bands=, normalisation=, scaling=, **options)`.
+        kind: the class, built as `kind(intake, **options)`.
         sizes: name of each size to the options it stands for.
         help: one line.
         token_px: side of a token in pixels of the finest grid where `token_m` is not given.
@@ -59,7 +58,7 @@ class Family:
     @property
     def options(self) -> list[str]:
         """The arguments that are this family's own."""
-        return [name for name in inspect.signature(self.kind).parameters if name not in _GIVEN]
+        return [name for name in inspect.signature(self.kind).parameters if name != "intake"]
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -225,16 +224,9 @@ def _build(
         **({} if token_groups is None else {"token_groups": _plain(token_groups)}),
         **{key: _plain(value) for key, value in chosen.items()},
     }
-    return quicken(
-        family.kind(
-            made,
-            bands=by_modality,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-            **chosen,
-        )
-    )
+    model = family.kind(Intake(made, by_modality, normalisation, scaling), **chosen)
+    model.architecture = architecture
+    return quicken(model)
 
 
 def _check_kinds(name: str, family: Family, options: Mapping[str, Any]) -> None:

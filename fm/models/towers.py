@@ -1,6 +1,6 @@
 """One backbone for each token group, side by side: encoders of two sensors that share nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.features import Features
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, Member
-from fm.normalize import Normalisation
-from fm.sensors import Band
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
+from fm.models.layout import Member
 
 
 class Towers(Backbone):
@@ -24,35 +23,21 @@ class Towers(Backbone):
     under `towers.GROUP.`.
 
     Args:
-        groups: one a tower.
-        bands: modality to its bands.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of tokens a tower.
         tower: name of the model that each is, one for all groups or one a group; all of one width.
         tower_options: its options; where `tower` has one a group, group to options.
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         tower: str | Mapping[str, str],
         tower_options: Mapping[str, Any] | None = None,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
         from fm.models.registry import family_of  # which knows this class too
 
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
+        super().__init__(intake)
         if not isinstance(tower, str) and set(tower) != set(self.groups):
             raise UsageError(f"tower names {sorted(tower)}; the groups are {sorted(self.groups)}")
         self.towers = nn.ModuleDict()
@@ -68,10 +53,12 @@ class Towers(Backbone):
                 raise UsageError(f"tower_options: {kind} has no option {wrong[0]!r}")
             own = {member.modality for member in group.members}
             self.towers[name] = family.kind(
-                [group],
-                bands={m: bands[m] for m in own},
-                normalisation={m: normalisation[m] for m in own},
-                scaling={m: scaling[m] for m in own},
+                Intake(
+                    [group],
+                    bands={m: intake.bands[m] for m in own},
+                    normalisation={m: intake.normalisation[m] for m in own},
+                    scaling={m: intake.scaling[m] for m in own},
+                ),
                 **{**family.defaults, **size, **given},
             )
         widths = {name: self.tower(name).width for name in self.groups}

@@ -12,13 +12,12 @@ from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.embed import PatchEmbed, SpectralBasis
 from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, Member
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
+from fm.models.layout import Member
 from fm.models.metadata import MetadataTokens
 from fm.models.positions import resized_positions, sincos_1d, sincos_2d
 from fm.models.series import PARTS, codes_at, time_codes, with_times
-from fm.normalize import Normalisation
-from fm.sensors import Band
 
 
 class VisionTransformer(Backbone):
@@ -27,10 +26,7 @@ class VisionTransformer(Backbone):
     The trunk's state-dict keys are timm's (`cls_token`, `blocks.{i}...`, `norm`).
 
     Args:
-        groups: the token groups, see `fm.models.layout`.
-        bands: modality to its bands.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: see `Intake`.
         width: D.
         depth: number of blocks.
         heads: attention heads; must divide `width`.
@@ -60,16 +56,12 @@ class VisionTransformer(Backbone):
         pooling: `mean` of the valid tokens, or the class token.
         pre_pool_norm: True is timm's `fc_norm`: tokens are averaged first and normalised then.
         layer_scale: initial value of LayerScale; None or 0 leaves it out.
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
@@ -88,18 +80,11 @@ class VisionTransformer(Backbone):
         pooling: Literal["mean", "cls"] = "mean",
         pre_pool_norm: bool = False,
         layer_scale: float | None = None,
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
+        super().__init__(intake)
         if width % heads or width % 4:
             raise UsageError(f"width {width} must be a multiple of 4 and of heads {heads}")
-        names = [group.name for group in groups]
+        names = [group.name for group in intake.groups]
         kinds = _a_group("tokenizer", tokenizer, names)
         options: Mapping[str, Any] = tokenizer_options or {}
         if isinstance(tokenizer, str):
@@ -121,9 +106,9 @@ class VisionTransformer(Backbone):
                     kinds[g.name],
                     options.get(g.name),
                     basis=(basis or {}).get(g.name),
-                    normalisation=normalisation,
+                    normalisation=intake.normalisation,
                 )
-                for g in groups
+                for g in intake.groups
             }
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -156,7 +141,7 @@ class VisionTransformer(Backbone):
             self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, places))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
             if share:
-                self.channel_embed = nn.Parameter(torch.zeros(1, len(groups), share))
+                self.channel_embed = nn.Parameter(torch.zeros(1, len(names), share))
                 self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, share))
                 nn.init.trunc_normal_(self.channel_embed, std=0.02)
         self.metadata = MetadataTokens(tuple(metadata), width) if metadata else None

@@ -5,7 +5,7 @@ from fm.foreign.families.spectral import adapter_rules
 from fm.foreign.reading import Reading
 from fm.foreign.recognise import Recognised
 from fm.models.plain_resnet import STRIDE
-from fm.models.resnet import STRIDE as SPECTRAL_STRIDE
+from fm.models.spectral_resnet import STRIDE as SPECTRAL_STRIDE
 
 _NAMES = {(2, 2, 2, 2): "18", (3, 4, 6, 3): "50", (3, 8, 36, 3): "152"}
 _CLASSIFIER = Rule(r"(?:resnet\.)?(?:fc|classifier|head)\..*", None, "classifier")

@@ -1,7 +1,7 @@
 """LESS ViT: every band of every position is a cell; attention is low-rank over both axes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,14 @@ from torch.nn import functional
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
 from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 from fm.models.less.attention import AttentionShape, Context, norm
 from fm.models.less.axis import Axis, axis_of, kind_of
 from fm.models.less.block import LessBlock
 from fm.models.less.codes import CodeSettings, PositionChannelCode
 from fm.models.less.embed import ChannelEmbed
 from fm.models.less.rope import HIGH_NM, LOW_NM, WavelengthAxis
-from fm.normalize import Normalisation
-from fm.sensors import Band
 
 
 class LessViT(Backbone):
@@ -32,10 +30,7 @@ class LessViT(Backbone):
     distance may come in; rotations alone know places only as shares of the image.
 
     Args:
-        groups: the token groups, see `fm.models.layout`; their grids must agree.
-        bands: modality to its bands.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: see `Intake`; the grids of the groups must agree.
         width: D.
         depth: number of blocks.
         heads: attention heads.
@@ -55,16 +50,12 @@ class LessViT(Backbone):
         radar_wavelengths: see `CodeSettings`; published are VV 5500 and VH 5700.
         perception_m: radius of the perception field in metres; published 640 (v1), 360 (v2).
         pooling: `mean` of the class row over valid positions, or the class cell (`cls`).
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         width: int,
         depth: int,
         heads: int,
@@ -83,15 +74,8 @@ class LessViT(Backbone):
         radar_wavelengths: Mapping[str, float] | None = None,
         perception_m: float | None = None,
         pooling: Literal["mean", "cls"] = "mean",
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
+        super().__init__(intake)
         if legacy_range is not None and len(legacy_range) != 2:
             raise UsageError("legacy_range: give two wavelengths, [LOW, HIGH] in nanometres")
         low, high = legacy_range or (LOW_NM, HIGH_NM)
@@ -107,7 +91,7 @@ class LessViT(Backbone):
         )
         self.metric = codes == "sum" or perception_m is not None
         self.polarisations = sorted(
-            {b.polarisation for items in bands.values() for b in items if b.polarisation}
+            {b.polarisation for items in intake.bands.values() for b in items if b.polarisation}
         )
         self.patch_embed = ChannelEmbed(self.weight_names, width)
         self.pos_chan_embed = PositionChannelCode(

@@ -1,50 +1,22 @@
 """SpectralEarth's convolutional backbone: the spectral adapter before a ResNet."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from einops import rearrange
 from timm.models.resnet import Bottleneck, ResNet, downsample_conv
 from torch import Tensor, nn
 
 from fm.errors import UsageError
-from fm.hardware import full_precision
 from fm.models.backbone import Backbone
+from fm.models.convolutional import filled_image, map_features, through_stages
 from fm.models.embed.adapter import MAPS, Norm, check_band_count, spectral_layers
-from fm.models.embed.patches import fill_invalid, gather_patches, to_physical
-from fm.models.features import Features, pool
-from fm.models.inputs import Inputs, Scaling
-from fm.models.layout import Group, Member, sole_member
-from fm.normalize import Normalisation
-from fm.sensors import Band
+from fm.models.features import Features
+from fm.models.inputs import Inputs
+from fm.models.intake import Intake
 
 STRIDE = 16
 """Pixels along one side of a token: four stages that halve the image."""
-
-
-def filled_image(member: Member, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-    """Scale, normalise and fill the image of a convolutional backbone.
-
-    Returns:
-        `[B, C, H, W]` float32, where an invalid value has the mean of its band's valid ones in
-        the token, and `[B, N]` bool, False for a token without a valid pixel (None when no mask
-        was given).
-    """
-    name, patch = member.modality, member.patch
-    x = inputs.pixels[name]
-    with full_precision(x.device):
-        physical = to_physical(x, *inputs.scaling[name])
-        values = inputs.normalisation[name](physical, band_axis=1)
-    mask = (inputs.valid or {}).get(name)
-    if mask is None:
-        return values, None
-    mask = mask[:, None] if mask.ndim == 3 else mask
-    cut = gather_patches(mask, patch, None)
-    filled = fill_invalid(gather_patches(values, patch, None), cut)
-    rows = x.shape[-2] // patch
-    whole = rearrange(filled, "b (r q) c p w -> b c (r p) (q w)", r=rows)
-    return whole, cut.flatten(2).any(dim=2)
 
 
 class SpectralResNet(Backbone):
@@ -57,37 +29,24 @@ class SpectralResNet(Backbone):
     last map.
 
     Args:
-        groups: one group of one modality with at least 75 bands, 16 pixels to a token.
-        bands: modality to its bands, tied to their place in the list.
-        normalisation: modality to its normalisation, in physical units.
-        scaling: modality to (scale, offset) of its stored integers.
+        intake: one group of one modality with at least 75 bands, 16 pixels to a token; bands are
+            tied to their place in the list.
         blocks: number of bottlenecks in each of the four stages.
         planes: channels inside the first stage's bottlenecks; a stage puts out four times its own,
             and each has twice those of the stage before.
         norm: of the adapter, see `spectral_layers`.
-        architecture: see `Backbone`.
     """
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        intake: Intake,
         *,
-        bands: Mapping[str, tuple[Band, ...]],
-        normalisation: Mapping[str, Normalisation],
-        scaling: Scaling,
         blocks: Sequence[int] = (3, 4, 6, 3),
         planes: int = 64,
         norm: Norm = "batch",
-        architecture: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            groups,
-            bands=bands,
-            normalisation=normalisation,
-            scaling=scaling,
-            architecture=architecture,
-        )
-        self.member = sole_member(groups, bands, "a spectral ResNet", STRIDE)
+        super().__init__(intake)
+        self.member = intake.sole_member("a spectral ResNet", STRIDE)
         if len(blocks) != 4 or min(blocks) < 1 or planes < 1:
             raise UsageError(f"a ResNet has four stages of at least one block; got {list(blocks)}")
         check_band_count(self.member.modality, len(self.member.bands))
@@ -122,16 +81,5 @@ class SpectralResNet(Backbone):
         maps = self.spectral_adapter(spectra).mean(dim=-1)
         height, width = image.shape[-2:]
         x = rearrange(maps, "(b h w) f -> b f h w", h=height, w=width)
-        outputs = []
-        for stage in self.resnet:
-            x = stage(x)
-            if hidden:
-                outputs.append(x.flatten(2).mT)
-        tokens = x.flatten(2).mT
-        return Features(
-            tokens=tokens,
-            pooled=pool(tokens, mask),
-            grid=self.grids(inputs.pixels),
-            hidden=tuple(outputs),
-            mask=mask,
-        )
+        x, outputs = through_stages(self.resnet, x, hidden)
+        return map_features(x, mask, self.grids(inputs.pixels), outputs)

@@ -5,7 +5,7 @@ import torch
 
 from fm.errors import UsageError
 from fm.models import create_model
-from fm.models.resnet import SpectralResNet
+from fm.models.spectral_resnet import SpectralResNet
 from tests.fm.bands import spectrometer
 
 SMALL = {"blocks": (1, 1, 1, 1), "planes": 4}
