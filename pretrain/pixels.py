@@ -6,7 +6,7 @@ import numpy as np
 
 import shards
 from fm.errors import FMError
-from fm.normalize import Statistics
+from fm.statistics import Statistics
 
 SAMPLES = 2_000
 """At most so many samples are looked at, spread over the dataset."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
-from fm.normalize import Statistics
+from fm.statistics import Statistics
 from shards.building.copies import Near, first_equal, near_equal
 from shards.building.part import NAMED, Part, Place, Recipe
 from shards.codecs.quality import Quality

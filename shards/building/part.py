@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from fm.errors import FMError, suggest
 from fm.files import fsync_folder, read_json, sha256_file
-from fm.normalize import Statistics
+from fm.statistics import Statistics
 from shards.building import copies
 from shards.building.declare import Known
 from shards.codecs.codec import CorruptError, array_bytes, checksum

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from fm.errors import FMError
 from fm.files import write_json
-from fm.normalize import Statistics
+from fm.statistics import Statistics
 from shards.building import copies
 from shards.codecs.codec import MAX_BYTES, CorruptError, checksum
 from shards.foreign import metadata, tags

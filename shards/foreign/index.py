@@ -22,7 +22,7 @@ from typing import Any
 from fm.console import progress
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, sha256_file
-from fm.normalize import Statistics
+from fm.statistics import Statistics
 from shards.foreign import fragment as fragments
 from shards.foreign.declare import ArrayMember, Declaration
 from shards.foreign.fragment import Fragment

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fm.errors import UsageError
-from shards.ordering.order import hashed, splitmix64
+from fm.splitmix import splitmix64
+from shards.ordering.order import hashed
 
 LONGEST = 4096
 """Most blocks of a cycle; weights that need more are rounded to this many parts of the whole."""

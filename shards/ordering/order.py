@@ -2,9 +2,8 @@
 
 Chunks of consecutive samples are permuted for each epoch, laid end to end, and shuffled inside
 windows of bounded length. Neighbours on disk stay near each other in time, so reading stays local;
-a batch still mixes many chunks. All random numbers are a hash of counters (splitmix64; Steele, Lea
-and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), so any position is found
-without a replay, on any number of ranks and threads and on any machine.
+a batch still mixes many chunks. All random numbers are a hash of counters (`fm.splitmix`), so any
+position is found without a replay, on any number of ranks and threads and on any machine.
 
 Up to `LISTED` chunks their order is a sorted list of hashes; above, a Feistel network computes the
 chunk at each place, so a position is found in constant time and memory at any size.
@@ -16,23 +15,14 @@ from collections.abc import Callable
 import numpy as np
 
 from fm.errors import UsageError
+from fm.splitmix import splitmix64
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNKS, _WINDOW, _FEISTEL, _DRAW = 1, 2, 3, 4
 LISTED = 2**18
 """Most chunks whose order is kept as a list: 16.8 million samples with chunks of 64."""
 WINDOW = 4096
 """Positions that are shuffled among each other, unless another number is given."""
 _ROUNDS = 8
-
-
-def splitmix64(values: np.ndarray) -> np.ndarray:
-    """Return the splitmix64 output function of each uint64."""
-    with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) + _GOLDEN
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
 
 
 def hashed(*counters: int) -> np.uint64:

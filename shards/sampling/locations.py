@@ -23,7 +23,8 @@ from fm.console import note
 from fm.errors import FMError, UsageError, suggest
 from fm.files import write_atomic
 from fm.geo import EARTH_RADIUS_M, block_bounds, block_id
-from shards.ordering.order import hashed, splitmix64
+from fm.splitmix import splitmix64
+from shards.ordering.order import hashed
 from shards.sampling.phenology import SEASONS, YEAR, NoSeasons, Seasons, calendar_seasons
 
 _CELL, _POINT, _CANDIDATE, _YEAR, _SEASON = range(21, 26)

@@ -20,7 +20,8 @@ import xxhash
 
 from fm.errors import FMError, UsageError
 from fm.geo import block_id
-from shards.ordering.order import hashed, splitmix64
+from fm.splitmix import splitmix64
+from shards.ordering.order import hashed
 from shards.seeing.scan import has_column, scan
 from shards.splits.splitfile import Split
 
