@@ -10,6 +10,7 @@ from probes.benchmarks import get_benchmark
 from shards.building.writer import Declared, Sample, write_dataset
 from shards.format import LabelInfo
 from shards.sources import get_source, tree_cover
+from tests.shards.makers import written
 
 
 def test_a_pixel_is_the_median_of_its_clear_dates():
@@ -83,15 +84,7 @@ def test_the_dataset_is_the_layer_and_pixels_of_the_package(package_cache, tmp_p
         content = get_source("tree-cover").read(Namespace(cache=package_cache, block=10))
     except FMError as error:
         pytest.skip(str(error))
-    write_dataset(
-        tmp_path / "ds",
-        content.samples(),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
-    )
+    written(content, tmp_path / "ds")
     data = get_benchmark("tree-cover").load(tmp_path / "ds")
     with rasterio.open(tree_cover.PACKAGE.folder(package_cache) / tree_cover.LAYER) as raster:
         layer = raster.read(1)

@@ -11,6 +11,7 @@ from probes.benchmarks import get_benchmark
 from shards.building.writer import Declared, Sample, write_dataset
 from shards.format import LabelInfo
 from shards.sources import get_source, tree_cover, tree_cover_series
+from tests.shards.makers import written
 
 TIMES = ("2018-01-05T00:00:00Z", "2018-04-05T00:00:00Z", "2018-07-04", "2019-01-10", "2019-06-09")
 SIDE = 8
@@ -125,15 +126,7 @@ def test_the_dataset_is_the_cube_and_layer_of_the_package(package_cache, tmp_pat
         content = get_source("tree-cover-series").read(Namespace(cache=package_cache, block=10))
     except FMError as error:
         pytest.skip(str(error))
-    write_dataset(
-        tmp_path / "ds",
-        content.samples(),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
-    )
+    written(content, tmp_path / "ds")
     data = get_benchmark("tree-cover-series").load(tmp_path / "ds")
     with rasterio.open(tree_cover.PACKAGE.folder(package_cache) / tree_cover.LAYER) as raster:
         layer = raster.read(1)

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from shards.building.writer import Declared
-from shards.format import LabelInfo
+from shards.building.build import build
+from shards.building.writer import Declared, write_dataset
+from shards.dataset import Dataset
+from shards.dataset import open as open_dataset
+from shards.format import DatasetInfo, LabelInfo
 from shards.sample import Sample
 from shards.sources.base import Content, Skip
 
@@ -95,3 +99,41 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def written(content: Content, out: Path) -> Dataset:
+    """Write what a source has read, in this process, and open it."""
+    write_dataset(
+        out,
+        content.samples(),
+        name=content.name,
+        modalities=content.modalities,
+        labels=content.labels,
+        provenance=content.provenance,
+        licence=content.licence,
+    )
+    return open_dataset(out)
+
+
+def here(out: Path, tasks: Any, folder: Path | None = None, **options: Any) -> DatasetInfo:
+    """Build in this process, four samples a shard."""
+    changes = options.pop("changes", {})
+    settings = {"samples_per_shard": 4, "workers": 0} | options
+    return build(out, content(tasks, folder, **changes), **settings)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(folder / "index.parquet").to_pylist()
+
+
+def seeds(folder: Path) -> list[int]:
+    """Return the seeds of the samples that were made, and forget them."""
+    found = []
+    for path in folder.glob("*-*-*"):
+        found.append(int(path.name.split("-")[1]))
+        path.unlink()
+    return sorted(found)

@@ -9,10 +9,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-import shards
 from fm.errors import FMError, UsageError
 from shards.sources import arrays
 from shards.sources.base import Content
+from tests.shards.makers import written
 
 TABLE = """key,lon,lat,time,split,cover,tags,depth,note
 a,10.5,50.25,2021-07-01T10:30Z,train,crop,urban;water,1.5,near the river
@@ -47,16 +47,7 @@ def test_a_stack_and_a_csv_become_a_dataset(tmp_path: Path) -> None:
         *("--class", "cover", "--multilabel", "use=tags", "--regression", "depth"),
         *("--text", "note"),
     )
-    shards.write_dataset(
-        tmp_path / "ds",
-        content.samples(),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
-    )
-    ds = shards.open(tmp_path / "ds")
+    ds = written(content, tmp_path / "ds")
     info = ds.info.modalities["s2"]
     assert info.bands == ("B08", "B02", "B04", "B03")  # the order of the array, not the table's
     assert (info.scale, info.offset, info.nodata) == (1e-4, 0.0, (0, 0, 0, 0))

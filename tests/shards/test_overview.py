@@ -10,6 +10,7 @@ import numpy as np
 import shards
 from shards.seeing import overview, scan
 from shards.sources import indian_pines
+from tests.shards.makers import written
 
 
 def test_counts_are_those_of_the_index(tiny_dataset: Path) -> None:
@@ -33,16 +34,7 @@ def test_pixels_of_a_mask_are_counted_by_split(tmp_path: Path) -> None:
     for path, array in zip(paths, (cube, truth), strict=True):
         np.save(path, array)
     content = indian_pines.cut(*paths, block=8, provenance={})
-    shards.write_dataset(
-        tmp_path / "ds",
-        map(content.make, content.tasks),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
-    )
-    ds = shards.open(tmp_path / "ds")
+    ds = written(content, tmp_path / "ds")
     want = {name: np.zeros(17, int) for name in ("train", "val", "test")}
     for i in range(len(ds)):
         label = ds[i].arrays["label"]

@@ -4,12 +4,10 @@ import contextlib
 import multiprocessing
 import random
 import shutil
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -17,11 +15,10 @@ import pytest
 import xxhash
 
 import shards
-from bench.flaky_server import FAULTS, FlakyServer, Plan, _Throttle
+from bench.flaky_server import FAULTS, FlakyServer, Plan
 from fm.errors import FMError, UsageError
 from shards.codecs.codec import CorruptError
 from shards.storage.cache import HOME
-from shards.storage.filesystems import judge
 from shards.storage.remote import MissingError, RemoteStorage
 
 BLOCK = 1 << 16
@@ -370,29 +367,6 @@ def test_a_cache_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "text"),
-    [
-        ("s3://bucket/set", FMError, "pip install 's3fs'"),
-        ("gs://bucket/set", FMError, "pip install 'gcsfs'"),
-        ("http://127.0.0.1:9/set", FMError, r"pip install 'fsspec\[http\]'"),
-        ("htp://host/set", UsageError, "unknown scheme 'htp'.*did you mean 'http'"),
-        ("file:///set", UsageError, "open the folder by its path"),
-        ("simplecache::s3://bucket/set", UsageError, "is not one URL"),
-        ("s3:/bucket", UsageError, "is not one URL"),
-    ],
-)
-def test_urls_that_cannot_be_opened(
-    url: str, error: type, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for package in ("s3fs", "gcsfs", "aiohttp"):
-        monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(error, match=text) as caught:
-        RemoteStorage(url, tmp_path / "cache")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize(
     "name", ["../a.tar", "/a.tar", "a//b.tar", "a/../b.tar", "a.tar?x", "", "%2e"]
 )
 def test_a_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
@@ -442,80 +416,6 @@ def test_a_server_without_ranges_is_one_line(
 class _Deaf:
     def fullmatch(self, text: str) -> dict[int, str]:
         return {1: "0", 2: ""}
-
-
-def _error(name: str, **attributes: object) -> Exception:
-    return type(name, (Exception,), attributes)("words")
-
-
-@pytest.mark.parametrize(
-    ("error", "cause", "verdict"),
-    [
-        (FileNotFoundError("x"), None, "missing"),
-        (FileNotFoundError("x"), _error("ClientResponseError", status=404), "missing"),
-        (FileNotFoundError("x"), _error("ClientResponseError", status=503), "passing"),
-        (FileNotFoundError("x"), _error("ServerDisconnectedError"), "passing"),
-        (FileNotFoundError("x"), TimeoutError(), "passing"),
-        (_error("HttpError", code=429), None, "passing"),
-        (_error("HttpError", code=401), None, "refused"),
-        (
-            OSError("x"),
-            _error("ClientError", response={"ResponseMetadata": {"HTTPStatusCode": 500}}),
-            "passing",
-        ),
-        (
-            PermissionError("x"),
-            _error("ClientError", response={"ResponseMetadata": {"HTTPStatusCode": 403}}),
-            "refused",
-        ),
-        (_error("NoCredentialsError"), None, "refused"),
-        (PermissionError("x"), None, "refused"),
-        (ValueError("bad url"), None, "refused"),
-        (ConnectionResetError(), None, "passing"),
-    ],
-)
-def test_what_a_failure_means(error: Exception, cause: Exception | None, verdict: str) -> None:
-    error.__cause__ = cause
-    assert judge(error)[0] == verdict
-
-
-def test_the_plan_of_faults_is_seeded_and_bounded() -> None:
-    plan = Plan({"drop": 0.3, "corrupt": 0.2}, seed=4, most=2)
-    drawn = [plan.fault("a", f"bytes={i}-", 0) for i in range(4000)]
-    assert drawn == [plan.fault("a", f"bytes={i}-", 0) for i in range(4000)]
-    assert drawn.count("drop") / 4000 == pytest.approx(0.3, abs=0.03)
-    assert drawn.count("corrupt") / 4000 == pytest.approx(0.2, abs=0.03)
-    assert plan.fault("a", "bytes=0-", 2) is None
-    with pytest.raises(ValueError, match="unknown faults"):
-        Plan({"explode": 0.1})
-
-
-def test_the_server_keeps_to_its_bandwidth(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        FlakyServer(folder, Plan(bandwidth=2e6)) as server,
-        opened(server.url, tmp_path) as storage,
-    ):
-        start = time.monotonic()
-        storage.local("a_000001.tar")
-        assert time.monotonic() - start >= SIZES["a_000001.tar"] / 2e6
-        assert server.bytes_sent == SIZES["a_000001.tar"]
-    # by a clock that moves in sleep alone: exactly as long as the bytes take
-    clock = SimpleNamespace(now=7.0, monotonic=lambda: clock.now)
-
-    def sleep(seconds: float) -> None:
-        clock.now += seconds
-
-    clock.sleep = sleep
-    monkeypatch.setattr("bench.flaky_server.time", clock)
-    throttle = _Throttle(2e6)
-    for _ in range(3):
-        throttle.wait(50_000)
-    assert clock.now == pytest.approx(7.0 + 150_000 / 2e6)
-    clock.now = 100.0
-    throttle.wait(50_000)
-    assert clock.now == pytest.approx(100.0 + 50_000 / 2e6), "idle time is not saved up"
 
 
 def _pixels(ds: shards.Dataset, **options: object) -> dict[str, bytes]:

