@@ -117,6 +117,25 @@ def refuse_within(source: str | os.PathLike[str], target: str | os.PathLike[str]
         raise UsageError(f"{target} holds {source}, which it is made of; name another folder")
 
 
+def refuse_unwritable(folder: str | os.PathLike[str], option: str) -> None:
+    """Refuse a folder that nothing could be written to, before hours of work; make nothing.
+
+    Args:
+        folder: that is, or will be made.
+        option: what named it, for the error.
+
+    Raises:
+        UsageError: a file stands where it belongs, or its folder cannot be written to.
+    """
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{option} {folder}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {folder}: {place} cannot be written to; name another folder")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON atomically; NaN and infinities are refused because JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,7 +1,7 @@
 """The verb `probe`; `embed` and `leaderboard` are in rooms of their own."""
 
 import json
-import os
+import re
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fm.command import Command
 from fm.console import note
 from fm.errors import UsageError, suggest
+from fm.files import refuse_unwritable
 from probes.embed.search_verb import search
 from probes.embed.verb import embed
 from probes.leaderboard.verbs import leaderboard
@@ -112,13 +113,13 @@ def _probe(arguments: Namespace) -> int:
         raise UsageError(f"--seed {arguments.seed}: give a whole number from 0")
     for option in ("out", "cache", "maps"):
         if (folder := getattr(arguments, option)) is not None:
-            _check_writable(folder, f"--{option}")
+            refuse_unwritable(folder, f"--{option}")
     if arguments.workers < 1:
         raise UsageError(f"--workers {arguments.workers}: give a whole number from 1")
     protocols = [name for name in arguments.protocol.split(",") if name]
     if not protocols:
         raise UsageError(f"--protocol {arguments.protocol!r} names nothing; see fm probe --list")
-    if arguments.name is not None and (not arguments.name.strip() or arguments.model is None):
+    if arguments.name is not None and (arguments.model is None or not _word(arguments.name)):
         raise UsageError(f"--name {arguments.name!r}: give a word for the model, and the model")
     cells = _cells(arguments, protocols)
     model = _model(arguments)
@@ -162,21 +163,15 @@ def _probe_places(arguments: Namespace) -> int:
         raise UsageError("--seed is a whole number from 0, --workers one from 1")
     for option in ("out", "maps"):
         if (folder := getattr(arguments, option)) is not None:
-            _check_writable(folder, f"--{option}")
-    if _cells(arguments, arguments.protocol.split(",")) != [{}]:
+            refuse_unwritable(folder, f"--{option}")
+    if _cells(arguments, [name for name in arguments.protocol.split(",") if name]) != [{}]:
         raise UsageError("axes say how pixels come to a model; location encoders take none")
     return verb.run(arguments)
 
 
-def _check_writable(folder: Path, option: str) -> None:
-    """Refuse a folder that results could not be written to, before hours of work; make nothing."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise UsageError(f"{option} {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {folder}: {place} cannot be written to; name another folder")
+def _word(name: str) -> bool:
+    """Say whether a name leaves something in the name of a file."""
+    return re.search(r"[A-Za-z0-9]", name) is not None
 
 
 def _model(arguments: Namespace) -> Any:

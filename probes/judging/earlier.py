@@ -1,6 +1,6 @@
 """Results that a run would replace: those of another model or data are never lost in silence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +40,35 @@ def refuse_others(
             {**changed, **({"channels": declared} if declared else {}), **session.left_out},
             session.seed,
         )
-        path = out / f"{name}.json"
-        try:
-            found = Result.load(path)
-        except FMError:  # none, or one that nobody can read
-            continue
-        if found.benchmark["manifest_hash"] != session.data.manifest_hash:
-            raise UsageError(
-                f"{path} is of other data ({found.benchmark['dataset']}, manifest "
-                f"{str(found.benchmark['manifest_hash'])[:8]}); name another --out"
-            )
-        there, own = found.model, subject.about
-        if None in (there["weights_sha256"], own["weights_sha256"]):
-            continue
-        if there["weights_sha256"] == own["weights_sha256"]:
-            continue
-        what = f"{path} is of other weights ({there['path']}, {there['weights_sha256'][:8]})"
-        if there["path"] != own["path"] or backbones.is_backbone(own["path"]):
-            raise UsageError(f"{what}; give --name to tell the models apart, or another --out")
-        note(f"{what} and will be replaced")
+        refuse_other(out / f"{name}.json", subject.about, session.data.manifest_hash)
+
+
+def refuse_other(path: Path, about: Mapping[str, Any], manifest_hash: str) -> None:
+    """Look for one result that a run will write.
+
+    Args:
+        path: where it will lie.
+        about: what will say of its model: `weights_sha256` and `path`, None where it has none.
+        manifest_hash: of its data.
+
+    Raises:
+        UsageError: see `refuse_others`.
+    """
+    try:
+        found = Result.load(path)
+    except FMError:  # none, or one that nobody can read
+        return
+    if found.benchmark["manifest_hash"] != manifest_hash:
+        raise UsageError(
+            f"{path} is of other data ({found.benchmark['dataset']}, manifest "
+            f"{str(found.benchmark['manifest_hash'])[:8]}); name another --out"
+        )
+    there = found.model
+    if None in (there["weights_sha256"], about["weights_sha256"]):
+        return
+    if there["weights_sha256"] == about["weights_sha256"]:
+        return
+    what = f"{path} is of other weights ({there['path']}, {there['weights_sha256'][:8]})"
+    if there["path"] != about["path"] or backbones.is_backbone(about["path"]):
+        raise UsageError(f"{what}; give --name to tell the models apart, or another --out")
+    note(f"{what} and will be replaced")

@@ -110,9 +110,22 @@ def _places(path: Path, wanted: Column) -> Places:
         rows = rows[
             np.sort(np.random.Generator(np.random.PCG64(4)).permutation(len(rows))[:LARGEST])
         ]
-    name, value = wanted.task.name, wanted.turned(rows[:, 2])
+    name, value = wanted.task.name, _turned(path, wanted, rows[:, 2])
     if wanted.task.kind == "regression":
         return Places(name, rows[:, :2].copy(), {name: value}, {})
     codes, numbers = np.unique(value, return_inverse=True)
     classes = tuple(f"{code:g}" for code in codes.tolist())
     return Places(name, rows[:, :2].copy(), {name: numbers.astype(np.int64)}, {name: classes})
+
+
+def _turned(path: Path, wanted: Column, found: np.ndarray) -> np.ndarray:
+    """Turn the numbers of a file into those that are asked for; -9999 has no logarithm."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = wanted.turned(found)
+    if not np.isfinite(value).all():
+        odd = found[~np.isfinite(value)][0]
+        raise FMError(
+            f"{path}: {wanted.column} of {odd:g} cannot be; leave the cell empty where the number "
+            f"is not known"
+        )
+    return value

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 
 from probes.benchmarks.base import Data
 from probes.checks import overlap
+from probes.judging.earlier import refuse_other
 from probes.location.encoders import Encoder
 from probes.location.judge import Cell, as_data, benchmark, compare
 from probes.location.points import Places
 from probes.location.suite import Table
-from probes.protocols import get_protocol
-from probes.result import Result, environment
+from probes.location.tasks import Task
+from probes.protocols import Protocol, get_protocol
+from probes.result import Result, environment, identify
 from probes.statistics.bootstrap import LEVEL, RESAMPLES
 
 _ABOUT = ("path", "weights_sha256", "parameters", "architecture", "adapted")
@@ -106,6 +109,33 @@ def results(
             ]
             found.append(result(cell, encoders[name], places[cell.task.places], against, command))
     return found
+
+
+def refuse_others(
+    out: str | os.PathLike[str],
+    encoder: Encoder,
+    recipes: Sequence[Protocol],
+    places: dict[str, Places],
+    tasks: Sequence[Task],
+    splits: Sequence[str],
+    seeds: Sequence[int],
+) -> None:
+    """Look for results of another model of that name, before hours of work would replace them.
+
+    Raises:
+        UsageError: see `probes.judging.earlier.refuse_other`.
+    """
+    about = {**dict.fromkeys(_ABOUT), **encoder.about}
+    for recipe, task, split, seed in product(recipes, tasks, splits, seeds):
+        about_it = benchmark(task, split)
+        name = identify(
+            (about_it.name, about_it.version),
+            (recipe.name, recipe.version),
+            encoder.name,
+            {},
+            seed,
+        )
+        refuse_other(Path(out) / f"{name}.json", about, places[task.places].sha256)
 
 
 def save(found: Sequence[Result], out: str | os.PathLike[str]) -> None:

@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fm.console import note
 from fm.errors import UsageError, suggest
 from probes.location import PREFIX, is_location
 from probes.location.splits import NAMES as SPLITS
 from probes.location.tasks import BY_NAME, TASKS, Task
+
+if TYPE_CHECKING:
+    from probes.location.encoders import Encoder
 
 BENCHMARKS = {f"location-{task.name}-{split}": (task, split) for task in TASKS for split in SPLITS}
 SUITES = ("location", "satclip")
@@ -73,10 +78,13 @@ def run(arguments: Namespace) -> int:
     if folder is None:
         raise UsageError("--packages is missing: name a folder for pip packages, or set EOFM_CACHE")
     cache = Path(folder)
-    recipes = [get_protocol(name) for name in arguments.protocol.split(",") if name]
+    seeds = _seeds(arguments)
+    recipes = [get_protocol(n) for n in dict.fromkeys(arguments.protocol.split(",")) if n]
+    if not recipes:
+        raise UsageError(f"--protocol {arguments.protocol!r} names nothing; see fm probe --list")
     model = get_encoder(arguments.model, cache, arguments.file)
-    if arguments.name:
-        model.name = arguments.name
+    if arguments.name is not None:
+        model.name = _called(arguments.name, model)
     names = [name for name in FLOORS if name != model.name] if arguments.floors else []
     heads = open_database(arguments.database).on(model) if arguments.database else []
     encoders = {name: get_encoder(name, cache) for name in names}
@@ -85,8 +93,10 @@ def run(arguments: Namespace) -> int:
         tasks, places = open_published(arguments.data)
     else:
         places = points.open_places(cache)
-    seeds = _seeds(arguments)
     everything = []
+    if arguments.out is not None:
+        for one in (model, *heads):
+            report.refuse_others(arguments.out, one, recipes, places, tasks, splits, seeds)
     for recipe in recipes:
         mine = [t for t in tasks if recipe.settings.family != "linear" or t.kind == "class"]
         if not mine:
@@ -137,7 +147,12 @@ def _asked(arguments: Namespace) -> tuple[list[Task], list[str]]:
         )
     if why := refusal(arguments.model, arguments.benchmark):
         raise UsageError(why)
-    task, split = BENCHMARKS[arguments.benchmark.partition("@")[0]]
+    from probes.location.points import VERSION
+
+    name, sign, version = arguments.benchmark.partition("@")
+    if sign and version != str(VERSION):
+        raise UsageError(f"there is no benchmark {arguments.benchmark!r}; {name}@{VERSION} is")
+    task, split = BENCHMARKS[name]
     return [BY_NAME[task.name]], [split]
 
 
@@ -146,6 +161,22 @@ def _seeds(arguments: Namespace) -> list[int]:
     if text is None:
         return [arguments.seed]
     words = [word for word in text.split(",") if word]
-    if not words or not all(word.isdigit() for word in words):
+    if not words or not all(word.isdecimal() for word in words):
         raise UsageError(f"--seeds {text!r}: give whole numbers from 0, such as 0,1,2")
-    return [int(word) for word in words]
+    seeds = [int(word) for word in words]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {text}: one is there twice, which counts as no further seed")
+    if arguments.seed:
+        raise UsageError(f"--seed {arguments.seed} and --seeds {text}: give one of them")
+    return seeds
+
+
+def _called(name: str, model: "Encoder") -> str:
+    """Return the name of a model in results, where it is none that a floor has."""
+    from probes.location.names import FLOORS
+
+    if not re.search(r"[A-Za-z0-9]", name):
+        raise UsageError(f"--name {name!r}: give a word, with a letter or digit for its files")
+    if name in FLOORS and name != model.name:
+        raise UsageError(f"--name {name}: a floor of the table is called so; give another word")
+    return name

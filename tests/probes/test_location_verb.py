@@ -63,7 +63,8 @@ def test_results_of_one_benchmark(tmp_path: Path) -> None:
     assert "geo_bias_moran" in one.diagnostics
     assert one.selection is not None
     assert one.selection["split"] == "val"
-    assert [path.name for path in maps.iterdir()] == ["elevation--blocks--sh10--s0.png"]
+    drawn = [f"elevation--blocks--{protocol}--sh10--s0.png" for protocol in ("knn", "ridge")]
+    assert sorted(path.name for path in maps.iterdir()) == drawn
     site = main(["leaderboard", "build", str(out), "--out", str(tmp_path / "site")])
     assert site == 0
     assert "location-elevation-blocks" in (tmp_path / "site" / "index.html").read_text()
@@ -118,6 +119,13 @@ def test_the_suite_has_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[
             "linear@1 is for classes",
         ),
         (("runs/x", "--benchmark", "eurosat", "--data", ".", "--seeds", "1"), "--seeds is for loc"),
+        (("location:sh10", "--suite", "location", "--seeds", "0,1,0"), "one is there twice"),
+        (("location:sh10", "--suite", "location", "--seeds", "²"), "give whole numbers"),
+        (("location:sh10", "--suite", "location", "--seeds", "1", "--seed", "2"), "one of them"),
+        (("location:sh10", "--suite", "location", "--protocol", ","), "names nothing"),
+        (("location:sh10", "--suite", "location", "--name", "sh40"), "a floor of the table"),
+        (("location:sh10", "--suite", "location", "--name", "東"), "give a word"),
+        (("location:sh10", "--benchmark", "location-koppen-random@9"), "koppen-random@1 is"),
     ],
 )
 @pytest.mark.usefixtures("small_places")
@@ -128,6 +136,22 @@ def test_one_line_says_what_does_not_go(
     lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1]
     assert len(lines) == 1
+
+
+@pytest.mark.usefixtures("small_places")
+def test_a_result_of_other_weights_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate("ab"):
+        encoder = fm.location.create("sh", L=4, width=8, dim=8, depth=1)
+        fm.location.save(tmp_path / name, encoder, {"name": "one-name"})
+        words = ("--benchmark", "location-elevation-random", "--protocol", "ridge", "--no-floors")
+        where = ("--packages", tmp_path, "--out", tmp_path / "out")
+        for _ in range(2):  # what is repeated is replaced
+            assert fm_probe(f"location:{tmp_path / name}", *words, *where) == 2 * number
+    assert "is of other weights" in capsys.readouterr().err
+    (kept,) = (tmp_path / "out").glob("*.json")
+    assert Result.load(kept).model["path"] == str(tmp_path / "a")
 
 
 def test_evaluate_refuses_both_ways() -> None:
@@ -165,12 +189,14 @@ def test_published_tables(tmp_path: Path) -> None:
         ("lat,lon\n1,2\n", "no column 'country'"),
         ("lat,lon,country\n1,2,x\n", "could not convert"),
         ("lat,lon,country\n120,2,4\n", "are not degrees"),
+        ("Lat,Lon,meanT,meanP\n1,2,3,-9999\n", "meanP of -9999 cannot be"),
     ],
 )
 def test_other_tables_are_refused(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(FMError, match="holds none of"):
         open_published(tmp_path)
-    (tmp_path / "lat_lon_country.csv").write_text(text)
+    name = "stationDataAll.csv" if "meanP" in text else "lat_lon_country.csv"
+    (tmp_path / name).write_text(text)
     with pytest.raises(FMError, match=said):
         open_published(tmp_path)
 
@@ -178,5 +204,5 @@ def test_other_tables_are_refused(text: str, said: str, tmp_path: Path) -> None:
 def test_maps_of_classes(tmp_path: Path) -> None:
     cell = judged(tiny(), "wrap", "continents")[1]
     path = draw(cell, tiny(), "wrap", tmp_path)
-    assert path.name == "halves--continents--wrap--s0.png"
+    assert path.name == "halves--continents--ridge--wrap--s0.png"
     assert path.read_bytes()[:4] == b"\x89PNG"
