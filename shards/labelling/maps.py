@@ -111,23 +111,35 @@ class Map:
         x, y = _projection(footprint.crs, self._crs).transform(place[:, 0], place[:, 1])
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             return nothing, 1.0  # the raster's projection does not reach there
-        if self._degrees and np.ptp(x) > 180:  # across the date line
-            x = np.where(x < 0, x + 360, x)
-        columns, rows = self._back @ (np.asarray(x), np.asarray(y))
+        if not self._degrees:
+            return self._inside(np.asarray(x), np.asarray(y)) or (nothing, 1.0)
+        along = _unwrapped(np.asarray(x))
+        if along is None:
+            return nothing, 1.0  # around a pole, where longitudes enclose nothing
+        # the raster may count longitudes from 0, or the patch lie on both sides of the date line
+        found = [self._inside(along + turn, np.asarray(y)) for turn in (-360.0, 0.0, 360.0)]
+        there = [part for part in found if part is not None]
+        if not there:
+            return nothing, 1.0
+        return np.sum([sums for sums, _ in there], axis=0), there[0][1]
+
+    def _inside(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Return areas of classes and all of an outline `[n]`; None where they do not meet."""
+        columns, rows = self._back @ (x, y)
         left, top = int(np.floor(columns.min())), int(np.floor(rows.min()))
         width = int(np.ceil(columns.max())) - left
         height = int(np.ceil(rows.max())) - top
+        r0, r1 = max(top, 0), min(top + height, self._raster.height)
+        c0, c1 = max(left, 0), min(left + width, self._raster.width)
+        if r0 >= r1 or c0 >= c1:
+            return None
         if width * height > LARGEST:
             raise FMError(
                 f"{self.path}: a patch covers {width} x {height} pixels of it; make it coarser"
             )
         weights = coverage(np.stack([columns - left, rows - top], axis=1), height, width)
         weights *= self._sizes(left, top, height, width)
-        r0, r1 = max(top, 0), min(top + height, self._raster.height)
-        c0, c1 = max(left, 0), min(left + width, self._raster.width)
         whole = float(weights.sum())
-        if r0 >= r1 or c0 >= c1:
-            return nothing, whole
         window = ((r0, r1), (c0, c1))
         numbers = self._raster.read(1, window=window)
         known = (self._raster.read_masks(1, window=window) > 0) & np.isfinite(numbers)
@@ -138,7 +150,7 @@ class Map:
             raise FMError(f"{self.path}: numbers that are not whole; a class map is needed")
         classes = self.legend.table(there, str(self.path))
         kept = classes >= 0
-        sums = np.bincount(classes[kept], inside[known][kept], minlength=len(nothing))
+        sums = np.bincount(classes[kept], inside[known][kept], minlength=len(self.legend.classes))
         return sums, whole
 
     def _sizes(self, left: int, top: int, height: int, width: int) -> np.ndarray | float:
@@ -195,6 +207,15 @@ class Maps:
                 f"area in them); give maps that do not, or their times (FROM..TO=FILE)"
             )
         return total, 1.0
+
+
+def _unwrapped(lon: np.ndarray) -> np.ndarray | None:
+    """Longitudes `[n]` of a closed line without jumps; None of one around a pole."""
+    steps = np.diff(lon, append=lon[:1])
+    steps -= 360 * np.round(steps / 360)
+    if abs(steps.sum()) > 180:
+        return None
+    return lon[0] + np.concatenate([[0.0], np.cumsum(steps[:-1])])
 
 
 @lru_cache(maxsize=256)

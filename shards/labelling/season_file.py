@@ -107,10 +107,17 @@ def _seasons(path: Path, location: str, value: Any, classes: int) -> Seasons:
         if not isinstance(items, list):
             raise FMError(f"{where}: {items!r} is no list of classes")
         try:
-            numbers = sorted({int(item) for item in items})
+            numbers = sorted({_whole(item) for item in items})
         except (TypeError, ValueError):
             raise FMError(f"{where}: {items!r} is no list of class numbers") from None
         if numbers and not 0 <= numbers[0] <= numbers[-1] < classes:
             raise FMError(f"{where}: class {numbers[-1]}, there are {classes} from 0 on")
         result[season] = numbers or None
     return result
+
+
+def _whole(item: Any) -> int:
+    """Read a class number; ValueError of 1.5 and true, which `int` would take for others."""
+    if isinstance(item, bool) or (isinstance(item, float) and item % 1):
+        raise ValueError(item)
+    return int(item)

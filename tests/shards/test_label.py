@@ -130,6 +130,8 @@ def test_seasons_of_series_label_each_image(tmp_path: Path) -> None:
         ({"0000001": {"S00": ["9"]}}, "class 9, there are 9"),
         ({"0000001": {"S00": "1"}}, "no list of classes"),
         ({"0000001": {"S00": ["one"]}}, "no list of class numbers"),
+        ({"0000001": {"S00": [1.5]}}, "no list of class numbers"),
+        ({"0000001": {"S00": [True]}}, "no list of class numbers"),
         ({"0000001": ["1"]}, "holds no seasons"),
         ([], "no locations"),
     ],
@@ -205,6 +207,35 @@ def test_degrees_count_by_their_ground(tmp_path: Path) -> None:
     found, whole = Maps([str(path)], LEGENDS["dynamic-world"]).areas(place)
     shares = np.cos(np.radians([75, 65]))
     assert found[:2] / whole == pytest.approx(shares / shares.sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0])
+def test_both_sides_of_the_date_line_count(tmp_path: Path, west: float) -> None:
+    """Longitudes of the raster begin at -180 or at 0; trees are west of the line, grass east."""
+    from pyproj import Transformer
+
+    numbers = np.zeros((4, 360), np.uint8)
+    numbers[:, int(179 - west)], numbers[:, int(180 - west) % 360] = 1, 2
+    path = raster(tmp_path / "d.tif", numbers, affine(1, 0, west, 0, -1, 47), "EPSG:4326")
+    maps = Maps([str(path)], LEGENDS["dynamic-world"])
+    x, y = Transformer.from_crs(4326, 32601, always_xy=True).transform(180.0, 45.0)
+    for place, share in ((x - 60, 0.75), (x - 120, 0.5), (x, 1.0)):  # of 240 m, lies east
+        ground = Footprint("EPSG:32601", (30.0, 0.0, place, 0.0, -30.0, y + 120), 8, 8)
+        found, whole = maps.areas(ground)
+        # the meridian leans by some degrees there
+        assert found[:3] / whole == pytest.approx([0, 1 - share, share], abs=0.02)
+    western = Footprint("EPSG:4326", (0.1, 0.0, -179.9, 0.0, -0.1, 46.0), 8, 8)
+    assert maps.areas(western)[0][2] / maps.areas(western)[1] == pytest.approx(1)
+
+
+def test_a_patch_around_a_pole_has_no_label_from_degrees(tmp_path: Path) -> None:
+    numbers = np.full((180, 360), 8, np.uint8)
+    path = raster(tmp_path / "d.tif", numbers, affine(1, 0, -180, 0, -1, 90), "EPSG:4326")
+    maps = Maps([str(path)], LEGENDS["dynamic-world"])
+    around = Footprint("EPSG:3031", (1000.0, 0.0, -4000.0, 0.0, -1000.0, 4000.0), 8, 8)
+    assert Rule(min_valid=0.0).label(*maps.areas(around)) is None
+    beside = Footprint("EPSG:3031", (1000.0, 0.0, 100_000.0, 0.0, -1000.0, 4000.0), 8, 8)
+    assert Rule().label(*maps.areas(beside)) == [8]
 
 
 def test_what_is_not_known_counts_against_the_valid_share(tmp_path: Path) -> None:
