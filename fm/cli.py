@@ -1,18 +1,23 @@
 """The `fm` command: finds the rooms' verbs, parses, runs, and turns errors into one line."""
 
 import argparse
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
+from itertools import pairwise
 from typing import Any
 
 from fm.command import Command
 from fm.console import note
-from fm.errors import FMError, suggest
+from fm.errors import FMError, UsageError, suggest
 from fm.version import __version__
 
 GROUP = "eofm.commands"
+_NO_MEMORY = re.compile(r"out of memory|allocate memory|not enough memory|MemoryError", re.I)
+"""What torch says of it on devices and on a CPU, and what a worker process does."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +65,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status: 0, 1 for a failure, 2 for wrong usage.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):  # names that it cannot show are no failure
+            stream.reconfigure(errors="backslashreplace")
+    verb = f"fm {words[0]}" if words else "fm"
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except FMError as error:
+        note(f"{verb}: {error}")
+        return error.exit_status
+    except BrokenPipeError:  # who reads our output has had enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        note(f"{verb}: {error.strerror or error}{where}; check the path and its permissions")
+        return 1
+    except KeyboardInterrupt:
+        note(f"{verb}: interrupted")
+        return 130
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        why = " ".join(str(error).split())[:120]
+        note(f"{verb}: not enough memory ({why}); give smaller batches, tiles or images")
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    """Run one command line; what goes wrong is raised."""
     verbs = _verbs()
     if not words or words[0] in ("-h", "--help"):
         print(_overview(verbs))
@@ -71,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(f"fm: there is no verb {words[0]!r}; {suggest(words[0], verbs)}")
         return 2
     command: Command = verbs[words[0]].load()
+    _refuse_empty(words, command)
     parser = _Parser(
         prog=f"fm {words[0]}",
         description=command.help,
@@ -85,23 +125,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parsed = parser.parse_intermixed_args(words[1:])
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        status = getattr(parsed, "run", command.run)(parsed)
-        sys.stdout.flush()
-    except FMError as error:
-        note(f"fm {words[0]}: {error}")
-        return error.exit_status
-    except BrokenPipeError:  # who reads our output has had enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        note(f"fm {words[0]}: {error.strerror or error}{where}; check the path and its permissions")
-        return 1
-    except KeyboardInterrupt:
-        note(f"fm {words[0]}: interrupted")
-        return 130
-    return int(status or 0)
+    return int(getattr(parsed, "run", command.run)(parsed) or 0)
+
+
+def _refuse_empty(words: list[str], command: Command) -> None:
+    """Refuse what a shell makes of a variable that is not set: an empty path is where one is."""
+    for before, word in pairwise(words):
+        option, sign, value = word.partition("=")
+        if not word.startswith("--"):
+            option, value = before, word
+        elif not sign:
+            continue
+        if not value and option not in command.may_be_empty:
+            where = option if option.startswith("-") else f"after {option!r}"
+            raise UsageError(f"{where}: an empty word, as of a variable that is not set; fill it")
 
 
 if __name__ == "__main__":

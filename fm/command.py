@@ -19,9 +19,11 @@ class Command:
         configure: adds the arguments (and sub-verbs) to the parser.
         run: does the work and returns the exit status (None is 0). It is called with the parsed
             arguments; a sub-verb may set its own function by `set_defaults(run=...)`.
+        may_be_empty: options whose empty word means something; elsewhere it is a mistake.
     """
 
     help: str
     example: str
     configure: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int | None]
+    may_be_empty: tuple[str, ...] = ()

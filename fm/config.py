@@ -17,9 +17,9 @@ from fm.errors import UsageError, suggest
 
 
 class Config(BaseModel):
-    """Base of every config: unknown keys are errors, values do not change once made."""
+    """Base of every config: unknown keys are errors, numbers are finite, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -51,4 +51,5 @@ command = Command(
     ),
     configure=_configure,
     run=_run,
+    may_be_empty=("--rest",),
 )

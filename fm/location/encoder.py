@@ -11,7 +11,7 @@ from fm.errors import FMError
 from fm.hardware import full_precision
 from fm.location.encoding import Encoding
 from fm.location.heads import Head, Linear
-from fm.location.season import month_features, month_of
+from fm.location.season import check_month, month_features, month_of
 from fm.location.streamed import EncodedLinear
 
 
@@ -87,7 +87,8 @@ class LocationEncoder(nn.Module):
             `[N, dim]`.
 
         Raises:
-            FMError: no places; or the month is missing, given twice, or not used.
+            FMError: no places; or the month is missing, given twice, not used, or (looked at on
+                the CPU only) none of 1 to 12.
         """
         return self.features(lonlat, month=month, time=time).embedding
 
@@ -116,6 +117,8 @@ class LocationEncoder(nn.Module):
         if month is None:
             assert time is not None
             month = month_of(time)
+        else:
+            check_month(month)
         features = month_features(month.to(before.device)).to(before.dtype)
         return features @ self.month.weight.to(before.dtype).T
 

@@ -19,8 +19,8 @@ class Ramp(Config):
         samples: after how many samples the end is reached; null takes the whole run.
     """
 
-    start: float = Field(allow_inf_nan=False)
-    end: float = Field(allow_inf_nan=False)
+    start: float
+    end: float
     kind: Literal["cosine", "linear"] = "cosine"
     samples: Positive | None = None
 

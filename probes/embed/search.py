@@ -85,8 +85,8 @@ def of_row(found: Rows, text: str) -> Query:
                 f"{text!r} is no key of the file, no LON,LAT, no image that is there; {hint[:200]}"
             )
         asked = np.array([float(place[1]), float(place[2])])
-        if abs(asked[1]) > 90:
-            raise UsageError(f"{text}: a latitude beyond the poles; write LON,LAT in degrees")
+        if abs(asked[1]) > 90 or abs(asked[0]) > 540:
+            raise UsageError(f"{text}: no place on Earth; write LON,LAT in degrees")
         away = great_circle_m(found.lonlat, asked)
         if np.isnan(away).all():
             raise FMError(f"{text}: no row of the file has a place; give a key")

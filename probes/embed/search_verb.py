@@ -42,6 +42,7 @@ def _search(arguments: Namespace) -> int:
     if arguments.rebuild and not arguments.approximate:
         raise UsageError("--rebuild makes the index of --approximate; give both")
     table: Path = arguments.embeddings
+    _check_written(arguments, table)
     stored = parquet.look(table)
     index = None
     if arguments.approximate:
@@ -84,6 +85,21 @@ def _search(arguments: Namespace) -> int:
         parts = f"{hit.rank:>4}  {hit.cosine:.4f}  {hit.key:<24} {where:<20}{away}"
         print(f"{parts}  {hit.time or ''}".rstrip())
     return 0
+
+
+def _check_written(arguments: Namespace, table: Path) -> None:
+    """Refuse to write over what is read, and one thing over another."""
+    from fm.files import refuse_within
+
+    outs = {name: path for name in ("csv", "map") if (path := getattr(arguments, name)) is not None}
+    for name, path in outs.items():
+        refuse_within(table, path)
+        if Path(arguments.query).exists():
+            refuse_within(arguments.query, path)
+        if path.is_dir():
+            raise UsageError(f"--{name} {path} is a folder; name a file")
+    if len({path.resolve() for path in outs.values()}) < len(outs):
+        raise UsageError(f"--csv and --map both name {arguments.csv}; give two files")
 
 
 search = Command(

@@ -110,6 +110,9 @@ def _serve(work: Callable[[Any], int], pieces: Sequence[Any], pipe: Connection) 
         pipe.send((type(error), str(error)))
     except KeyboardInterrupt:
         pass
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        pipe.send((FMError, f"{error.strerror or error}{where}; what is done is kept"))
     except Exception as error:
         pipe.send((RuntimeError, f"{type(error).__name__}: {error}"))
     finally:

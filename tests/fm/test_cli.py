@@ -1,5 +1,11 @@
 """The `fm` command: verbs are found, help shows an example, mistakes are one line."""
 
+import io
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 
 from fm import cli
@@ -65,6 +71,12 @@ def test_unknown_verb_names_the_nearest(capsys) -> None:
         (UsageError("no such y"), 2, "no such y"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied (/x)"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            1,
+            "not enough memory (Unable to allocate 9 TiB)",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "give smaller batches"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, capsys, error, status: int, text: str) -> None:
@@ -78,13 +90,51 @@ def test_errors_are_one_line(monkeypatch, capsys, error, status: int, text: str)
     assert len(printed.strip().splitlines()) == 1
 
 
-def test_bugs_keep_their_traceback(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--out", ""], "--out: an empty word"),
+        (["--out="], "--out: an empty word"),
+        (["a", ""], "after 'a': an empty word"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_told(monkeypatch, capsys, words: list, text: str) -> None:
+    """Defect: an empty --out is the folder that one is in, an empty --modalities is all."""
+    use(monkeypatch, lambda arguments: seen.append(arguments))
+    seen: list = []
+    assert main(["do", *words]) == 2
+    assert text in capsys.readouterr().err
+    assert main(["do", "init_from="]) == 0
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), RuntimeError("a bug")])
+def test_bugs_keep_their_traceback(monkeypatch, error: Exception) -> None:
     def run(_arguments) -> None:
-        raise KeyError("a bug")
+        raise error
 
     use(monkeypatch, run)
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         main(["do"])
+
+
+def test_names_that_a_terminal_cannot_show_are_no_failure(monkeypatch) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    use(monkeypatch, lambda _arguments: print("caf\udce9 東"))
+    assert main(["do"]) == 0
+    assert shown.buffer.getvalue() == b"caf\\udce9 \\u6771\n"
+
+
+def test_a_reader_that_left_is_no_failure_of_help_either() -> None:
+    words = [sys.executable, "-c", "import sys, fm.cli; sys.exit(fm.cli.main(['--help']))"]
+    shell = f"{shlex.join([*words[:2], words[2].replace('help', 'version')])} >&- 2>&-"
+    assert subprocess.run(shell, shell=True, check=False).returncode == 0
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_options_may_stand_between_words(monkeypatch) -> None:

@@ -56,6 +56,8 @@ def test_malformed_override_is_refused(word: str) -> None:
         ),
         ({}, "name is missing"),
         ({"name": "x", "inner": {"kind": "c"}}, r"inner.kind='c'"),
+        ({"name": "x", "inner": {"learning_rate": float("inf")}}, "learning_rate=inf: .*finite"),
+        ({"name": "x", "inner": {"learning_rate": float("nan")}}, "learning_rate=nan: .*finite"),
     ],
 )
 def test_wrong_values_name_their_key(values: dict, text: str) -> None:

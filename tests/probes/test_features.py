@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -62,6 +63,14 @@ def test_what_a_process_raises_is_raised_here():
 
     with pytest.raises(UsageError, match="the fourth sample is odd"):
         workers.rows(fails, batches, 2, lambda n: None)
+
+    def full(index):
+        if index[0] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", "rows.f32")
+        return np.zeros((2, 1), np.float32)
+
+    with pytest.raises(FMError, match=r"No space left on device \(rows.f32\)"):
+        workers.rows(full, batches, 2, lambda n: None)
 
     def dies(index):
         if index[0] == 4:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -87,7 +88,12 @@ def test_a_place_is_its_nearest_row(tmp_path: Path) -> None:
     query = search.of_row(found, f"{lon + 360 + 0.01:.6f}, {lat:.6f}")
     assert query.row == 20
     assert "<s20>" in query.words
-    for text, kind in (("1,95", "poles"), ("s20", r"did you mean"), ("lon,lat", "no key")):
+    for text, kind in (
+        ("1,95", "no place"),
+        ("500000,45", "no place"),
+        ("s20", r"did you mean"),
+        ("lon,lat", "no key"),
+    ):
         with pytest.raises(UsageError, match=kind):
             search.of_row(found, text)
 
@@ -100,6 +106,22 @@ def test_a_place_in_the_west_is_no_option(
         assert main(["search", str(file), "--json", *words]) == 0
         assert json.loads(capsys.readouterr().out)["query"] == words[-1]
     assert main(["search", str(file), "-7x"]) == 2
+
+
+def test_nothing_is_written_over_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "e.parquet")
+    before = file.read_bytes()
+    for words, text in (
+        (["--csv", file], "which it is made of"),
+        (["--csv", tmp_path], "is a folder|made of"),
+        (["--csv", tmp_path / "a.html", "--map", tmp_path / "a.html"], "give two files"),
+    ):
+        assert main(["search", str(file), "<s3>", *map(str, words)]) == 2
+        assert re.search(text, capsys.readouterr().err)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["e.parquet"]
 
 
 def test_an_image_by_the_model_of_the_file(tmp_path: Path) -> None:

@@ -164,3 +164,12 @@ def test_refusals() -> None:
         small()(PLACES, month=torch.ones(3))
     with pytest.raises(FMError, match="beyond the poles"):
         next(on_grid(small(), torch.zeros(1), torch.tensor([120.0])))
+
+
+def test_months_are_counted_from_one() -> None:
+    """Defect: 0 to 11 are December to November, a month off without a word."""
+    made = small(season=True)
+    for month in (torch.arange(12)[:3], torch.tensor([1.0, 12.6, 3.0])):
+        with pytest.raises(FMError, match="months are 1 to 12"):
+            made(PLACES, month=month)
+    assert made(PLACES, month=torch.tensor([0.5, 12.5, math.nan])).isfinite()[:2].all()
