@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.machine import ROOT
-from bench.studies.location_page import filled
+from bench.marked import filled
 from bench.studies.page import RESULTS
 from fm.files import read_json, write_atomic
 from probes.statistics.places import LADDER_KM, MEDIAN

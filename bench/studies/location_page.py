@@ -1,11 +1,11 @@
 """Write the tables of the study `location` into `docs/location-probes.md`, between its markers."""
 
-import re
 from typing import Any
 
 import numpy as np
 
 from bench.machine import ROOT
+from bench.marked import filled
 from bench.studies.page import RESULTS
 from fm.files import read_json, write_atomic
 from probes.location.tasks import TASKS
@@ -141,18 +141,6 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
 def written(page: str, found: dict[str, Any]) -> str:
     """Return the page with its tables anew."""
     return filled(page, tables(found))
-
-
-def filled(page: str, texts: dict[str, str]) -> str:
-    """Return a page with what stands between each pair of markers replaced."""
-    for name, text in texts.items():
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-            lambda match, text=text: f"{match[1]}{text}\n{match[2]}",
-            page,
-            flags=re.S,
-        )
-    return page
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Write the tables of `bench/results/studies` into `docs/studies.md`, between its markers."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from bench.machine import ROOT
+from bench.marked import filled
 from fm.files import read_json, write_atomic
 
 PAGE = ROOT / "docs" / "studies.md"
@@ -166,14 +166,9 @@ TABLES = {
 
 def render(text: str) -> str:
     """Return the page's text with the table of every committed result in its place."""
-    for name, made in TABLES.items():
-        path = RESULTS / f"{name}.json"
-        if path.is_file():
-            block = f"<!-- {name} -->\n{made(read_json(path, 'study'))}\n<!-- /{name} -->"
-            text = re.sub(
-                f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL
-            )
-    return text
+    paths = {name: RESULTS / f"{name}.json" for name in TABLES}
+    there = {name: read_json(path, "study") for name, path in paths.items() if path.is_file()}
+    return filled(text, {name: TABLES[name](found) for name, found in there.items()})
 
 
 def main() -> int:

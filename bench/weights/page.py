@@ -1,10 +1,10 @@
 """Write the tables of docs/weights.md from the `probes.json` of what is carried."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from bench.machine import ROOT
+from bench.marked import filled
 from bench.studies.page import number
 from fm import weights
 from fm.files import write_atomic
@@ -62,11 +62,8 @@ def summary(probed: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def render(text: str) -> str:
     """Return the page's text with both tables in their places."""
     probed = {name: weights.probes(name) for name in weights.names()}
-    for mark, lines in (("weights", summary(probed)), ("probes", table(probed))):
-        block = "\n".join([f"<!-- {mark} -->", *lines, f"<!-- /{mark} -->"])
-        pattern = f"<!-- {mark} -->.*?<!-- /{mark} -->"
-        text = re.sub(pattern, lambda _, b=block: b, text, flags=re.DOTALL)
-    return text
+    lines = {"weights": summary(probed), "probes": table(probed)}
+    return filled(text, {mark: "\n".join(rows) for mark, rows in lines.items()})
 
 
 def main() -> int:
