@@ -67,12 +67,12 @@ class SphericalHarmonics(Encoding):
     def rebuild(self) -> None:
         """Cut the table of coefficients into the pieces that the products need.
 
-        Multiples of the latitude serve for those of the colatitude t: of parities alike of order
+        Multiples k of the latitude serve for those of the colatitude t: of parities alike of order
         and k the function (cos kt or sin kt) is a cosine of k lat, of others a sine, up to a sign.
         Angles are half as large, and no digit of the latitude is lost in 90 - lat.
         """
-        order, k = np.ogrid[: self.L, : self.L]
-        signs = (-1.0) ** (k // 2) * np.where((order % 2 == 1) & (k % 2 == 0), -1.0, 1.0)
+        order, turn = np.ogrid[: self.L, : self.L]
+        signs = (-1.0) ** (turn // 2) * np.where((order % 2 == 1) & (turn % 2 == 0), -1.0, 1.0)
         table = fourier(self.L) * self.factors()[..., None] * signs
         device, dtype = self.anchor.device, self.dtype
 
