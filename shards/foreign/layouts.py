@@ -1,4 +1,4 @@
-"""Declared layouts of two published data sets; `docs/foreign.md` says where each fact comes from.
+"""Declared layouts of two published data sets; `docs/tars.md` says where each fact comes from.
 
 Both keep one series of tars a modality, in folders named after it, and one Zarr v2 zip a sample
 (`KEY.zarr.zip`) with the array `bands` [T, C, H, W] on one 10 m grid of 264 x 264 pixels, the band
