@@ -106,6 +106,7 @@ def build(
     cells = int(max(1, min(4 * np.sqrt(len(kept)), len(kept) / 39)))
     centres = library.IndexFlatIP(rows.shape[1])
     index = library.IndexIVFFlat(centres, rows.shape[1], cells, library.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # cells of a small table are no reason to warn
     index.train(directions)
     index.add_with_ids(directions, kept.astype(np.int64))
     some = np.random.default_rng(0).permutation(len(kept))[:_ASKED]

@@ -13,6 +13,7 @@ import torch
 import fm
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
+from fm.files import refuse_within
 from probes.benchmarks.base import Inputs
 from probes.dense.token_maps import TokenMaps, token_maps
 from probes.embed import forms
@@ -20,16 +21,19 @@ from probes.embed.coding import DTYPES, Coding
 from probes.embed.doubts import doubts
 from probes.embed.ranks import Ranks
 from probes.embed.scene import Scene
+from probes.embed.scene_checks import known
 from probes.embed.stage import kept_bytes, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
 from probes.embed.tiles import Tiling, blend, seams
 from probes.features import workers as pool
 from probes.features.extraction import encode, model_hash
 
-VERSION = 1
+VERSION = 2
 """Raised when the same model and scene would give other numbers."""
 LARGEST = 64
 """Tokens along the side of what is embedded as one image."""
+WIDEST = 256
+"""Tokens along the side of a tile, at most: the memory of attention grows with the fourth power."""
 TOKENS = 16
 """Along the side of a tile, where none is given: of the coarsest tokens."""
 
@@ -77,6 +81,9 @@ def embed_scene(
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: give {', '.join(DTYPES)}")
     refuse_existing(out, overwrite)
+    forms.refuse_foreign(out)
+    for file in scene.files:
+        refuse_within(file, out)
     loaded = fm.load(model) if isinstance(model, str | Path) else model
     modalities = [m for m in scene.layers if m in loaded.bands]
     if not modalities:
@@ -97,8 +104,9 @@ def embed_scene(
     shape = (len(corners), work.tiling.side * times, work.tiling.side * times, dim)
     if first.levels[0].shape[2:] != shape[1:3]:
         raise UsageError(f"{scene.place}: the model's tokens do not fill a tile of whole tokens")
-    cell = step_m / times
-    rows, columns = (math.ceil(round(x / cell, 6)) for x in work.extent)
+    cell_m = step_m / times
+    rows, columns = (math.ceil(round(x / cell_m, 6)) for x in work.extent)
+    cell = cell_m / scene.unit_m
     ground = forms.Ground(scene.crs, scene.west, scene.north, (cell, cell), rows, columns)
     about: dict[str, Any] = {
         "model": getattr(getattr(loaded, "card", None), "name", type(loaded).__name__),
@@ -179,8 +187,9 @@ class _Tiles:
         self.model, self.scene, self.batch_size = model, scene, batch_size
         self.bands = {m: layer.bands for m, layer in scene.layers.items()}
         self.scaling = {m: layer.scaling for m, layer in scene.layers.items()}
+        self.unit_m = scene.unit_m
         sizes = [
-            layer.gsd * member.patch
+            layer.gsd * scene.unit_m * member.patch
             for group in getattr(model, "groups", {}).values()
             for member in group.members
             for m, layer in scene.layers.items()
@@ -199,8 +208,18 @@ class _Tiles:
                 raise UsageError(
                     f"--{name} {size:g}: give metres, a multiple of the model's {step:g} m tokens"
                 )
+        if overlap >= side:
+            raise UsageError(f"--overlap {overlap:g}: give less than a tile, which is {side:g} m")
+        if side > WIDEST * step:
+            raise UsageError(
+                f"--tile {side:g}: {side / step:.0f} of the model's {step:g} m tokens along a "
+                f"side, at most {WIDEST} are read at once; give a smaller one"
+            )
         self.side_m = side
-        self.extent = (scene.north - scene.south, scene.east - scene.west)
+        self.extent = (
+            (scene.north - scene.south) * scene.unit_m,
+            (scene.east - scene.west) * scene.unit_m,
+        )
         rows, columns = (math.ceil(round(x / step, 6)) for x in self.extent)
         self.step_m = step
         self.tiling = Tiling(rows, columns, round(side / step), round(overlap / step))
@@ -213,6 +232,7 @@ class _Tiles:
             if all(valid.any() for valid in inputs.valid.values()):
                 where = str(self.scene.place)
                 told = doubts(self.model, inputs, self.bands, self.scaling, where=where)
+                self.check(inputs)
                 return self._maps(inputs), told
         raise FMError(f"{self.scene.place}: no pixel with data in it")
 
@@ -224,9 +244,9 @@ class _Tiles:
             parts = [
                 self.scene.square(
                     modality,
-                    self.scene.west + column * self.step_m,
-                    self.scene.north - row * self.step_m,
-                    self.side_m,
+                    self.scene.west + column * self.step_m / self.unit_m,
+                    self.scene.north - row * self.step_m / self.unit_m,
+                    self.side_m / self.unit_m,
                 )
                 for row, column in corners
             ]
@@ -236,7 +256,16 @@ class _Tiles:
 
     def encode(self, corners: list[tuple[int, int]]) -> TokenMaps:
         """Encode some tiles; tokens without a valid pixel are NaN."""
-        return self._maps(self.read(corners))
+        inputs = self.read(corners)
+        self.check(inputs)
+        return self._maps(inputs)
+
+    def check(self, inputs: Inputs) -> None:
+        """Refuse numbers that are no measurement; see `probes.embed.scene_checks.known`."""
+        assert inputs.valid is not None
+        for modality, layer in self.scene.layers.items():
+            pixels = np.moveaxis(inputs.pixels[modality], 1, 0)[:, inputs.valid[modality]]
+            known(self.scene.place, layer.items, layer.scaling, pixels)
 
     def _maps(self, inputs: Inputs) -> TokenMaps:
         with torch.inference_mode():
@@ -267,6 +296,7 @@ def whole(model: Any, scene: Scene) -> np.ndarray:
     work.side_m = steps * work.step_m
     inputs = work.read([(0, 0)])
     doubts(model, inputs, work.bands, work.scaling, where=str(scene.place))
+    work.check(inputs)
     with torch.inference_mode():
         pooled = encode(model, inputs, work.bands, work.scaling)
     return np.asarray(pooled.float().cpu().numpy()[0])

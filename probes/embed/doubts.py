@@ -56,7 +56,19 @@ def doubts(
     )
     found = units(data, where)
     if isinstance(model, Backbone):
+        found += _untold(model, inputs)
         found += make_feed(model, data, Axes(), benchmark=where).notes
     for text in found:
         note(text)
     return found
+
+
+def _untold(model: Backbone, inputs: Inputs) -> list[str]:
+    """What a model would like to know beside pixels and is not told here."""
+    kinds = getattr(getattr(model, "metadata", None), "kinds", ())
+    missing = [kind for kind in kinds if kind != "time" or inputs.times is None]
+    if not missing:
+        return []
+    return [
+        f"the model also takes {' and '.join(missing)}; none is told, which it counts as unknown"
+    ]

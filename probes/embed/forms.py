@@ -113,6 +113,19 @@ def write(sheet: Sheet, path: Path, ending: str) -> None:
         raise FMError(f"{path}: cannot be written ({' '.join(str(error).split())[:160]})") from None
 
 
+def refuse_foreign(out: Path) -> None:
+    """Refuse to put a result in the place of a folder that holds something else.
+
+    Raises:
+        FMError: a folder without an `embedding`, with something in it.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / "embedding" / "zarr.json").is_file():
+        raise FMError(
+            f"{out} holds something else than an embedding; remove it yourself, or name "
+            f"another --out"
+        )
+
+
 def require(ending: str) -> None:
     """See that what writes a form is installed.
 

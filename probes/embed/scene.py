@@ -1,22 +1,25 @@
 """A georeferenced scene, read by squares of ground: a folder of Sentinel-2's bands, or one raster.
 
 What the numbers are is declared: by `sensor` for a folder, by `bands` for a raster. Refused are
-pixel sizes that are not the bands' own, rotated grids, and files that state another scale than the
-sensor.
+pixel sizes that are not the bands' own, rotated grids, files that state another scale than the
+sensor, and what `probes.embed.scene_checks` finds.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fm import sensors
+from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
 from fm.geo import lonlat_of
+from fm.sensors import Band
+from probes.embed import scene_checks
 from shards.sources import sentinel2_scene
 from shards.sources.raster_io import (
     Header,
@@ -26,14 +29,16 @@ from shards.sources.raster_io import (
     sentinel2_nodata,
 )
 
+LATTICE_M = sentinel2_scene.LATTICE_M
+
 
 @dataclass(frozen=True)
 class Layer:
     """One modality of a scene.
 
     Attributes:
-        bands: names, in the order of the channels.
-        gsd: metres of a pixel.
+        items: the bands, in the order of the channels.
+        gsd: of a pixel, in units of the coordinate system.
         scaling: (scale, offset) of stored integers.
         dtype: of the stored numbers.
         nodata: the number that is no data, a band each; None where there is none.
@@ -41,12 +46,17 @@ class Layer:
             file is cut off by the caller.
     """
 
-    bands: tuple[str, ...]
+    items: tuple[Band, ...]
     gsd: float
     scaling: tuple[float, float]
     dtype: np.dtype
     nodata: tuple[float | None, ...]
     read: Callable[[int, float, float, int, int], np.ndarray]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names, in the order of the channels."""
+        return tuple(band.name for band in self.items)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Scene:
         south: y of it.
         layers: by modality.
         sha256: of every file.
+        unit_m: metres in a unit of the coordinate system.
     """
 
     place: Path
@@ -72,6 +83,7 @@ class Scene:
     south: float
     layers: Mapping[str, Layer]
     sha256: Mapping[str, str]
+    unit_m: float = 1.0
 
     @property
     def lonlat(self) -> tuple[float, float]:
@@ -82,11 +94,13 @@ class Scene:
 
     def keep(self, modalities: list[str]) -> "Scene":
         """Return the same scene with some of its modalities."""
-        layers = {m: self.layers[m] for m in modalities}
-        return Scene(
-            *(self.place, self.crs, self.west, self.north, self.east, self.south),
-            *(layers, self.sha256),
-        )
+        return replace(self, layers={m: self.layers[m] for m in modalities})
+
+    @property
+    def files(self) -> list[Path]:
+        """Of its bands."""
+        folder = self.place if self.place.is_dir() else self.place.parent
+        return [folder / name for name in self.sha256]
 
     def square(
         self, modality: str, west: float, north: float, side: float
@@ -97,7 +111,7 @@ class Scene:
             modality: which layer.
             west: x of its left edge, whole pixels from the scene's.
             north: y of its upper edge.
-            side: metres.
+            side: in units of the coordinate system.
 
         Returns:
             `[C, h, w]` stored numbers, zero outside of the scene, and which pixels are valid
@@ -163,7 +177,7 @@ def _of_folder(folder: Path, name: str) -> Scene:
         raise UsageError(f"--sensor {name}: folders of rasters are read of Sentinel-2 alone")
     grids, crs = sentinel2_scene.read_bands(folder, sensor)
     lattice = sentinel2_scene.coarsest(grids)
-    step = sentinel2_scene.LATTICE_M
+    step = LATTICE_M
     right = max(g.west for g in grids.values()) - lattice.west
     down = lattice.north - min(g.north for g in grids.values())
     west = lattice.west + math.ceil(round(right, 6) / step) * step
@@ -186,13 +200,16 @@ def _of_folder(folder: Path, name: str) -> Scene:
             return read_window(str(grid.path), 1, (row, column, rows, columns))
 
         layers[modality] = Layer(
-            bands=tuple(band.name for band in items),
+            items=items,
             gsd=items[0].gsd_m,
             scaling=(sensor.scale, sensor.offset),
             dtype=np.dtype(np.uint16),
             nodata=sentinel2_nodata(items),
             read=partial(read, own=tuple(grids[band.name] for band in items)),
         )
+    if metres_a_unit(crs) != 1:
+        raise FMError(f"{folder}: {crs[:40]} has no unit of a metre; reproject it (gdalwarp)")
+    _check_ground(folder, crs, 1.0, bounds, LATTICE_M)
     hashes = {grid.path.name: sha256_file(grid.path) for grid in grids.values()}
     return Scene(folder, crs, *bounds, layers, hashes)
 
@@ -225,26 +242,53 @@ def _of_file(path: Path, text: str) -> Scene:
             f"{path}: pixels of {a * metres:g} m, {items[0].name} of {sensor.name} has {gsd:g} m; "
             f"resampled products are not read as native ones"
         )
+    if found.masked:
+        raise FMError(
+            f"{path}: its no-data is a mask beside the pixels, which is not read; write it as a "
+            f"number (gdalwarp -dstnodata)"
+        )
     if len(set(found.dtypes)) != 1:
         raise FMError(f"{path}: bands of several types ({', '.join(sorted(set(found.dtypes)))})")
     dtype = np.dtype(found.dtypes[0])
+    scene_checks.numbers(path, sensor, items, dtype)
     scaling = _scaling(path, found, sensor, dtype)
     bounds = (west, north, west + a * found.width, north - a * found.height)
+    _check_ground(path, found.crs, metres, bounds, gsd)
 
     def read(place: int, left: float, top: float, rows: int, columns: int) -> np.ndarray:
         window = (round((north - top) / a), round((left - west) / a), rows, columns)
         return read_window(str(path), place + 1, window)
 
     layer = Layer(
-        bands=tuple(band.name for band in items),
+        items=items,
         gsd=a,
         scaling=scaling,
         dtype=dtype,
-        nodata=found.nodata,
+        nodata=_nodata(path, found, sensor, dtype, items),
         read=read,
     )
     hashes = {path.name: sha256_file(path)}
-    return Scene(path, found.crs, *bounds, {items[0].modality: layer}, hashes)
+    return Scene(path, found.crs, *bounds, {items[0].modality: layer}, hashes, metres)
+
+
+def _check_ground(
+    place: Path, crs: str, unit_m: float, bounds: tuple[float, ...], gsd_m: float
+) -> None:
+    west, north, east, south = bounds
+    scene_checks.ground(place, crs, unit_m, (west, south, east, north), gsd_m)
+
+
+def _nodata(
+    path: Path, found: Header, sensor: sensors.Sensor, dtype: np.dtype, items: tuple[Band, ...]
+) -> tuple[float | None, ...]:
+    """What the file states; where it states nothing the product's own, or none, which is told."""
+    if any(value is not None for value in found.nodata):
+        return found.nodata
+    if dtype.kind != "f" and sensor.name.startswith("sentinel2-l"):
+        return sentinel2_nodata(items)
+    every = "every finite pixel" if dtype.kind == "f" else "every pixel"
+    note(f"{path}: states no number for no data, so {every} is data")
+    return found.nodata
 
 
 def _scaling(

@@ -194,16 +194,16 @@ def opened(out: Path, job: Mapping[str, Any], *, overwrite: bool = False) -> Ite
         shutil.rmtree(work)
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Refuse a result that is there already.
+def refuse_existing(out: Path, overwrite: bool, option: str = "--out") -> None:
+    """Refuse a result that is there already, which an option names.
 
     Raises:
         FMError: it is there and `overwrite` is false, or a folder stands where a file belongs.
     """
     if out.is_dir() and out.suffix.lower() != ".zarr":
-        raise FMError(f"{out} is a folder; name another --out")
+        raise FMError(f"{out} is a folder; name another {option}")
     if out.exists() and not overwrite:
-        raise FMError(f"{out} exists already; name another --out, or give --overwrite")
+        raise FMError(f"{out} exists already; name another {option}, or give --overwrite")
 
 
 def publish(made: Path, out: Path) -> None:

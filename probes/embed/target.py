@@ -10,20 +10,25 @@ _SPARE = 64 << 20
 """Bytes left over for journals, headers and rounding."""
 
 
-def check_ending(out: Path, endings: Sequence[str], what: str) -> str:
+def check_ending(out: Path, endings: Sequence[str], what: str, option: str = "--out") -> str:
     """Return the ending of a result's name.
 
     Args:
         out: the result.
         endings: that are known, with their dot.
         what: is written, for the error.
+        option: that names it.
 
     Raises:
-        UsageError: another ending.
+        UsageError: another ending, or a name that is no text.
     """
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{option} {out}: the name is not UTF-8, as GDAL needs it") from None
     found = out.suffix.lower()
     if found not in endings:
-        raise UsageError(f"--out {out}: {what} is written as {' or '.join(endings)}; name one")
+        raise UsageError(f"{option} {out}: {what} is written as {' or '.join(endings)}; name one")
     return found
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import fm.location
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
-from fm.files import write_atomic
+from fm.files import refuse_unwritable, write_atomic
 from fm.location.encoder import LocationEncoder
 from probes.embed import forms, picture
 from probes.embed.coding import DTYPES, Coding
@@ -129,10 +129,12 @@ def embed_map(
     module = encoder.module
     assert isinstance(module, nn.Module)
     _check_month(module, month, encoder.name)
-    for path in filter(None, (out, drawn)):
-        refuse_existing(path, overwrite)
+    refuse_existing(out, overwrite)
+    forms.refuse_foreign(out)
     if drawn is not None:
-        check_ending(drawn, (".png",), "a picture")
+        check_ending(drawn, (".png",), "a picture", "--picture")
+        refuse_unwritable(drawn.absolute().parent, f"--picture {drawn}:")
+        refuse_existing(drawn, overwrite, "--picture")
     mask = land_mask(grid) if land else None
     dim = _width(module, grid, month)
     height, width = grid.shape

@@ -134,12 +134,17 @@ def _released(kind: str, cache: Path | None, file: Path | None) -> Encoder:
 
 
 def _options(kind: str, words: list[str]) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for word in words:
         key, sign, text = word.partition("=")
         if not sign or not key:
             raise UsageError(f"location:{kind}: {word!r} is no option; write KEY=VALUE")
-        found[key] = yaml.safe_load(text)
+        if key in found:
+            raise UsageError(f"location:{kind}: {key} is given twice; give it once")
+        try:
+            found[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError(f"location:{kind}: {word!r}: no value that can be read") from None
     return found
 
 

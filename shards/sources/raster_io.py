@@ -43,6 +43,7 @@ class Header:
         scales: GDAL's scale, a band each; 1 where not stated.
         offsets: GDAL's offset, a band each; 0 where not stated.
         units: GDAL's unit type, a band each; None where not stated.
+        masked: no-data is told by a mask beside the bands.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Header:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     units: tuple[str | None, ...]
+    masked: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,6 +92,8 @@ def open_raster(path: str | os.PathLike[str]) -> Any:
 
 def describe(raster: Any, path: str | os.PathLike[str]) -> Header:
     """Read the header of an open raster."""
+    from rasterio.enums import MaskFlags
+
     crs = raster.crs.to_string() if raster.crs else None
     return Header(
         path=str(path),
@@ -103,6 +107,11 @@ def describe(raster: Any, path: str | os.PathLike[str]) -> Header:
         scales=tuple(float(value) for value in raster.scales),
         offsets=tuple(float(value) for value in raster.offsets),
         units=tuple(unit or None for unit in raster.units),
+        # the fourth of four bytes is often called alpha and is none
+        masked=any(
+            MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+            for flags in raster.mask_flag_enums
+        ),
     )
 
 

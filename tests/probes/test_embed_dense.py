@@ -256,7 +256,7 @@ def test_what_nobody_declared_is_refused(file: Path, folder: Path, tmp_path: Pat
         embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=100)
     with pytest.raises(UsageError, match="--overlap nan: give metres"):
         embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=80, overlap_m=float("nan"))
-    with pytest.raises(UsageError, match="below the side"):
+    with pytest.raises(UsageError, match="less than a tile, which is 80 m"):
         embed_scene(vit(), scene, tmp_path / "d.tif", tile_m=80, overlap_m=80)
     with pytest.raises(UsageError, match="its tokens are"):
         embed_scene(SimpleNamespace(bands=TEN, eval=lambda: None), scene, tmp_path / "d.tif")
