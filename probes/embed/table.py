@@ -224,10 +224,11 @@ class _Work:
     def _read(self, span: list[int]) -> Generator[tuple[Inputs, dict[str, tuple[str, ...]]]]:
         group, number = self._of[span[0]]
         ds, names = self._kinds(os.getpid(), group)
+        size = min(self.batch_size, len(ds))  # the last batch is filled up to it
         reasons: list[tuple[str, str]] = []
         batches: Iterator[Any] = ds.loader(
-            self.batch_size,
-            position=number * self.batch_size,
+            size,
+            position=number * size,
             steps=len(span),
             modalities=names,
             labels=(),

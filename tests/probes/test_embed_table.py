@@ -52,6 +52,20 @@ def test_one_row_a_sample_with_place_and_hash(pairs, tmp_path):
     np.testing.assert_allclose(np.array(alone.column("embedding").to_pylist()), vectors, atol=1e-5)
 
 
+def test_a_batch_larger_than_the_dataset_takes_no_more_memory(pairs, tmp_path, monkeypatch):
+    """Defect: the last batch is filled up to its size, a thousand million samples of zeros."""
+    sizes, loader = [], shards.Dataset.loader
+
+    def watched(self, size, **options):
+        sizes.append(size)
+        return loader(self, size, **options)
+
+    monkeypatch.setattr(shards.Dataset, "loader", watched)
+    path = embed(_model(), pairs, tmp_path / "e.parquet", batch_size=10**9)
+    assert pq.read_table(path).num_rows == 18
+    assert set(sizes) == {18}
+
+
 def test_samples_without_a_place_and_of_other_sizes(tmp_path):
     pixels, label = standin.scene(side=40)
     ds = standin.write_scene(tmp_path / "ragged", pixels, label)
