@@ -24,7 +24,7 @@ NAMES = (
         "joint",
         "learns",
     ),
-    *("location", "multisensor", "softcon"),
+    *("location", "multisensor", "retrieval", "softcon"),
 )
 
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 
 from bench.studies import board_rows
-from bench.studies.board_judged import Judged, Judging, code_hash
+from bench.studies.board_judged import Judged, Judging
 from bench.studies.board_plan import AXES, FOREIGN, LEFT_OUT, OURS, PLAN
+from bench.studies.kept import code_hash
 from bench.studies.learns import QUIET
 from bench.studies.scoring import dataset, pretrained
 from fm.errors import UsageError

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT
 from bench.studies.board_plan import AXES, FLOORS, FOREIGN, Task
 from fm.errors import FMError
 from fm.files import read_json, write_json
@@ -166,13 +165,3 @@ def pixel_floors(task: Task, benchmark: str, protocol: str | None = None) -> lis
     wanted = dict.fromkeys([*named, *task.floors.get(FLOORS, ())])
     about = get_benchmark(benchmark)
     return [name for name in wanted if answers_task(get_protocol(name), about)]
-
-
-def code_hash() -> str:
-    """SHA-256 over the code that results come from: another one judges again."""
-    digest = hashlib.sha256()
-    for room in ("fm", "probes", "shards"):
-        for path in sorted((ROOT / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(ROOT)}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

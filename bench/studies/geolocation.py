@@ -3,20 +3,31 @@
 `python -m bench.studies geolocation`. Pictures of land of 119 km, 7.4 km a pixel, enlarged to 64
 pixels for networks of others. Two splits, four ways to answer; the first also with random weights.
 What a cell's middle and the nearest training picture could give stands beside them.
+
+Each network on each split is a process of one thread, `--threads` of them at a time. Every way to
+answer is kept in the work folder as it is done: a call that was ended goes on from there.
 """
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from bench.studies.kept import Part, part
 from bench.studies.scoring import dataset
+from fm.files import sha256_file
 from probes import backbones
+from probes.benchmarks import get_benchmark
 from probes.benchmarks.base import Data
 from probes.geolocation.ceiling import nearest_km
 from probes.judging.evaluation import evaluate_many, opened
+from probes.judging.session import Session
 from probes.result import Result
 from probes.statistics.places import PlaceAnswers
 
@@ -35,38 +46,85 @@ def run(
 ) -> dict[str, Any]:
     """Judge all rows; see `bench.studies`."""
     del split
-    begun, used = time.perf_counter(), time.process_time()
+    begun = time.perf_counter()
     folder = dataset("blue-marble", work / "blue-marble", cache)
-    rows, about = [], {}
-    for benchmark in BENCHMARKS:
-        session = opened(benchmark, folder, seed=seeds[0], cache=work / "features")
-        about[benchmark] = {
-            "split": session.benchmark.split,
-            "counts": [len(session.data.of(part)) for part in ("train", "val", "test")],
-            "cells": len(session.data.classes),
-            "notes": list(session.data.notes),
-            "ceilings": _ceilings(session.data),
-        }
-        for method in methods:
-            results = evaluate_many(
-                backbones.load(f"package:{method}", packages=cache),
-                benchmark,
-                [p for p in PROTOCOLS if p != "linear" or method in LINEAR],
-                data=folder,
-                out=work / "results",
-                cells=[AXES],
-                session=session,
-                maps=work / "maps",
-            )
-            rows += [_row(benchmark, result) for result in results]
+    opening = time.perf_counter()
+    jobs = [(benchmark, method) for method in methods for benchmark in BENCHMARKS]
+    # for the libraries that the new processes load
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    threads, context = torch.get_num_threads(), get_context("spawn")
+    with ProcessPoolExecutor(threads, context, torch.set_num_threads, (1,)) as pool:
+        tasks = [pool.submit(judged, work, cache, folder, *job, seeds[0]) for job in jobs]
+        made = {job: task.result() for job, task in zip(jobs, tasks, strict=True)}
+    rows = [row for several in made.values() for one in several for row in one.value]
+    every = [one for several in made.values() for one in several]
     unique = {(row["benchmark"], row["protocol"], row["model"]): row for row in rows}
+    fresh = not any(one.again for one in every)
     return {
         "axes": AXES,
         "seed": seeds[0],
-        "seconds": round(time.perf_counter() - begun, 1),
-        "cpu": round(time.process_time() - used, 1),
-        "benchmarks": about,
+        "threads": threads,
+        "seconds": {
+            "dataset": round(opening - begun, 1),
+            "probing": round(time.perf_counter() - opening, 1) if fresh else None,
+            "probing_alone": round(sum(one.seconds for one in every), 1),
+            "probing_cpu": round(sum(one.cpu for one in every), 1),
+        },
+        "benchmarks": {name: _about(name, folder, seeds[0]) for name in BENCHMARKS},
         "rows": list(unique.values()),
+    }
+
+
+def summary(found: dict[str, Any], work: Path) -> str:
+    """Return what is printed at the end."""
+    return f"{len(found['rows'])} rows in {found['seconds']}\nmaps in {work / 'maps'}"
+
+
+def judged(
+    work: Path, cache: Path, folder: Path, benchmark: str, method: str, seed: int
+) -> list[Part]:
+    """Judge a network and its floors on a benchmark, a part for each way to answer."""
+    session: Session | None = None
+
+    def rows(protocol: str) -> list[dict[str, Any]]:
+        nonlocal session
+        session = session or opened(benchmark, folder, seed=seed, cache=work / "features")
+        results = evaluate_many(
+            backbones.load(f"package:{method}", packages=cache),
+            benchmark,
+            [protocol],
+            data=folder,
+            out=work / "results",
+            cells=[AXES],
+            session=session,
+            maps=work / "maps",
+        )
+        return [_row(benchmark, result) for result in results]
+
+    found = []
+    for protocol in PROTOCOLS:
+        if protocol == "linear" and method not in LINEAR:
+            continue
+        about = {
+            **{"benchmark": get_benchmark(benchmark).full_name, "method": method, "seed": seed},
+            **{"protocol": protocol, "axes": AXES},
+            "data": sha256_file(folder / "dataset.json"),
+        }
+        made = part(work / "judged", about, lambda protocol=protocol: rows(protocol))
+        how = "as before" if made.again else f"{made.seconds:.0f} s ({made.cpu:.0f} cpu)"
+        print(f"{benchmark}, {method}, {protocol}: {how}", flush=True)
+        found.append(made)
+    return found
+
+
+def _about(benchmark: str, folder: Path, seed: int) -> dict[str, Any]:
+    session = opened(benchmark, folder, seed=seed)
+    return {
+        "split": session.benchmark.split,
+        "counts": [len(session.data.of(name)) for name in ("train", "val", "test")],
+        "cells": len(session.data.classes),
+        "notes": list(session.data.notes),
+        "ceilings": _ceilings(session.data),
     }
 
 
@@ -85,7 +143,7 @@ def _ceilings(data: Data) -> dict[str, dict[str, float]]:
     """What the best cell and the nearest training picture would score."""
     assert data.lonlat is not None
     assert data.cells is not None
-    train, test = (data.lonlat(data.of(part)) for part in ("train", "test"))
+    train, test = (data.lonlat(data.of(name)) for name in ("train", "test"))
     found = {}
     for name, km in nearest_km(data.cells, train, test).items():
         answers = PlaceAnswers(km[:, None], np.zeros(len(km), np.int64))

@@ -47,10 +47,25 @@ def ways(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def timing(found: dict[str, Any]) -> str:
+    """Seconds of the study."""
+    seconds = found["seconds"]
+    if seconds is None:
+        return "Made in parts on a shared machine; how long one run takes is not known."
+    alone, cpu = seconds["probing_alone"] / 60, seconds["probing_cpu"] / 60
+    rows = len(found["rows"])
+    spent = f"{rows} rows in {alone:.0f} minutes of one thread ({cpu:.0f} of the processor)"
+    if seconds["probing"] is None:
+        return f"{spent}; made in several calls, each of which went on from the one before."
+    wall, threads = seconds["probing"] / 60, found["threads"]
+    made = seconds["dataset"]
+    return f"{spent}, {wall:.0f} on the clock with {threads} threads; the dataset {made} s."
+
+
 def tables(found: dict[str, Any]) -> dict[str, str]:
     """Every table by its marker."""
     made = {name: scores(found, name) for name in found["benchmarks"]}
-    return made | {"ways": ways(found)}
+    return made | {"ways": ways(found), "geolocation-timing": timing(found)}
 
 
 def written(page: str, found: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Location encoders on the offline suite: ten tasks, ten encoders, three splits, three seeds.
 
-`OMP_NUM_THREADS=1 python -m bench.studies location` uses two workers of one thread each.
+`OMP_NUM_THREADS=1 python -m bench.studies location` uses two workers of one thread each. Its parts
+(ridge, TorchSpatial's scores, logistic regression) are kept in the work folder as they are done.
 """
 
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.studies.kept import part
 from probes.location import surprise
 from probes.location.encoders import get_encoder
 from probes.location.judge import Cell
@@ -18,19 +20,21 @@ from probes.location.points import Places, open_places
 from probes.location.splits import NAMES
 from probes.location.suite import Table
 from probes.location.suite import run as judged
-from probes.location.tasks import BY_NAME
+from probes.location.tasks import BY_NAME, TASKS
 from probes.protocols import get_protocol
 
 SPLIT = "test"
 SEEDS = (0, 1, 2)
 METHODS = TEN
 WORKERS = 2
-LOGISTIC = (("wrap", "sh10", "geoclip"), ("koppen", "land-ocean"))
-"""The subset on which logistic regression stands beside ridge, seed 0."""
-
-
-SURPRISE = (("sh40", "geoclip"), ("random", "blocks"))
-"""Encoders and splits whose answers TorchSpatial's scores are made of, in classes."""
+LOGISTIC = (("wrap", "sh10", "geoclip"), ("koppen", "land-ocean"), NAMES)
+"""Encoders, tasks and splits on which logistic regression stands beside ridge, seed 0."""
+SURPRISE = (
+    ("sh40", "geoclip"),
+    tuple(task.name for task in TASKS if task.kind == "class"),
+    ("random", "blocks"),
+)
+"""Encoders, tasks and splits whose answers TorchSpatial's scores are made of."""
 RADIUS_KM = 1000.0
 """Of their neighbourhoods: 100 km around a test place on land hold 0.5 others, 1000 km about 50."""
 
@@ -39,60 +43,73 @@ def run(
     work: Path, cache: Path, *, split: str, seeds: Sequence[int], methods: Sequence[str]
 ) -> dict[str, Any]:
     """Judge all cells by ridge, and a subset by logistic regression; see `bench.studies`."""
-    del work, split
+    del split
     begun = time.perf_counter()
     places = open_places(cache)
     opened = time.perf_counter()
-    used = time.process_time()
     encoders = {name: get_encoder(name, cache) for name in methods}
-    table = judged(list(encoders.values()), places, splits=NAMES, seeds=seeds, workers=WORKERS)
-    seconds, cpu = time.perf_counter() - opened, time.process_time() - used
-    chosen = [name for name in LOGISTIC[0] if name in methods]
-    surprising = time.perf_counter()
-    patterns = surprises(table, places)
-    again = time.perf_counter()
-    other = judged(
-        [encoders[name] for name in chosen],
-        places,
-        tasks=[BY_NAME[name] for name in LOGISTIC[1]],
-        splits=NAMES,
-        seeds=seeds[:1],
-        protocol=get_protocol("linear"),
-        workers=WORKERS,
-    )
+    hashes = {name: own.sha256 for name, own in places.items()}
+    about = {"seeds": list(seeds), "methods": list(methods), "places": hashes, "workers": WORKERS}
+
+    def by_ridge() -> dict[str, Any]:
+        table = judged(list(encoders.values()), places, splits=NAMES, seeds=seeds, workers=WORKERS)
+        return {
+            "cells": sum(map(len, table.cells.values())),
+            "answerable": {name: table.answerable(name) for name in NAMES},
+            "mean_ranks": {name: table.mean_ranks(name)[0] for name in NAMES},
+            "rows": rows(table),
+        }
+
+    def of_some(
+        asked: tuple[Sequence[str], Sequence[str], Sequence[str]], seeds: Sequence[int], by: str
+    ) -> Table:
+        return judged(
+            [encoders[name] for name in asked[0] if name in methods],
+            places,
+            tasks=[BY_NAME[name] for name in asked[1]],
+            splits=asked[2],
+            seeds=seeds,
+            protocol=get_protocol(by),
+            workers=WORKERS,
+        )
+
+    parts = {
+        name: part(work / "parts", {**about, "part": name}, make)
+        for name, make in {
+            "ridge": by_ridge,
+            "surprise": lambda: surprises(of_some(SURPRISE, seeds, "ridge"), places),
+            "logistic": lambda: rows(of_some(LOGISTIC, seeds[:1], "linear")),
+        }.items()
+    }
+    ridge = parts["ridge"].value
     return {
         "seeds": list(seeds),
         "workers": WORKERS,
         "seconds": {
             "open": round(opened - begun, 2),
-            "ridge": round(seconds, 1),
-            "ridge_cpu": round(cpu, 1),
-            "surprise": round(again - surprising, 1),
-            "logistic": round(time.perf_counter() - again, 1),
+            **{name: one.seconds for name, one in parts.items()},
+            "ridge_cpu": parts["ridge"].cpu,
         },
-        "cells": sum(map(len, table.cells.values())),
         "places": {
             name: {"count": len(p.lonlat), "sha256": p.sha256} for name, p in places.items()
         },
-        "answerable": {name: table.answerable(name) for name in NAMES},
-        "mean_ranks": {name: table.mean_ranks(name)[0] for name in NAMES},
-        "ridge": rows(table),
-        "surprise": patterns,
-        "logistic": rows(other),
+        **{name: ridge[name] for name in ("cells", "answerable", "mean_ranks")},
+        "ridge": ridge["rows"],
+        "surprise": parts["surprise"].value,
+        "logistic": parts["logistic"].value,
     }
 
 
 def surprises(table: Table, places: dict[str, Places]) -> list[dict[str, Any]]:
-    """Score how the wrong answers of some cells of classes lie, by seed; see `surprise.scores`."""
+    """Score how the wrong answers of cells of classes lie, by seed; see `surprise.scores`."""
     found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
-    for encoder in table.cells.keys() & set(SURPRISE[0]):
-        for cell in table.cells[encoder]:
-            if cell.task.kind == "class" and cell.split in SURPRISE[1]:
-                own = places[cell.task.places]
-                test = cell.parts.test
-                right = cell.predicted == own.values[cell.task.name][test]
-                made = surprise.scores(right, own.lonlat[test], radius_km=RADIUS_KM)
-                found.setdefault((encoder, cell.task.name, cell.split), []).append(made)
+    for encoder, cells in table.cells.items():
+        for cell in cells:
+            own = places[cell.task.places]
+            test = cell.parts.test
+            right = cell.predicted == own.values[cell.task.name][test]
+            made = surprise.scores(right, own.lonlat[test], radius_km=RADIUS_KM)
+            found.setdefault((encoder, cell.task.name, cell.split), []).append(made)
     return [
         {
             **dict(zip(("encoder", "task", "split"), key, strict=True)),

@@ -1,4 +1,4 @@
-"""Write the tables of the study `location` into `docs/location-probes.md`, between its markers."""
+"""Write the tables of two studies into `docs/location-probes.md`, between its markers."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from probes.location.tasks import TASKS
 
 PAGE = ROOT / "docs" / "location-probes.md"
 FOUND = RESULTS / "location.json"
+RETRIEVED = RESULTS / "retrieval.json"
 PHYSICAL = ("air-temperature", "precipitation", "elevation", "turbidity")
 """Numbers of the ground and the air, which the two findings are of."""
 
@@ -122,8 +123,53 @@ def timing(found: dict[str, Any]) -> str:
         f"{found['cells']} cells by ridge: {s['ridge']:.0f} s on {found['workers']} workers of one "
         f"thread ({s['ridge_cpu']:.0f} s of processor), encoding included; opening the drawn "
         f"places {s['open']:.1f} s. The {len(found['logistic'])} cells of logistic regression: "
-        f"{s['logistic']:.0f} s." + (shared if got < 0.7 else "")
+        f"{s['logistic']:.0f} s; TorchSpatial's scores, with ridge for two encoders anew: "
+        f"{s['surprise']:.0f} s." + (shared if got < 0.7 else "")
     )
+
+
+def clipped(found: dict[str, Any], encoder: str, task: str, split: str) -> np.ndarray:
+    """Accuracy, or R^2 of answers cut to the range of train, of each seed of a study's rows."""
+    wanted = (encoder, task, split)
+    (row,) = (r for r in found["rows"] if (r["encoder"], r["task"], r["split"]) == wanted)
+    metrics = row["metrics"]
+    return np.array(metrics["r2_clipped" if "r2_clipped" in metrics else "oa"])
+
+
+def retrieval(found: dict[str, Any]) -> str:
+    """Encoders with and without retrieval, and what is left of it over shuffled values.
+
+    Differences that have one sign in all seeds are bold.
+    """
+    tasks = [t.name for t in TASKS if any(r["task"] == t.name for r in found["rows"])]
+    encoders = list(dict.fromkeys(r["encoder"] for r in found["rows"]))
+    splits = list(dict.fromkeys(r["split"] for r in found["rows"]))
+    head = ["| split | row | " + " | ".join(tasks) + " |", "| --- | --- |" + " --- |" * len(tasks)]
+    lines = list(head)
+    for split in splits:
+        for encoder in encoders:
+            shown = [f"{clipped(found, encoder, task, split).mean():.3f}" for task in tasks]
+            lines.append(f"| {split} | {encoder} | " + " | ".join(shown) + " |")
+    lines += ["", *head]
+    for split in splits:
+        for first in encoders:
+            for second in (first.partition(",")[0], f"{first}, shuffled"):
+                if second not in encoders or second == first or first.endswith("shuffled"):
+                    continue
+                shown = []
+                for task in tasks:
+                    gain = clipped(found, first, task, split) - clipped(found, second, task, split)
+                    bold = "**" if min(gain) > 0 or max(gain) < 0 else ""
+                    shown.append(f"{bold}{gain.mean():+.3f}{bold}")
+                lines.append(f"| {split} | {first} - ({second}) | " + " | ".join(shown) + " |")
+    made = found["pretraining"]
+    lines += [
+        "",
+        f"{found['images']:,} pictures, {made['steps']} steps of pretraining in "
+        f"{made['seconds']:.0f} s, ridge in {found['seconds']:.0f} s ({found['cpu']:.0f} of the "
+        f"processor).",
+    ]
+    return "\n".join(lines)
 
 
 def tables(found: dict[str, Any]) -> dict[str, str]:
@@ -139,13 +185,14 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
 
 
 def written(page: str, found: dict[str, Any]) -> str:
-    """Return the page with its tables anew."""
+    """Return the page with the tables of `location` anew."""
     return filled(page, tables(found))
 
 
 def main() -> None:
     """Write the page."""
-    write_atomic(PAGE, written(PAGE.read_text(encoding="utf-8"), read_json(FOUND, "study")))
+    page = written(PAGE.read_text(encoding="utf-8"), read_json(FOUND, "study"))
+    write_atomic(PAGE, filled(page, {"retrieval": retrieval(read_json(RETRIEVED, "study"))}))
 
 
 if __name__ == "__main__":

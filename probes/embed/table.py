@@ -16,9 +16,11 @@ import fm
 import shards
 from fm.console import note, progress
 from fm.errors import FMError, UsageError
+from fm.location.checkpoint import DESCRIPTION
 from probes.benchmarks.base import Inputs
 from probes.embed import parquet
 from probes.embed.doubts import doubts
+from probes.embed.keys import ImagesBesidePlaces
 from probes.embed.ranks import Ranks
 from probes.embed.stage import Stage, kept_bytes, publish, refuse_existing
 from probes.embed.target import check_ending, check_room
@@ -51,7 +53,8 @@ def embed(
     are done are kept when the process dies: the same call goes on from there.
 
     Args:
-        model: a checkpoint folder, or a model with `encode`.
+        model: a checkpoint folder; the `location` folder of a run that contrasted images with
+            places, for images in the space of its places; or a model with `encode`.
         dataset: a dataset folder.
         out: the `.parquet` file to write; it appears whole or not at all.
         where: keep the samples for which this is true (`shards.open`).
@@ -72,7 +75,7 @@ def embed(
     out = Path(out)
     check_ending(out, (parquet.ENDING,), "a dataset's embeddings")
     refuse_existing(out, overwrite)
-    loaded = fm.load(model) if isinstance(model, str | Path) else model
+    loaded = _loaded(model) if isinstance(model, str | Path) else model
     ds = shards.open(dataset, where=where)
     modalities = [m for m in ds.modalities if m in loaded.bands]
     if not modalities:
@@ -95,6 +98,7 @@ def embed(
         "manifest_hash": ds.manifest_hash,
         "where": where,
         "modalities": modalities,
+        **getattr(loaded, "about", {}),
     }
     job = {"version": VERSION, "batch_size": batch_size, **about}
     with torch.inference_mode():
@@ -135,6 +139,12 @@ def embed(
         )
         publish(stage.result, out)
     return out
+
+
+def _loaded(model: str | Path) -> Any:
+    if (Path(model) / DESCRIPTION).is_file():
+        return ImagesBesidePlaces(model)
+    return fm.load(model)
 
 
 class _Work:

@@ -12,7 +12,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="checkpoint folder or eofm/NAME; with --grid a location encoder",
+        help="checkpoint folder or eofm/NAME; RUN/location for images in the space of its places; "
+        "with --grid a location encoder",
     )
     parser.add_argument(
         "source",

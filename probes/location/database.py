@@ -48,8 +48,15 @@ class Database:
         """Put both heads of `HEADS` on an encoder.
 
         Raises:
-            UsageError: the keys are not of the encoder's width.
+            UsageError: the keys are not of the encoder's width, or say that they lie in the space
+                of another encoder.
         """
+        space, own = self.about.get("space"), encoder.about.get("weights_sha256")
+        if space is not None and own is not None and space != own:
+            raise UsageError(
+                f"the database's keys lie in the space of another location encoder than "
+                f"{encoder.name}; make them with `fm embed` of its own folder"
+            )
         width = encoder(np.zeros((1, 2))).shape[1]
         if width != self.keys.shape[1]:
             raise UsageError(
@@ -128,6 +135,11 @@ def _of_tables(first: Path, second: Path) -> Database:
     absent = [key for key in keys.keys if key not in place]
     if absent:
         raise FMError(f"{second}: lacks {len(absent)} samples of {first}, such as {absent[0]}")
+    if "places_sha256" not in keys.about:
+        note(
+            f"{first}: does not say in which space its embeddings lie; they are taken for keys in "
+            f"the space of the encoder (`fm embed RUN/location` makes such)"
+        )
     known = np.asarray(np.isfinite(keys.lonlat).all(axis=1))
     if not known.all():
         lost = f"{(~known).sum()} of {len(keys.keys)} samples"
@@ -138,6 +150,7 @@ def _of_tables(first: Path, second: Path) -> Database:
         "files": [first.name, second.name],
         "keys": keys.about.get("model_sha256"),
         "values": values.about.get("model_sha256"),
+        "space": keys.about.get("places_sha256"),
         "manifest_hash": hashes[0],
     }
     parts = keys.lonlat[known], keys.embedding[known], values.embedding[rows]

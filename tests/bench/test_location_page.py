@@ -49,3 +49,36 @@ def test_raw_harmonics_collapse_on_unseen_continents(task: str, metric: str) -> 
     learned = page.mean(FOUND, "geoclip", task, "continents", metric)
     assert learned > sum(after) / 3
     assert learned > page.mean(FOUND, "geoclip-untrained", task, "continents", metric)
+
+
+RETRIEVED = read_json(page.RETRIEVED, "study")
+KNOWN = (*page.PHYSICAL, "koppen")
+
+
+def gain(first: str, second: str, task: str, split: str) -> list[float]:
+    parts = [page.clipped(RETRIEVED, name, task, split) for name in (first, second)]
+    return (parts[0] - parts[1]).tolist()
+
+
+def test_the_page_shows_retrieval() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(text, {"retrieval": page.retrieval(RETRIEVED)}) == text
+    assert text.count("<!-- retrieval -->") == 1
+
+
+@pytest.mark.parametrize("task", KNOWN)
+def test_pictures_know_something_of_climates_and_relief_over_blocks(task: str) -> None:
+    gains = gain("satclip, range", "satclip, range, shuffled", task, "blocks")
+    assert min(gains) > 0
+    assert max(gain("satclip, range", "satclip", task, "blocks")) > sum(gains) / 3
+    beside = gain("sh40, range-plus", "sh40, range-plus, shuffled", task, "blocks")
+    assert min(beside) > 0
+    assert sum(beside) / 3 < 0.02
+
+
+def test_retrieval_does_not_make_it_better_than_raw_harmonics_at_random() -> None:
+    for task in TASKS:
+        assert max(gain("satclip, range-plus", "sh40", task.name, "random")) < 0
+    for task in ("country", "time-zone"):
+        lost = gain("sh40, range-plus", "sh40, range-plus, shuffled", task, "blocks")
+        assert sum(lost) < 0

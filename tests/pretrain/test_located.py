@@ -10,10 +10,14 @@ from torch.nn import functional
 
 import fm
 import shards
+from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.location.checkpoint import describe
 from pretrain.runs.offline import export
 from pretrain.trainer import run
+from probes.embed import parquet
+from probes.location.database import open_database
+from probes.location.encoders import get_encoder
 from tests import ranks as forked
 from tests.pretrain.test_validation import config_file
 from tests.ranks import command
@@ -71,6 +75,35 @@ def test_images_alone_are_those_of_a_dataset(trained: Path, tiny_dataset: Path) 
         pair.embed(ds.loader(**words))
 
 
+def test_fm_embed_of_the_location_folder_makes_keys_of_retrieval(
+    trained: Path, tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Defect: features before the head, which are no keys, and are of another width."""
+    where = ["--where", "split == 'val'"]
+    for part, name in (("location", "keys"), ("export", "values")):
+        words = ["embed", str(trained / part), str(tiny_dataset), *where]
+        assert main([*words, "--out", str(tmp_path / f"{name}.parquet")]) == 0
+    keys, values = (tmp_path / f"{name}.parquet" for name in ("keys", "values"))
+    pair = fm.location.pair(trained)
+    batches = held_out(tiny_dataset).loader(
+        batch_size=4, shuffle=False, pad=True, modalities=["s2l1c_10"]
+    )
+    made = pair.embed(batches)
+    found = parquet.read(keys)
+    assert found.about["model"] == "places"
+    assert torch.allclose(torch.from_numpy(found.embedding), made.keys, atol=1e-6)
+    database = open_database([keys, values])
+    assert database.values.shape == (6, 32)
+    encoder = get_encoder(str(trained / "location"), None)
+    assert [head.name for head in database.on(encoder)] == ["places-range", "places-range-plus"]
+    encoder.about["weights_sha256"] = "of another"
+    with pytest.raises(UsageError, match="the space of another location encoder than places"):
+        database.on(encoder)
+    capsys.readouterr()
+    open_database([values])
+    assert "does not say in which space" in capsys.readouterr().err
+
+
 def test_a_stopped_run_gives_both_encoders(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,8 +111,6 @@ def test_a_stopped_run_gives_both_encoders(
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
     shutil.rmtree(copy / "export")
     shutil.rmtree(copy / "location")
-    from fm.cli import main
-
     assert main(["pretrain", str(copy), "--export", str(tmp_path / "model")]) == 0
     whole, ours = fm.location.pair(trained), fm.location.pair(tmp_path / "model")
     for name, value in whole.state_dict().items():

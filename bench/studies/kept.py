@@ -1,0 +1,61 @@
+"""Parts of a study that are done stay done: kept by what they depend on, and used again."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.machine import ROOT
+from fm.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a study gave.
+
+    Attributes:
+        value: plain data.
+        seconds: that it took.
+        cpu: seconds of the processor, which other work on the machine hardly changes.
+        again: it was made by an earlier call.
+    """
+
+    value: Any
+    seconds: float
+    cpu: float
+    again: bool = False
+
+
+def part(folder: Path, about: Mapping[str, Any], make: Callable[[], Any]) -> Part:
+    """Make a part, or read what an earlier call made of the same.
+
+    Args:
+        folder: of the parts of one study.
+        about: all that the part depends on, plain data; the code of the rooms is added.
+        make: returns plain data.
+    """
+    told = json.dumps({"code": code_hash(), **about}, sort_keys=True)
+    path = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    if path.is_file():
+        found = read_json(path, "part of a study")
+        return Part(found["value"], found["seconds"], found["cpu"], again=True)
+    begun, worked = time.perf_counter(), time.process_time()
+    value = make()
+    seconds = round(time.perf_counter() - begun, 1)
+    cpu = round(time.process_time() - worked, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"about": dict(about), "value": value, "seconds": seconds, "cpu": cpu})
+    return Part(value, seconds, cpu)
+
+
+def code_hash() -> str:
+    """SHA-256 over the code that results come from: another one judges again."""
+    digest = hashlib.sha256()
+    for room in ("fm", "probes", "shards"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

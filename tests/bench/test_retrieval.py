@@ -1,0 +1,37 @@
+"""Whose rows the study of retrieval compares."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import fm.location
+from bench.studies.retrieval import beside_each_other
+from probes.location.database import Database
+from probes.location.encoders import get_encoder, of_module
+
+
+def test_values_dealt_out_anew_stand_beside_their_own() -> None:
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-180, 180, 30), rng.uniform(-90, 90, 30)], axis=1)
+    keys, values = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    torch.manual_seed(0)
+    own = of_module("run", fm.location.create("sh", L=4, width=8, dim=4, depth=1))
+    database = Database(lonlat, keys, values, "0")
+    found = beside_each_other(own, database, Path(), ("satclip", "wrap"))
+    heads = ["range", "range-plus", "range, shuffled", "range-plus, shuffled"]
+    ours = ["satclip", *(f"satclip, {head}" for head in heads)]
+    assert list(found) == [*ours, "wrap", "wrap, range-plus", "wrap, range-plus, shuffled"]
+    assert all(encoder.name == name for name, encoder in found.items())
+    places = lonlat[:5]
+    made = {name: encoder(places) for name, encoder in found.items()}
+    assert np.array_equal(made["satclip"], own(places))
+    for name in ours[1:]:
+        assert np.array_equal(made[name][:, :4], made["satclip"])
+    assert not np.allclose(made["satclip, range"], made["satclip, range, shuffled"])
+    # the same weights of other values: all of them on the whole
+    head = found["satclip, range, shuffled"].module
+    assert torch.equal(head.values.sort(0)[0], torch.from_numpy(values).sort(0)[0])
+    # a raw encoding has what the head of the run retrieves beside it
+    assert np.array_equal(made["wrap, range-plus"][:, :4], get_encoder("wrap", None)(places))
+    assert np.array_equal(made["wrap, range-plus"][:, 4:], made["satclip, range-plus"][:, 4:])
