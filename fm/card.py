@@ -87,7 +87,7 @@ class Card:
         try:
             return cls(
                 name=values["name"],
-                architecture=values["architecture"],
+                architecture=dict(values["architecture"]),
                 bands={m: tuple(Band(**b) for b in v) for m, v in values["bands"].items()},
                 normalisation={
                     m: Normalisation.from_dict(v) for m, v in values["normalisation"].items()
@@ -106,7 +106,9 @@ class Card:
             )
         except KeyError as error:
             raise FMError(f"{where}: the key {error} is missing; the card is damaged") from None
-        except (TypeError, AttributeError) as error:
+        except FMError as error:
+            raise FMError(f"{where}: {error}; the card is damaged") from None
+        except (TypeError, AttributeError, ValueError) as error:
             raise FMError(f"{where}: malformed card ({error})") from None
 
     def readme(self, given: str = "this-folder") -> str:

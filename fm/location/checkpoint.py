@@ -91,8 +91,12 @@ def load(folder: str | os.PathLike[str]) -> LocationEncoder | Sum:
         FMError: it is missing or damaged, or the weights do not fit.
     """
     told, state = describe(folder), read_weights(folder)
-    with torch.random.fork_rng(devices=[]):
-        encoder = _made(told["architecture"])
+    try:
+        with torch.random.fork_rng(devices=[]):
+            encoder = _made(told["architecture"])
+    except (FMError, TypeError) as error:
+        where = Path(folder) / DESCRIPTION
+        raise FMError(f"{where}: its architecture is none that can be made ({error})") from None
     load_strict(encoder, state, str(Path(folder) / WEIGHTS))
     return encoder.eval()
 

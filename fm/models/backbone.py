@@ -12,6 +12,7 @@ from fm.models.features import Features
 from fm.models.inputs import Inputs, Scaling, normalisation_at
 from fm.models.intake import Intake
 from fm.models.layout import Member
+from fm.models.metadata import check_known
 from fm.models.series import images_in, strip
 from fm.normalize import Normalisation
 from fm.sensors import Band
@@ -142,6 +143,11 @@ class Backbone(nn.Module, ABC):
         normalisation: Mapping[str, Normalisation] | None = None,
     ) -> Inputs:
         """Check a batch and put its channels into order; arguments and errors as `encode`."""
+        if not isinstance(pixels, Mapping):
+            raise UsageError(
+                f"pixels: expected a dict of modality to tensor, got {type(pixels).__name__}; the "
+                f"model takes {', '.join(self.bands)}"
+            )
         unknown = sorted(set(pixels) - set(self.bands))
         if unknown:
             raise UsageError(
@@ -156,7 +162,9 @@ class Backbone(nn.Module, ABC):
                     f"{what} names {', '.join(extra)}, which the model does not take; "
                     f"{suggest(extra[0], self.bands)}"
                 )
+        self._check_kinds(pixels, lonlat, time, times)
         self._check_metadata(next(iter(pixels.values())).shape[0], lonlat, time)
+        check_known(lonlat, time if times is None else times)
         self._check_series(pixels, valid, times)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         images = images_in(arrays)
@@ -243,6 +251,27 @@ class Backbone(nn.Module, ABC):
                 raise UsageError(
                     f"valid[{modality!r}]: expected bool {shapes[1]} or {shapes[0]}, got "
                     f"{str(mask.dtype).removeprefix('torch.')} {list(mask.shape)}"
+                )
+
+    def _check_kinds(self, pixels: Mapping[str, Tensor], *told: Tensor | None) -> None:
+        for name, x in pixels.items():
+            if not isinstance(x, Tensor):
+                raise UsageError(f"{name}: expected a torch tensor, got {type(x).__name__}")
+            if not x.ndim:
+                raise UsageError(f"{name}: expected [B, C, H, W], got a single number")
+            if x.dtype == torch.bool or x.is_complex():
+                raise UsageError(f"{name}: {x.dtype} is no pixel; give integers or floats")
+        count = next(iter(pixels.values())).shape[0]
+        for name, x in pixels.items():
+            if x.shape[0] != count:
+                raise UsageError(
+                    f"{name}: {x.shape[0]} samples, {next(iter(pixels))} has {count}; every "
+                    f"modality has the same samples"
+                )
+        for value in told:
+            if value is not None and not isinstance(value, Tensor):
+                raise UsageError(
+                    f"lonlat, time and times are torch tensors, not {type(value).__name__}"
                 )
 
     def _check_metadata(self, count: int, lonlat: Tensor | None, time: Tensor | None) -> None:

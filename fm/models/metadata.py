@@ -10,6 +10,35 @@ from fm.errors import UsageError, suggest
 YEAR_S = 365.2425 * 86400
 
 
+LATEST_S = 253_402_300_800.0
+"""The year 10000: later are milliseconds."""
+
+
+def check_known(lonlat: Tensor | None, times: Tensor | None) -> None:
+    """Refuse what can be no place or no time: an unknown one is NaN.
+
+    Args:
+        lonlat: `[B, 2]` degrees.
+        times: `[B]` or `[B, T]` seconds since 1970 UTC.
+
+    Raises:
+        UsageError: a latitude beyond the poles, a longitude beyond a turn and a half, or a time
+            beyond the year 10000. Looked at on the CPU only: a device would have to wait.
+    """
+    found = {"lonlat": lonlat, "time": times}
+    for name, value in found.items():
+        if value is None or value.device.type != "cpu" or torch.compiler.is_compiling():
+            continue
+        size = value.detach().double().nan_to_num(0.0, 0.0, 0.0).abs()
+        if name == "time" and bool((size > LATEST_S).any()):
+            raise UsageError(
+                f"time: {float(size.max()):.4g} s is beyond the year 10000; give seconds since "
+                f"1970, not milliseconds"
+            )
+        if name == "lonlat" and bool((size > torch.tensor([540.0, 90.0 + 1e-6])).any()):
+            raise UsageError("lonlat: no place on Earth; give (lon, lat) in degrees")
+
+
 def place_features(lonlat: Tensor) -> Tensor:
     """Encode places by the real spherical harmonics of degrees 1 and 2.
 

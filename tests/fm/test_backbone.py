@@ -209,3 +209,22 @@ def test_the_sampling_distance_of_given_bands_counts(flexible: Backbone) -> None
     stated = metric.encode(twenty(), bands={TWENTY: same}, gsd={TWENTY: 10.0}).pooled
     assert torch.equal(metric.encode(twenty(), bands={TWENTY: other}).pooled, stated)
     assert not torch.equal(metric.encode(twenty(), bands={TWENTY: same}).pooled, stated)
+
+
+def test_what_is_no_image_place_or_time_is_refused(fixed: Backbone) -> None:
+    ten = torch.rand(3, 4, 24, 24)
+    for pixels, told, text in (
+        (twenty()[TWENTY], {}, "a dict of modality to tensor, got Tensor"),
+        ({TWENTY: twenty()[TWENTY].numpy()}, {}, f"{TWENTY}: expected a torch tensor, got ndarray"),
+        ({TWENTY: twenty()[TWENTY] > 0.5}, {}, "torch.bool is no pixel"),
+        ({TWENTY: twenty()[TWENTY].to(torch.complex64)}, {}, "torch.complex64 is no pixel"),
+        ({**twenty(), "s2l1c_10": ten}, {}, "s2l1c_10: 3 samples, s2l1c_20 has 2"),
+        (twenty(), {"lonlat": [[1.0, 2.0]] * 2}, "are torch tensors, not list"),
+        (twenty(), {"lonlat": torch.tensor([[50.0, 120.0], [1.0, 2.0]])}, "no place on Earth"),
+        (twenty(), {"time": torch.tensor([1.6e12, 1.6e12])}, "not milliseconds"),
+    ):
+        with pytest.raises(UsageError, match=text) as error:
+            fixed.encode(pixels, **told)
+        assert "\n" not in str(error.value)
+    unknown = torch.tensor([[torch.nan, torch.nan], [-180.0, 90.0]])
+    fixed.encode(twenty(), lonlat=unknown, time=torch.tensor([torch.nan, -1e9]))
