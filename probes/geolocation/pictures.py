@@ -9,14 +9,12 @@ import numpy as np
 from probes.benchmarks.base import Data
 from probes.geolocation.cells import NONE
 from probes.statistics.places import LADDER_KM, PlaceAnswers
+from probes.world_map import SEA, WIDTH, background, extent
 
-WIDTH = 1400
-"""Pixels of a map of the world."""
 FARTHEST = 20_000.0
 """Kilometres between opposite places."""
 LOCAL = 60.0
 """Degrees; places that reach no further are drawn in a frame of their own."""
-_SEA, _LAND, _OUTLINE = "#eef3f7", "#d9d9d3", "#ffffff"
 
 
 def draw(data: Data, answers: PlaceAnswers, name: str, out: str | os.PathLike[str]) -> Path:
@@ -102,10 +100,7 @@ class _Frame:
         low, high = lonlat.min(0), lonlat.max(0)
         self.world = bool((high - low).max() > LOCAL)
         if self.world:
-            from shards.seeing.land import equal_earth
-
-            right, top = equal_earth(np.array([[180.0, 0.0], [0.0, 90.0]])).max(0).tolist()
-            self.extent = (-right, right, -top, top)
+            self.extent = extent()
             return
         margin = 0.05 * (high - low).max() + 1e-6
         self.squeeze = float(np.cos(np.radians((low[1] + high[1]) / 2)))
@@ -123,18 +118,10 @@ class _Frame:
 
     def background(self, axes: Any) -> None:
         """Draw land and sea, where the package with the coasts is installed."""
-        if not self.world:
-            axes.set_facecolor(_SEA)
-            return
-        from matplotlib.colors import ListedColormap
-
-        from shards.seeing.land import picture
-
-        found = picture(WIDTH)
-        if found is not None:
-            world, extent = found
-            colours = ListedColormap([_OUTLINE, _SEA, _LAND])
-            axes.imshow(world, extent=extent, cmap=colours, vmin=0, vmax=2, zorder=0)
+        if self.world:
+            background(axes)
+        else:
+            axes.set_facecolor(SEA)
 
     def colours(self, data: Data) -> np.ndarray:
         """Cells as colours `[H, W, 4]`, no cell clear, the edges between cells white."""
