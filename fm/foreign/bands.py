@@ -1,9 +1,11 @@
 """Bands as foreign models take them: often all of a sensor on one grid."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fm.errors import FMError, UsageError
 from fm.files import read_json
@@ -65,7 +67,9 @@ def parse(text: str, *, native: bool = False) -> dict[str, tuple[Band, ...]]:
     try:
         gsd_m = float(metres)
     except ValueError:
-        raise UsageError(f"--bands {text}: {metres!r} is no number of metres") from None
+        gsd_m = math.nan
+    if not 0 < gsd_m < math.inf:
+        raise UsageError(f"--bands {text}: {metres!r} is no number of metres")
     return on_grid(bands, gsd_m)
 
 
@@ -100,7 +104,16 @@ def parse_normalisation(text: str, counts: dict[str, int]) -> dict[str, Normalis
     if not isinstance(values, dict):
         raise FMError(f"{text}: expected {json.dumps({'kind': '...', 'shift': [], 'scale': []})}")
     if "kind" in values and len(counts) == 1:
-        return {next(iter(counts)): Normalisation.from_dict(values)}
+        return {next(iter(counts)): _normalisation(text, values)}
     if missing := sorted(set(counts) - set(values)):
         raise FMError(f"{text}: no normalisation of {', '.join(missing)}")
-    return {modality: Normalisation.from_dict(values[modality]) for modality in counts}
+    return {modality: _normalisation(text, values[modality]) for modality in counts}
+
+
+def _normalisation(text: str, values: Any) -> Normalisation:
+    if not isinstance(values, dict):
+        raise FMError(f"{text}: a normalisation has the keys kind, shift, scale; got {values!r}")
+    try:
+        return Normalisation.from_dict(values)
+    except FMError as error:
+        raise FMError(f"{text}: {error}") from None

@@ -13,6 +13,7 @@ from fm.location.encoding import Encoding
 from fm.location.heads import Head, Linear
 from fm.location.season import check_month, month_features, month_of
 from fm.location.streamed import EncodedLinear
+from fm.models.metadata import check_known
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,12 @@ class LocationEncoder(nn.Module):
             raise FMError("this location encoder has a season: give month= or time=, one of them")
         if month is None:
             assert time is not None
+            check_known(None, time)
             month = month_of(time)
         else:
             check_month(month)
+        if month.shape != before.shape[:1]:
+            raise FMError(f"{len(before)} places and months of the shape {list(month.shape)}")
         features = month_features(month.to(before.device)).to(before.dtype)
         return features @ self.month.weight.to(before.dtype).T
 

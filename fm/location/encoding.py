@@ -88,6 +88,8 @@ def check(lonlat: Tensor) -> None:
     Raises:
         FMError: see `Encoding.forward`.
     """
+    if not isinstance(lonlat, Tensor):
+        raise FMError(f"places are a torch tensor [N, 2], not {type(lonlat).__name__}")
     if lonlat.ndim != 2 or lonlat.shape[1] != 2:
         raise FMError(f"places are [N, 2] longitude and latitude, not {list(lonlat.shape)}")
     if lonlat.device.type != "cpu" or torch.compiler.is_compiling() or not len(lonlat):

@@ -1,6 +1,7 @@
 """Location encoders by name."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -99,10 +100,11 @@ def create(
     """
     if head not in HEADS:
         raise UsageError(f"there is no head {head!r}; {suggest(head, HEADS)}")
-    if min(dim, width, depth) < 1 or not 0 <= dropout < 1 or not first_w > 0:
+    whole = all(type(size) is int and size >= 1 for size in (dim, width, depth))
+    if not whole or not 0 <= dropout < 1 or not 0 < first_w < math.inf:
         raise UsageError(
             f"dim={dim}, width={width}, depth={depth}, dropout={dropout}, first_w={first_w}: "
-            f"sizes and first_w are above 0, dropout from 0 to below 1"
+            f"sizes are whole numbers above 0, first_w is above 0, dropout from 0 to below 1"
         )
     config = {
         "encoding": encoding,

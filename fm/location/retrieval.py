@@ -1,5 +1,7 @@
 """What images near in meaning, and in space, know about a place (RANGE)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,8 @@ class Retrieval(nn.Module):
             raise FMError(
                 f"keys {list(keys.shape)} and values {list(values.shape)} are not [M, D] each"
             )
+        if not (0 < temperature < math.inf and 0 < sharpness < math.inf):
+            raise FMError(f"temperature={temperature}, sharpness={sharpness}: give numbers above 0")
         if not 0 <= share <= 1 or (share < 1 and (lonlat is None or len(lonlat) != len(keys))):
             raise FMError(f"share={share}: from 0 to 1, and below 1 give lonlat= of the database")
         self.encoder = encoder

@@ -32,6 +32,8 @@ def check_month(month: Tensor) -> None:
     Raises:
         FMError: a number beyond; not looked at on a device, which would have to wait.
     """
+    if not isinstance(month, Tensor):
+        raise FMError(f"months are a torch tensor [N], not {type(month).__name__}")
     if month.device.type != "cpu" or torch.compiler.is_compiling() or not month.numel():
         return
     known = month.detach()[torch.isfinite(month.detach())]

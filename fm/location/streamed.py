@@ -44,12 +44,12 @@ class EncodedLinear(nn.Module):
         Raises:
             FMError: see `Encoding.forward`.
         """
+        check(lonlat)
         with full_precision(lonlat.device):
             dtype = self.encoding.dtype
             weight, bias = self.weight.to(dtype), self.bias.to(dtype)
             if not self.encoding.fixed or torch.compiler.is_compiling():
                 return linear(self.encoding(lonlat), weight, bias)
-            check(lonlat)
             places = lonlat.to(weight.device, torch.float64)
             return _Streamed.apply(places, weight, bias, self.encoding)
 

@@ -173,3 +173,20 @@ def test_months_are_counted_from_one() -> None:
         with pytest.raises(FMError, match="months are 1 to 12"):
             made(PLACES, month=month)
     assert made(PLACES, month=torch.tensor([0.5, 12.5, math.nan])).isfinite()[:2].all()
+
+
+def test_what_is_no_place_month_or_size_is_refused() -> None:
+    made = small(season=True)
+    month = torch.ones(len(PLACES))
+    for places, told, text in (
+        (PLACES.tolist(), {"month": month}, "a torch tensor .*, not list"),
+        (PLACES.numpy(), {"month": month}, "a torch tensor .*, not ndarray"),
+        (PLACES, {"month": 6.0}, "months are a torch tensor"),
+        (PLACES, {"month": month[:2]}, r"3 places and months of the shape \[2\]"),
+        (PLACES, {"time": 1.6e12 * month.double()}, "not milliseconds"),
+    ):
+        with pytest.raises(FMError, match=text):
+            made(places, **told)
+    for given in ({"dim": 2.5}, {"first_w": math.inf}):
+        with pytest.raises(UsageError, match="whole numbers above 0"):
+            small(**given)

@@ -42,3 +42,10 @@ def test_refusals() -> None:
         Retrieval(encoder, keys, values[:1])
     with pytest.raises(FMError, match="width 5"):
         Retrieval(encoder, torch.ones(2, 5), values)(PLACES)
+
+
+@pytest.mark.parametrize("given", [{"temperature": float("nan")}, {"sharpness": -1.0}])
+def test_temperatures_that_turn_nearness_around_are_refused(given: dict[str, float]) -> None:
+    keys = torch.ones(2, 3)
+    with pytest.raises(FMError, match="give numbers above 0"):
+        Retrieval(create_encoding("cartesian"), keys, keys, PLACES, **given)
