@@ -9,7 +9,7 @@ from probes.benchmarks import get_benchmark, list_benchmarks
 from probes.protocols import get_protocol, list_protocols
 from shards.sources import get_source
 from tests.probes import standin
-from tests.shards.test_sources import write
+from tests.shards.makers import written
 
 
 def test_names_are_versioned_and_found_without_the_version():
@@ -62,7 +62,7 @@ def test_blocks_not_larger_than_the_window_are_refused(tmp_path):
 @pytest.mark.data
 def test_nc_landcover_samples_have_data_and_stay_in_their_block(package_cache, tmp_path):
     content = get_source("nc-landcover").read(Namespace(cache=package_cache, block=32))
-    data = get_benchmark("nc-landcover").load(write(content, tmp_path / "ds").place)
+    data = get_benchmark("nc-landcover").load(written(content, tmp_path / "ds").place)
     counts = np.bincount(data.targets, minlength=7)
     assert counts.sum() == 8446
     assert counts.min() > 0
@@ -78,7 +78,7 @@ def test_nc_landcover_samples_have_data_and_stay_in_their_block(package_cache, t
 @pytest.mark.data
 def test_neon_trees_has_as_many_of_both_and_no_pixel_of_another_split(package_cache, tmp_path):
     content = get_source("neon-trees").read(Namespace(cache=package_cache, block=32))
-    data = get_benchmark("neon-trees").load(write(content, tmp_path / "ds").place)
+    data = get_benchmark("neon-trees").load(written(content, tmp_path / "ds").place)
     assert data.classes == ("ground", "tree")
     for split in ("train", "val", "test"):
         rows = data.of(split)

@@ -19,7 +19,7 @@ from probes.statistics import ranking
 from probes.tasks.retrieval import CUTOFFS, NAMES
 from shards.sources import get_source
 from tests.probes import standin, vectors
-from tests.shards.test_sources import write
+from tests.shards.makers import written
 
 SETTINGS = Retrieval(family="retrieval", center=False)
 
@@ -204,7 +204,7 @@ def test_names_follow_the_cutoffs():
 @pytest.mark.data
 def test_real_pairs(package_cache, tmp_path):
     content = get_source("bigearthnet").read(Namespace(cache=package_cache, include_flagged=False))
-    folder = write(content, tmp_path / "ds").place
+    folder = written(content, tmp_path / "ds").place
     name = "bigearthnet-retrieval-s1-s2"
     [across] = evaluate_many(TwoViews(), name, ["retrieval-across"], data=folder, with_floors=False)
     assert 0.3 < across.value < 1

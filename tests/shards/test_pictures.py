@@ -10,7 +10,7 @@ from PIL import Image
 import shards
 from fm.errors import FMError, UsageError
 from shards.sources import get_source, pictures
-from tests.shards.test_sources import write
+from tests.shards.makers import written
 
 
 def parsed(*words: object):
@@ -47,7 +47,7 @@ NAMED = ("--column", "path=IMG", "--column", "lat=LAT", "--column", "lon=LON")
 def test_pictures_become_squares_with_places(tmp_path: Path) -> None:
     table = folder_of(tmp_path / "in", PLACES)
     content = get_source("pictures").read(parsed("--table", table, *NAMED, "--size", 16))
-    ds = write(content, tmp_path / "out")
+    ds = written(content, tmp_path / "out")
     assert ds.keys == ["a_wide", "tall_1", "turned"]
     assert ds.lonlat[:2].tolist() == [[2.25, 48.5], [151.0, -33.0]]
     assert np.isnan(ds.lonlat[2]).all()
