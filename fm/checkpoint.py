@@ -91,7 +91,10 @@ def load(
     card = read_card(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
+        try:
+            model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
+        except FMError as error:
+            raise FMError(f"{folder / CARD}: {error}; it is damaged, or of a newer eofm") from None
     if weights == "random":
         if model.bases():
             keep_fitted(model, _weights(folder, card, verify))

@@ -32,6 +32,8 @@ def results_in(folder: str | os.PathLike[str], card: Card) -> list[dict[str, Any
         FMError: none is of these weights, or a document is no result.
     """
     found = []
+    if not Path(folder).is_dir():
+        raise FMError(f"{folder}: no such folder of results")
     paths = sorted(Path(folder).rglob("*.json"))
     for path in paths:
         values = read_json(path, "result")

@@ -1,6 +1,7 @@
 """Folders to the Hugging Face hub, in one commit."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Pushed:
         }
 
 
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _SAID = {checkpoint.CARD, checkpoint.README, REPORT}
 """Files that speak of a model and are none."""
 
@@ -98,8 +100,7 @@ def push(
         UsageError: `repo` is no OWNER/NAME.
         FMError: the folder is damaged, or the hub refuses or cannot be reached.
     """
-    owner, _, name = repo.partition("/")
-    if not owner or not name or "/" in name:
+    if not _REPO.fullmatch(repo):
         raise UsageError(f"{repo!r}: a repository is OWNER/NAME")
     folder = weights.place(folder)
     card, paths = checkpoint.read_card(folder), files_of(folder)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError, suggest
 from fm.models.features import Features
-from fm.models.inputs import Inputs, Scaling, normalisation_at
+from fm.models.inputs import Inputs, Scaling, check_scaling, normalisation_at
 from fm.models.intake import Intake
 from fm.models.layout import Member
 from fm.models.metadata import check_known
@@ -42,6 +42,7 @@ class Backbone(nn.Module, ABC):
 
     def __init__(self, intake: Intake) -> None:
         super().__init__()
+        check_scaling(intake.scaling, "")
         self.groups = {group.name: group for group in intake.groups}
         self.bands = dict(intake.bands)
         self.normalisation = dict(intake.normalisation)
@@ -165,6 +166,7 @@ class Backbone(nn.Module, ABC):
         self._check_kinds(pixels, lonlat, time, times)
         self._check_metadata(next(iter(pixels.values())).shape[0], lonlat, time)
         check_known(lonlat, time if times is None else times)
+        check_scaling(scaling or {}, "encode: ")
         self._check_series(pixels, valid, times)
         arrays, masks = dict(pixels), dict(valid) if valid is not None else None
         images = images_in(arrays)

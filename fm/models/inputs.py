@@ -1,5 +1,6 @@
 """What a backbone is given, checked and in order."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,23 @@ class Inputs:
             if valid is not None and modality in valid and valid[modality].ndim == 4:
                 valid[modality] = valid[modality][:, chosen]
         return replace(self, pixels=pixels, bands=bands, normalisation=normalisation, valid=valid)
+
+
+def check_scaling(scaling: Scaling, where: str) -> None:
+    """Refuse a scale that is none: 0 makes all pixels alike.
+
+    Args:
+        scaling: modality to (scale, offset).
+        where: for errors.
+
+    Raises:
+        UsageError: not two finite numbers, or a scale of 0.
+    """
+    for modality, pair in scaling.items():
+        if len(pair) != 2 or not all(math.isfinite(x) for x in pair) or not pair[0]:
+            raise UsageError(
+                f"{where}{modality}: scaling {pair} is no scale and offset of stored integers"
+            )
 
 
 REACH_NM = 50.0

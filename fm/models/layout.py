@@ -8,6 +8,7 @@ set of tokens; other sensors bring token sets of their own. `token_groups` arran
 other groups, such as SatMAE's three of Sentinel-2.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from fm.errors import UsageError, suggest
 from fm.sensors import Band
+
+WIDEST = 1024
+"""Pixels along the side of a token."""
 
 Bands = Mapping[str, tuple[Band, ...]]
 """The bands of each modality, in the order of its channels."""
@@ -117,8 +121,10 @@ def groups(
     result = []
     for name, parts in chosen.items():
         size = token_m.get(name) if isinstance(token_m, Mapping) else token_m
-        if size is None or size <= 0:
+        if size is None:
             raise UsageError(f"token_m.{name} is missing: give the ground size of a token, metres")
+        if not isinstance(size, int | float) or not 0 < size < math.inf:
+            raise UsageError(f"token_m.{name}={size!r}: give the ground size of a token, metres")
         members = []
         for modality, channels in parts.items():
             own = tuple(bands[modality])
@@ -176,4 +182,6 @@ def _patch(modality: str, bands: Sequence[Band], token_m: float) -> int:
     patch = round(token_m / gsd)
     if patch < 1 or abs(patch * gsd - token_m) > 1e-6 * token_m:
         raise UsageError(f"{modality}: a token of {token_m:g} m is not whole pixels of {gsd:g} m")
+    if patch > WIDEST:
+        raise UsageError(f"{modality}: a token of {token_m:g} m is {patch} px, at most {WIDEST}")
     return patch

@@ -101,6 +101,8 @@ class MetadataTokens(nn.Module):
         for kind in kinds:
             if kind not in KINDS:
                 raise UsageError(f"metadata: there is no {kind!r}; {suggest(kind, KINDS)}")
+        if len(set(kinds)) < len(kinds):
+            raise UsageError(f"metadata: {', '.join(kinds)} names one twice; name each once")
         self.kinds = kinds
         self.proj = nn.ModuleDict({kind: nn.Linear(KINDS[kind][1], width) for kind in kinds})
         self.missing = nn.ParameterDict({k: nn.Parameter(torch.randn(width) * 0.02) for k in kinds})

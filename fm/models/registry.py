@@ -144,6 +144,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+_SIZES = ("depth", "grid", "heads", "mlp_ratio", "reference_m", "width")
+"""Options that are above 0 in every family that has them."""
+
+
 def list_models() -> list[str]:
     """List the names `create_model` knows."""
     return [f"{family}_{size}" for family, item in FAMILIES.items() for size in item.sizes]
@@ -232,14 +236,17 @@ def _build(
 def _check_kinds(name: str, family: Family, options: Mapping[str, Any]) -> None:
     """Refuse an option whose value is not of the kind that the family's class asks for."""
     hints = get_type_hints(family.kind.__init__)
+    kind = ConfigDict(strict=True, allow_inf_nan=False)
     for key, value in options.items():
         try:
-            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+            TypeAdapter(hints[key], config=kind).validate_python(value)
         except ValidationError as error:
             words = error.errors()[0]["msg"].lower()
             if get_origin(hints[key]) is Literal:
                 words = f"give one of {', '.join(get_args(hints[key]))}"
             raise UsageError(f"{name}: {key}={value!r}: {words}") from None
+        if key in _SIZES and value is not None and value <= 0:
+            raise UsageError(f"{name}: {key}={value!r}: give a number above 0")
 
 
 def rebuild(
@@ -270,7 +277,15 @@ def _by_modality(
     if isinstance(bands, Sensor):
         return dict(bands.modalities)
     if isinstance(bands, Mapping):
-        return {modality: tuple(items) for modality, items in bands.items()}
+        listed = {modality: tuple(items) for modality, items in bands.items()}
+        for modality, items in listed.items():
+            if odd := [item for item in items if not isinstance(item, Band)]:
+                raise UsageError(
+                    f"{modality}: {odd[0]!r} is no Band; take them from fm.sensor(NAME).modalities"
+                )
+        return listed
+    if isinstance(bands, str):
+        raise UsageError(f"bands={bands!r}: give fm.sensor({bands!r}), or bands of it")
     result: dict[str, tuple[Band, ...]] = {}
     for band in bands:
         if not band.modality:

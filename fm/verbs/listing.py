@@ -29,9 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list."""
-    if getattr(arguments, "backbones", False):
-        return _backbones(arguments.json)
     from fm.errors import UsageError
+
+    if getattr(arguments, "backbones", False):
+        filters = ("sensor", "licence", "objective", "kind", "torchgeo")
+        if given := [name for name in filters if getattr(arguments, name)]:
+            raise UsageError(f"--{given[0]} is of weights, and --backbones have none; leave it out")
+        return _backbones(arguments.json)
     from fm.foreign.catalogue import catalogue, find
     from fm.weights import names
 

@@ -58,6 +58,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
     if Path(arguments.model).is_file():
         return _show_foreign(arguments)
+    if arguments.part is not None:
+        from fm.errors import UsageError
+
+        raise UsageError(f"--part is of a weight file, and {arguments.model} is none; leave it out")
+    if (Path(arguments.model) / "location.json").is_file():
+        return _show_places(arguments)
     if not (is_carried(arguments.model) or Path(arguments.model).exists()):
         from fm.errors import UsageError, suggest
         from fm.foreign.catalogue import catalogue
@@ -77,6 +83,19 @@ def _show(arguments: argparse.Namespace) -> int:
         print(json.dumps(card.to_dict(), indent=2))
     else:
         print(card.readme(arguments.model) + _worth(arguments.model, card.weights_sha256))
+    return 0
+
+
+def _show_places(arguments: argparse.Namespace) -> int:
+    from fm.location.checkpoint import describe
+
+    told = describe(arguments.model)
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+        return 0
+    print(f"a location encoder; fm.location.load({arguments.model!r}) takes (lon, lat) in degrees")
+    for key, value in told.items():
+        print(f"{key:<14} {value if isinstance(value, str) else json.dumps(value)}")
     return 0
 
 

@@ -222,6 +222,8 @@ def test_what_is_no_image_place_or_time_is_refused(fixed: Backbone) -> None:
         (twenty(), {"lonlat": [[1.0, 2.0]] * 2}, "are torch tensors, not list"),
         (twenty(), {"lonlat": torch.tensor([[50.0, 120.0], [1.0, 2.0]])}, "no place on Earth"),
         (twenty(), {"time": torch.tensor([1.6e12, 1.6e12])}, "not milliseconds"),
+        (twenty(), {"scaling": {TWENTY: (0, 0)}}, "no scale and offset"),
+        (twenty(), {"scaling": {TWENTY: (float("nan"), 0)}}, "no scale and offset"),
     ):
         with pytest.raises(UsageError, match=text) as error:
             fixed.encode(pixels, **told)

@@ -114,3 +114,24 @@ def test_adapting_refuses_what_it_cannot_do() -> None:
         to_bands(model, l1c, like=like)
     with pytest.raises(UsageError, match="the model has no s2l1c_10"):
         to_bands(model, l1c)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"architecture": None},
+        {"architecture": {"name": "vit_none"}},
+        {"architecture": {"name": "vit_nano", "token_m": 120, "foo": 1}},
+        {"normalisation": {}},
+        {"normalisation": {"s2l1c_10": {"kind": "zscore", "shift": [1], "scale": [0]}}},
+        {"scaling": {"s2l1c_10": "x"}},
+        {"scaling": {f"s2l1c_{metres}": [0, 0] for metres in (10, 20, 60)}},
+    ],
+)
+def test_a_damaged_card_is_told_with_its_file(tmp_path: Path, wrong: dict) -> None:
+    save(tmp_path / "m", make())
+    path = tmp_path / "m" / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
+    with pytest.raises(FMError, match=r"card\.json: ") as error:
+        load(tmp_path / "m")
+    assert "\n" not in str(error.value)

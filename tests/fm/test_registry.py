@@ -151,3 +151,27 @@ def test_options_are_those_of_the_class() -> None:
     signature = set(inspect.signature(VisionTransformer).parameters)
     assert set(FAMILIES["vit"].options) < signature
     assert "bands" not in FAMILIES["vit"].options
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"depth": 0}, "depth=0: give a number above 0"),
+        ({"heads": -1}, "heads=-1: give a number above 0"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio=nan: input should be a finite"),
+        ({"reference_m": 0.0}, "reference_m=0.0: give a number above 0"),
+        ({"grid": -3}, "grid=-3: give a number above 0"),
+        ({"layer_scale": float("inf")}, "layer_scale=inf: .*finite"),
+        ({"metadata": ["time", "time"]}, "names one twice"),
+        ({"token_m": float("nan")}, "token_m.s2l1c=nan: give the ground size"),
+        ({"token_m": "120"}, "token_m.s2l1c='120': give the ground size"),
+        ({"token_m": 6e6}, "a token of 6e.06 m is 600000 px, at most"),
+        ({"bands": "sentinel2-l1c"}, r"give fm.sensor\('sentinel2-l1c'\)"),
+        ({"bands": {"s2l1c_10": ["B02"]}}, "s2l1c_10: 'B02' is no Band"),
+    ],
+)
+def test_what_is_no_model_is_refused(options: dict[str, Any], text: str) -> None:
+    """Defect: no blocks, heads of -1 or a reference of 0 m made a model without a word."""
+    with pytest.raises(UsageError, match=text) as error:
+        create_model("vit_nano", **{"bands": S2, **SMALL, **options})
+    assert "\n" not in str(error.value)

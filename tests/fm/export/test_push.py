@@ -192,8 +192,11 @@ def test_what_the_hub_refuses_is_one_line(
         push(folder, "me/model", endpoint=hub.url)
     with pytest.raises(FMError, match="cannot be reached"):
         push(folder, "me/model", endpoint="http://127.0.0.1:9")
-    with pytest.raises(UsageError, match="OWNER/NAME"):
-        push(folder, "model", endpoint=hub.url)
+    for name in ("model", "a b/c d", "me/", "me/x/y", "../x"):
+        with pytest.raises(UsageError, match="OWNER/NAME"):
+            push(folder, name, endpoint=hub.url, dry=True)
+    with pytest.raises(FMError, match="no such folder of results"):
+        push(folder, "me/model", results=tmp_path / "nowhere", dry=True)
     assert main(["models", "push", str(folder), "me/model", "--dry-run"]) == 0
     assert "would push README.md, card.json, model.safetensors" in capsys.readouterr().out
     (folder / "model.safetensors").write_bytes(b"x")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fm import checkpoint, foreign
+from fm import checkpoint, foreign, location
 from fm.cli import main
 from fm.models.registry import list_models
 from tests.fm.foreign.states import GROUPS, TEN, identity, state_of
@@ -129,6 +129,21 @@ def test_released_weights_are_listed_with_what_they_are(capsys) -> None:
     assert ends["satclip-vit16-l40"] == "no hash published, no revision published)"
 
 
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path, capsys) -> None:
+    assert main(["models", "list", "--backbones", "--sensor", "rgb"]) == 2
+    assert "--sensor is of weights" in capsys.readouterr().err
+    assert main(["models", "show", "eofm/mae-aviris", "--part", "teacher"]) == 2
+    assert "--part is of a weight file" in capsys.readouterr().err
+
+
+def test_show_tells_a_location_encoder(tmp_path: Path, capsys) -> None:
+    told = location.save(tmp_path / "place", location.create("sh", L=4, dim=4, width=8, depth=1))
+    assert main(["models", "show", str(tmp_path / "place")]) == 0
+    assert told["weights_sha256"] in capsys.readouterr().out
+    assert main(["models", "show", str(tmp_path / "place"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+
+
 def test_filters(capsys) -> None:
     assert set(listed(capsys, "--sensor", "enmap")) == {
         *(f"spectralearth-vit{size}" for size in "sbl"),
@@ -145,3 +160,23 @@ def test_filters(capsys) -> None:
     assert "ResNet18_Weights.LANDSAT_TM_TOA_MOCO" in whole
     assert main(["models", "show", "ResNet18_Weights.LANDSAT_TM_TOA_MOCO"]) == 0
     assert "torchgeo/ssl4eo_landsat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("bands", "normal", "text"),
+    [
+        (f"sentinel2-l1c:{BANDS}@nan", "identity", "'nan' is no number of metres"),
+        (f"sentinel2-l1c:{BANDS}@-10", "identity", "'-10' is no number of metres"),
+        (f"sentinel2-l1c:{BANDS}@10", '{"kind": "zscore", "shift": [1], "scale": [0]}', "n.json:"),
+        (f"sentinel2-l1c:{BANDS}@10", '{"s2l1c_10": 3}', "n.json: a normalisation has the keys"),
+    ],
+)
+def test_a_wrong_grid_or_normalisation_is_told_with_its_file(
+    file: Path, tmp_path: Path, capsys, bands: str, normal: str, text: str
+) -> None:
+    (tmp_path / "n.json").write_text(normal)
+    given = normal if normal == "identity" else str(tmp_path / "n.json")
+    words = ["models", "convert", str(file), "--out", str(tmp_path / "x"), "--groups", WORDS]
+    assert main([*words, "--heads", "3", "--bands", bands, "--normalisation", given]) in (1, 2)
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
