@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
@@ -18,6 +19,8 @@ from fm.version import __version__
 GROUP = "eofm.commands"
 _NO_MEMORY = re.compile(r"out of memory|allocate memory|not enough memory|MemoryError", re.I)
 """What torch says of it on devices and on a CPU, and what a worker process does."""
+WIDTH = 78
+"""Characters of a line of help."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,6 +29,27 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> "None":  # type: ignore[override]
         note(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+    def format_help(self) -> str:
+        """Show help; long lines of an example go on in the next one, as a shell reads them."""
+        kept = self.description, self.epilog
+        self.description = textwrap.fill(kept[0] or "", WIDTH)
+        lines = (kept[1] or "").splitlines()
+        more: list[str] = []
+        for line in lines:
+            parts = textwrap.wrap(
+                line,
+                WIDTH - 2,
+                subsequent_indent="      ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            more.append(" \\\n".join(parts))
+        self.epilog = "\n".join(more)
+        try:
+            return super().format_help()
+        finally:
+            self.description, self.epilog = kept
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = action.choices

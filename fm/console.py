@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 PLAIN_SECONDS = 5.0
 """Without a terminal, one line at most every so many seconds."""
 
-_error = Console(stderr=True, highlight=False, soft_wrap=True)
+_error = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _quiet = False
 
 

@@ -176,6 +176,7 @@ def _word(name: str) -> bool:
 
 def _model(arguments: Namespace) -> Any:
     """The model as `evaluate_many` takes it; foreign ones are loaded here."""
+    from fm.checkpoint import read_card
     from probes import backbones
 
     options = {key: getattr(arguments, key) for key in ("file", "weights", "bands")}
@@ -194,6 +195,8 @@ def _model(arguments: Namespace) -> Any:
             option = "from" if key == "file" else key
             kinds = ", ".join(f"{kind}:" for kind in backbones.KINDS)
             raise UsageError(f"--{option} is for models of others ({kinds})")
+    if arguments.model is not None:
+        read_card(arguments.model)  # before a benchmark is opened for a model that is not there
     return arguments.model
 
 

@@ -67,6 +67,8 @@ def get_encoder(
     """
     name = name.removeprefix(PREFIX)
     kind, *words = name.split(",")
+    if not kind:
+        raise UsageError(f"{PREFIX}{name}: name a location encoder, such as {PREFIX}sh40")
     if file is not None and kind not in PRETRAINED:
         raise UsageError(f"--from is for {' and '.join(PRETRAINED)}; {kind} has no weights")
     if kind in (*PRETRAINED, "geoclip-untrained"):

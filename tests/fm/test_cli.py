@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from fm import cli
 from fm.cli import main
 from fm.command import Command
+from fm.console import note
 from fm.errors import FMError, UsageError
 
 
@@ -57,6 +59,16 @@ def test_overview_lists_every_verb_with_help(capsys) -> None:
 def test_help_shows_an_example(verb: str, capsys) -> None:
     assert main([verb, "--help"]) == 0
     assert "example:\n  fm " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["probe", "search", "plan", "models", "pretrain", "embed"])
+def test_help_fits_a_terminal(verb: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    example = re.sub(r" \\\n +", " ", text[text.index("example:") :])
+    assert all(line.startswith(("  fm ", "  torchrun ")) for line in example.splitlines()[1:])
 
 
 def test_unknown_verb_names_the_nearest(capsys) -> None:
@@ -116,6 +128,12 @@ def test_bugs_keep_their_traceback(monkeypatch, error: Exception) -> None:
     use(monkeypatch, run)
     with pytest.raises(type(error)):
         main(["do"])
+
+
+def test_names_with_colons_are_no_pictures(capsys) -> None:
+    """Defect: `torchgeo:X: no weights` was shown with a cross in the place of its name."""
+    note("torchgeo:X: no weights")
+    assert capsys.readouterr().err == "torchgeo:X: no weights\n"
 
 
 def test_names_that_a_terminal_cannot_show_are_no_failure(monkeypatch) -> None:

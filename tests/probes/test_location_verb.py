@@ -119,6 +119,7 @@ def test_the_suite_has_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[
             "linear@1 is for classes",
         ),
         (("runs/x", "--benchmark", "eurosat", "--data", ".", "--seeds", "1"), "--seeds is for loc"),
+        (("location:", "--suite", "location"), "name a location encoder"),
         (("location:sh,L=[", "--suite", "location"), "'L=[': no value that can be read"),
         (("location:sh,L=5,L=6", "--suite", "location"), "L is given twice"),
         (("location:sh10", "--suite", "location", "--seeds", "0,1,0"), "one is there twice"),
