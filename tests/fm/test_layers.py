@@ -8,9 +8,11 @@ from fm.models.layers import in_block, layer_numbers
 
 
 def test_blocks_count_from_one_between_the_stem_and_the_head() -> None:
-    names = ["cls_token", "patch_embed.proj.weight", "blocks.0.mlp.weight", "blocks.10.norm.bias"]
-    assert layer_numbers([*names, "norm.weight"], "it", "") == ([0, 0, 1, 11, 12], 12)
-    assert [in_block(name) for name in names] == [False, False, True, True]
+    """Defect: codes of channels at the rate of the head (SatMAE names the others alone)."""
+    stem = ["cls_token", "channel_embed", "patch_embed.proj.weight"]
+    names = [*stem, "blocks.0.mlp.weight", "blocks.10.norm.bias"]
+    assert layer_numbers([*names, "norm.weight"], "it", "") == ([0, 0, 0, 1, 11, 12], 12)
+    assert [in_block(name) for name in names] == [False, False, False, True, True]
 
 
 def test_layers_of_a_resnet_are_its_stages() -> None:

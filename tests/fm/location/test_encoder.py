@@ -55,6 +55,15 @@ def test_mlp_and_linear_by_their_formulas() -> None:
     assert line.dim == 5
 
 
+@pytest.mark.parametrize("head", ["siren", "residual_siren", "mlp"])
+def test_every_layer_has_weights_of_its_own(head: str) -> None:
+    """Defect: one layer in a list that is multiplied (SatCLIP's plain network)."""
+    made = small(head, depth=4)
+    each = 16 * 16 + 16
+    count = sum(parameter.numel() for parameter in made.head.parameters())
+    assert count == 3 * each + 16 * 5 + 5
+
+
 def test_siren_starts_within_its_bounds() -> None:
     made = small(width=64, season=True)
     assert float(made.first.weight.detach().abs().max()) <= 1 / 38  # 36 harmonics and a month

@@ -115,6 +115,15 @@ def test_every_encoding_is_sound(name: str) -> None:
         assert torch.equal(made(found.detach()), expected)
 
 
+@pytest.mark.parametrize("name", list_encodings())
+def test_coordinates_of_the_caller_stay_as_they_are(name: str) -> None:
+    """Defect: places are scaled where they lie (rshf), so that the next encoder sees others."""
+    found = torch.tensor([[190.0, 50.0], [-200.0, -10.0]], dtype=torch.float64)
+    before = found.clone()
+    create_encoding(name)(found)
+    assert torch.equal(found, before)
+
+
 @pytest.mark.parametrize("name", ["cartesian", "wrap", "sh"])
 def test_no_seam_at_the_date_line(name: str) -> None:
     west, east = one(name, lon=-180.0), one(name, lon=180.0)
