@@ -52,6 +52,23 @@ def adaptation(found: Mapping[str, Any]) -> str:
     return f"{learns(found)}\n\n" + "\n".join(lines)
 
 
+def contrast(found: Mapping[str, Any]) -> str:
+    """Return the scores, and how often two views of a tile find each other."""
+    if "pairs" not in found:
+        return learns(found)
+    several: dict[str, list[Mapping[str, float]]] = {}
+    for entry in found["pairs"]:
+        several.setdefault(entry["row"], []).append(entry)
+    lines = [
+        "| row | second view found among those of all tiles, by seed | cosine of a pair |",
+        "| --- | --- | --- |",
+    ]
+    for row, entries in several.items():
+        cells = [", ".join(f"{e[key]:.3f}" for e in entries) for key in ("found", "cosine")]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return f"{learns(found)}\n\n" + "\n".join(lines)
+
+
 def joint(found: Mapping[str, Any]) -> str:
     """Return scores and drops, then the differences."""
     names = list(found["bands"])
@@ -150,8 +167,8 @@ def _scored(held: Mapping[str, float | None]) -> str:
 TABLES = {
     "adaptation": adaptation,
     "board": board,
-    "contrast": learns,
-    "contrast_val": learns,
+    "contrast": contrast,
+    "contrast_val": contrast,
     "distill": learns,
     "distill_val": learns,
     "folds": learns,

@@ -25,6 +25,8 @@ from shards.sample import Sample
 
 SOURCE = "nc-landcover"
 TILE = 16
+TILES_LABELLED = "tiles-labelled"
+"""Folder of the tiles in the folder of a study."""
 PER_CLASS = (20, None)
 
 
@@ -35,10 +37,12 @@ class Variant:
     Attributes:
         recipe: its name.
         words: what is changed in it.
+        start: the row whose weights of the same seed it begins with; that row comes before.
     """
 
     recipe: str
     words: tuple[str, ...] = ()
+    start: str | None = None
 
 
 def judged(
@@ -76,14 +80,16 @@ def judged(
             # tiles are taken whole
             words = [f"data.path={tiles}", "data.crop=null", f"seed={seed}"]
             words += [*learns.QUIET, *variant.words]
-            export, told = pretrained(variant.recipe, words, _folder(work, name, seed))
+            if variant.start is not None:
+                words.append(f"init_from={folder_of(work, variant.start, seed) / 'export'}")
+            export, told = pretrained(variant.recipe, words, folder_of(work, name, seed))
             runs.append({"row": name, "seed": seed, "loss": [told["loss_start"], told["loss_end"]]})
             row = "pretrained" if name == chosen and against is None else name
             features.setdefault(row, []).append(_read(fm.load(export), data))
             if name == chosen:
                 model = fm.load(export, weights="random", seed=seed)
                 features.setdefault("random", []).append(_read(model, data))
-    features |= learns.floors(data, fm.load(_folder(work, chosen, seeds[0]) / "export"))
+    features |= learns.floors(data, fm.load(folder_of(work, chosen, seeds[0]) / "export"))
     tables = [
         {
             "benchmark": SOURCE,
@@ -95,7 +101,8 @@ def judged(
     return {"runs": runs, "tables": tables}
 
 
-def _folder(work: Path, name: str, seed: int) -> Path:
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    """Return the folder of a run."""
     return work / f"{name.replace(' ', '-')}-{seed}"
 
 
@@ -110,7 +117,7 @@ def tiles_labelled(scene: Path, work: Path) -> Path:
         scene: the dataset nc-landcover.
         work: folder for the tiles, which are used again when they are there.
     """
-    found = work / "tiles-labelled"
+    found = work / TILES_LABELLED
     if (found / "dataset.json").is_file():
         return found
     ds = shards.open(str(scene), where="split == 'train' and height == 32 and width == 32")
