@@ -281,6 +281,14 @@ def test_a_frozen_encoder_stays_as_it_is() -> None:
     assert objective.location.first.weight.grad is not None
 
 
+def test_a_tuned_encoder_learns() -> None:
+    """Defect: frozen whatever is asked for (GeoCLOSP asks a method whether it is true)."""
+    objective, batch, _ = built()
+    _, found = gradients(objective, batch)
+    trained = {name for name in found if name.startswith("backbone.")}
+    assert trained == {f"backbone.{name}" for name, _ in objective.backbone.named_parameters()}
+
+
 def test_soft_targets_follow_great_circles() -> None:
     objective, _, _ = built(soft_km=100.0, jitter_degrees=0.0)
     lonlat = torch.tensor([[0.0, 60.0], [1.0, 60.0], [180.0, 60.0]])
