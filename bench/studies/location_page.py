@@ -121,8 +121,9 @@ def timing(found: dict[str, Any]) -> str:
     )
     return (
         f"{found['cells']} cells by ridge: {s['ridge']:.0f} s on {found['workers']} workers of one "
-        f"thread ({s['ridge_cpu']:.0f} s of processor), encoding included; opening the drawn "
-        f"places {s['open']:.1f} s. The {len(found['logistic'])} cells of logistic regression: "
+        f"thread ({s['ridge_cpu']:.0f} s of processor), encoding included; the places "
+        f"{s['open']:.1f} s (drawn from the packages where no earlier run did). The "
+        f"{len(found['logistic'])} cells of logistic regression: "
         f"{s['logistic']:.0f} s; TorchSpatial's scores, with ridge for two encoders anew: "
         f"{s['surprise']:.0f} s." + (shared if got < 0.7 else "")
     )
