@@ -1,8 +1,8 @@
 """A value of an objective that changes over the run: a teacher's momentum, a temperature."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator
 
 from fm.config import Config
 from pretrain.schedule import Clock, between
@@ -27,3 +27,14 @@ class Ramp(Config):
     def at(self, clock: Clock) -> float:
         """Return the value of a step."""
         return between(self.start, self.end, clock.share(self.samples), self.kind)
+
+
+def _stays(value: float | Ramp) -> float | Ramp:
+    ends = (value.start, value.end) if isinstance(value, Ramp) else (value, value)
+    if not all(0 <= end <= 1 for end in ends) or min(ends) == 1:
+        raise ValueError("the share of a teacher that stays is 0 to 1, and not 1 all the time")
+    return value
+
+
+Momentum = Annotated[float | Ramp, AfterValidator(_stays)]
+"""Share of a teacher that stays in each step."""

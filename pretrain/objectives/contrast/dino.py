@@ -27,7 +27,7 @@ from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
-from pretrain.settings.ramp import Ramp
+from pretrain.settings.ramp import Momentum, Ramp
 
 GLOBAL = ("first", "second")
 """Names of the large views, which their random numbers are drawn under."""
@@ -72,7 +72,7 @@ class DINOConfig(TwoViewsConfig):
     teacher_temperature: Temperature | Ramp = 0.04
     centring: Literal["mean", "sinkhorn"] = "mean"
     centre_momentum: float = Field(0.9, ge=0, lt=1)
-    momentum: float | Ramp = Ramp(start=0.996, end=1.0)
+    momentum: Momentum = Ramp(start=0.996, end=1.0)
     export: Literal["student", "teacher"] = "teacher"
 
 

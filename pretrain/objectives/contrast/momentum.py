@@ -30,7 +30,7 @@ from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
-from pretrain.settings.ramp import Ramp
+from pretrain.settings.ramp import Momentum, Ramp
 
 VIEWS = ("first", "second")
 """Names of the two views, which their random numbers are drawn under."""
@@ -62,7 +62,7 @@ class MomentumConfig(TwoViewsConfig):
     version: Literal["v2", "v3"] = "v3"
     legacy_seasons_with_replacement: bool = False
     temperature: float = Field(0.2, gt=0)
-    momentum: float | Ramp | None = None
+    momentum: Momentum | None = None
     queue: Positive = 65536
     hidden: Positive | None = None
     width: Positive | None = None

@@ -27,7 +27,7 @@ from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.queue import Queue
 from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
-from pretrain.settings.ramp import Ramp
+from pretrain.settings.ramp import Momentum
 
 SPACES = 3
 
@@ -54,7 +54,7 @@ class SubspacesConfig(ViewedConfig):
     season_label: str | None = None
     legacy_seasons_with_replacement: bool = False
     temperature: float = Field(0.07, gt=0)
-    momentum: float | Ramp = 0.999
+    momentum: Momentum = 0.999
     queue: Positive = 16384
     hidden: Positive | None = None
     width: Positive = 128
