@@ -32,8 +32,8 @@ VERSION = 2
 """Raised when the same model and scene would give other numbers."""
 LARGEST = 64
 """Tokens along the side of what is embedded as one image."""
-WIDEST = 256
-"""Tokens along the side of a tile, at most: the memory of attention grows with the fourth power."""
+WIDEST = 2048
+"""Tokens along the side of a tile, at most: enough for networks whose tokens are pixels."""
 TOKENS = 16
 """Along the side of a tile, where none is given: of the coarsest tokens."""
 

@@ -138,7 +138,7 @@ def test_names_that_are_no_text_are_refused_at_once(tmp_path: Path) -> None:
 
 def test_tiles_have_a_largest_size(tmp_path: Path) -> None:
     scene = open_scene(written(tmp_path), bands=BANDS)
-    with pytest.raises(UsageError, match=r"10000 of the model's 40 m tokens .* at most 256"):
+    with pytest.raises(UsageError, match=r"10000 of the model's 40 m tokens .* at most 2048"):
         embed_scene(Means(40, TEN), scene, tmp_path / "d.tif", tile_m=400_000)
 
 
