@@ -164,11 +164,19 @@ def test_damaged_frames_never_write_outside_the_buffer() -> None:
             assert (room[-32:] == 0xABCD).all()
 
 
-def test_large_arrays_encode_to_the_same_bytes_each_time() -> None:
+def test_large_arrays_encode_to_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     # Blosc with its own threads orders blocks by who finishes first; ours must not.
     noise = np.random.default_rng(0).integers(0, 4000, (13, 264, 264)).astype(np.uint16)
+    compress, threads = codecs.blosc.compress, []
+
+    def watched(*words: object) -> bytes:
+        threads.append(codecs.blosc.use_threads)
+        return compress(*words)
+
+    monkeypatch.setattr(codecs.blosc, "compress", watched)
     assert len({checksum(encode(noise, "blosc-lz4")) for _ in range(12)}) == 1
     assert len({checksum(encode(noise[:4], "blosc-lz4hc")) for _ in range(3)}) == 1
+    assert threads == [False] * 15  # on a busy machine they may finish in order all the same
 
 
 def test_big_endian_arrays_are_stored_little_endian() -> None:
