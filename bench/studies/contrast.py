@@ -57,9 +57,7 @@ METHODS: dict[str, Variant] = {
     "moco-v3 crops apart": _moco("objective.view.scale=[0.1, 0.4]"),
     "moco-v3 crops apart, 500 steps": _moco("objective.view.scale=[0.1, 0.4]", _LONG),
     "moco-v3 temperature .07": _moco("objective.temperature=0.07"),
-    "moco-v3 temperature .5": _moco("objective.temperature=0.5"),
     "moco-v3 rate 3e-3": _moco("optimizer.lr=3e-3"),
-    "moco-v2": _moco("objective.version=v2", "objective.queue=192", "objective.momentum=0.99"),
     "moco-v3 from mae": _moco(start="mae"),
     "dino light": Variant(
         DINO, (f"objective.view.other={_LIGHT}", f"objective.local_view.other={_LIGHT}")
@@ -74,11 +72,9 @@ METHODS: dict[str, Variant] = {
     "dino pixels as stored": Variant(
         DINO, (f"objective.view={_STORED}", f"objective.local_view={_SMALL}")
     ),
-    "dino momentum .9": Variant(DINO, ("objective.momentum={start: 0.9, end: 1.0}",)),
     "dino momentum .996": Variant(DINO, ("objective.momentum={start: 0.996, end: 1.0}",)),
     "dino teacher .07": Variant(DINO, ("objective.teacher_temperature=0.07",)),
     "dino sinkhorn": Variant(DINO, ("objective.centring=sinkhorn",)),
-    "dino 32 outputs": Variant(DINO, ("objective.outputs=32",)),
     "dino rate 3e-4": Variant(DINO, ("optimizer.lr=3e-4",)),
     "dino from mae": Variant(DINO, start="mae"),
     "dino 500 steps": Variant(DINO, (_LONG,)),

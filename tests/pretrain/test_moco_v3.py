@@ -56,7 +56,7 @@ def test_three_steps_are_the_papers_algorithm() -> None:
     begun = {name: value.detach().clone() for name, value in student.named_parameters()}
     drawn: list[Inputs] = []
     original = objective.inputs
-    objective.inputs = lambda view: drawn.append(original(view)) or drawn[-1]  # type: ignore[method-assign, func-returns-value]
+    objective.inputs = lambda batch: drawn.append(original(batch)) or drawn[-1]  # type: ignore[method-assign, func-returns-value]
 
     def keys(network: nn.ModuleDict, view: Inputs) -> Tensor:
         x = pooled(network["backbone"], view, None).double()  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_three_steps_are_the_papers_algorithm() -> None:
             with torch.no_grad():
                 for own, slow in zip(student.parameters(), teacher.parameters(), strict=True):
                     if own.grad is not None:
-                        own -= 0.01 * own.grad
+                        own.sub_(0.01 * own.grad)
                         own.grad = None
                     slow.copy_(follow * slow + (1 - follow) * own)
     ours = objective.state_dict()

@@ -109,7 +109,9 @@ def test_what_views_share_is_learned(name: str) -> None:
         bands={MODALITY: sensor("sentinel2-l1c").modalities[MODALITY]},
         token_m=40,
         normalisation={MODALITY: Normalisation("zscore", (0.3,) * 4, (0.07,) * 4)},
-        **{"width": 32, "depth": case.depth, "heads": 2},
+        width=32,
+        depth=case.depth,
+        heads=2,
     )
     objective = build_objective(
         TypeAdapter(ObjectiveConfig).validate_python(dict(case.config)), backbone.train()
