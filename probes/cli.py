@@ -39,8 +39,15 @@ def _configure_probe(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="and estimate those that the model never saw: response, nearest:NM or zero",
     )
-    parser.add_argument("--floors", action=BooleanOptionalAction, default=True)
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--floors",
+        action=BooleanOptionalAction,
+        default=True,
+        help="also judge random weights and the protocol's floors",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of draws and new weights (0)"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="encode in N processes")
     parser.add_argument(
         "--scratch", metavar="PROTOCOL", help="also train from random weights, such as finetune"
@@ -86,7 +93,12 @@ def _configure_probe(parser: ArgumentParser) -> None:
         help="model, divide, zscore, minmax, seco or identity",
     )
     axes.add_argument("--interpolation", metavar="NAME[,NAME]", help="bilinear or nearest")
-    axes.add_argument("--antialias", action=BooleanOptionalAction, default=None)
+    axes.add_argument(
+        "--antialias",
+        action=BooleanOptionalAction,
+        default=None,
+        help="average over the pixels that a smaller image leaves out",
+    )
     axes.add_argument("--order", metavar="NAME[,NAME]", help="normalise-first or resize-first")
     axes.add_argument("--precision", metavar="NAME[,NAME]", help="float32 or bfloat16")
     axes.add_argument("--missing", metavar="NAME", help="refuse, zero, mean or nearest")

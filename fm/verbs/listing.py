@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", help="those that take bands of it, such as sentinel2 or rgb")
     parser.add_argument("--licence", help="those under it, such as MIT; unknown for none found")
     parser.add_argument("--objective", help="those trained by it, such as MAE")
-    parser.add_argument("--kind", choices=("backbone", "location"))
+    parser.add_argument("--kind", choices=("backbone", "location"), help="of images, or of places")
     parser.add_argument(
         "--torchgeo", action="store_true", help="every weight enum of the installed torchgeo too"
     )

@@ -24,9 +24,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--family", help="where families look alike, such as scale_mae")
     parser.add_argument("--heads", type=int, help="attention heads")
-    parser.add_argument("--pooling", choices=("mean", "cls"))
+    parser.add_argument(
+        "--pooling", choices=("mean", "cls"), help="of the tokens (mean), or the class token"
+    )
     parser.add_argument("--groups", metavar="NAME=BAND,...;...", help="of grouped channels")
-    parser.add_argument("--channel-order", choices=("rgb", "bgr", "reversed"))
+    parser.add_argument(
+        "--channel-order",
+        choices=("rgb", "bgr", "reversed"),
+        help="what the file's columns are, with --bands listed red, green, blue",
+    )
     parser.add_argument("--reference-gsd", type=float, metavar="METRES", help="of Scale-MAE")
     parser.add_argument("--layer", choices=("v1", "v2"), help="of DOFA's generator")
     parser.add_argument(

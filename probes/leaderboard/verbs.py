@@ -15,12 +15,14 @@ def _configure(parser: ArgumentParser) -> None:
     build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the site")
     build.set_defaults(run=_build)
     check = verbs.add_parser("check", help="check a result or a folder of them")
-    check.add_argument("path", type=Path, metavar="FILE|FOLDER")
+    check.add_argument(
+        "path", type=Path, metavar="FILE|FOLDER", help="one result, or a folder of them"
+    )
     check.set_defaults(run=_check)
     schema = verbs.add_parser("schema", help="print the JSON Schema of a result")
     schema.set_defaults(run=_schema)
     init = verbs.add_parser("init", help="write what a repository needs to be a public board")
-    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="to make")
     init.set_defaults(run=_init)
 
 
