@@ -15,7 +15,7 @@ from fm.errors import FMError, UsageError
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of WGS84 (IUGG R1), for great circles."""
 
-WGS84_A, WGS84_F = 6_378_137.0, 1 / 298.257223563
+WGS84_F = 1 / 298.257223563
 _E2 = WGS84_F * (2 - WGS84_F)
 _E = float(np.sqrt(_E2))
 
@@ -74,9 +74,6 @@ def _to_wgs84(key: int | str) -> Any:
 
 
 # Sentinel-2 tiles -------------------------------------------------------------------------------
-
-TILE_PIXELS_M = 109_800
-"""Side of a Sentinel-2 tile in metres: a 100 km square and its margin."""
 
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"  # latitude bands of 8 degrees from 80 S (X has 12)
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")  # by zone: 1, 4, 7...; 2, 5, 8...; 3, 6, 9...

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SAMPLES = "samples_per_s"
-SECTIONS = ("learning", "speed", "other")
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Kind:
         title: in words.
         unit: behind the number, empty where it has none.
         factor: what the logged number is multiplied by to have that unit.
-        section: one of `SECTIONS`.
+        section: `learning`, `speed` or `other`.
     """
 
     title: str

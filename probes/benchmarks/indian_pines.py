@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
-from probes.benchmarks.scene import SPLITS, read_scene, scene_data
+from probes.benchmarks.scene import SPLITS, read_scene, read_split_scene, scene_data
 
 MODALITY = "aviris_20"
 WINDOW = 9
@@ -22,17 +21,7 @@ SOURCE = "fm shards build indian-pines --out FOLDER"
 
 def load_blocks(folder: Path) -> Data:
     """Open the blocked patch benchmark."""
-    scene, ds, keys = read_scene(folder, MODALITY, SOURCE)
-    sizes = ds.index.select(["height", "width"]).to_pydict()
-    largest = min(max(sizes["height"]), max(sizes["width"]))
-    if largest <= WINDOW:
-        raise FMError(
-            f"{folder}: blocks of {largest} px are not larger than the {WINDOW}-px window; "
-            f"make larger ones with `{SOURCE}`"
-        )
-    absent = set(SPLITS) - set(ds.index.column("split").to_pylist())
-    if absent:
-        raise FMError(f"{folder}: no block is in {', '.join(sorted(absent))}; `{SOURCE}`")
+    scene, ds, keys = read_split_scene(folder, MODALITY, SOURCE, WINDOW)
     names = next(label for label in ds.info.labels.values() if label.kind == "mask").classes
     dropped = ", ".join(f"{k} {names[k]} ({int((scene.label == k).sum())} px)" for k in DROPPED)
     notes = (

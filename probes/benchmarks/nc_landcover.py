@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data
-from probes.benchmarks.scene import SPLITS, read_scene, scene_data
+from probes.benchmarks.scene import read_split_scene, scene_data
 
 MODALITY = "l7gls_28"
 WINDOW = 15
@@ -20,17 +19,7 @@ SOURCE = "fm shards build nc-landcover --out FOLDER"
 
 def load(folder: Path) -> Data:
     """Open the benchmark."""
-    scene, ds, keys = read_scene(folder, MODALITY, SOURCE)
-    sizes = ds.index.select(["height", "width"]).to_pydict()
-    largest = min(max(sizes["height"]), max(sizes["width"]))
-    if largest <= WINDOW:
-        raise FMError(
-            f"{folder}: blocks of {largest} px are not larger than the {WINDOW}-px window; "
-            f"make larger ones with `{SOURCE}`"
-        )
-    absent = set(SPLITS) - set(ds.index.column("split").to_pylist())
-    if absent:
-        raise FMError(f"{folder}: no block is in {', '.join(sorted(absent))}; `{SOURCE}`")
+    scene, ds, keys = read_split_scene(folder, MODALITY, SOURCE, WINDOW)
     chosen = np.zeros(scene.label.shape, bool)
     chosen[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] = True
     notes = (

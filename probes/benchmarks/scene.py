@@ -83,6 +83,37 @@ def read_scene(
     return Scene(pixels, label, split, block, known), ds, np.array(columns["key"])
 
 
+def read_split_scene(
+    folder: Path, modality: str, source: str, window: int | None = None
+) -> tuple[Scene, "shards.Dataset", NDArray[np.str_]]:
+    """Put together a scene whose blocks are in train, val and test.
+
+    Args:
+        folder: as of `read_scene`, as are the next two.
+        modality: likewise.
+        source: likewise.
+        window: side in pixels that some block must be larger than; None asks for nothing.
+
+    Returns:
+        what `read_scene` does.
+
+    Raises:
+        FMError: as `read_scene`; no block in one of the splits, or none larger than the window.
+    """
+    scene, ds, keys = read_scene(folder, modality, source)
+    if window is not None:
+        sizes = ds.index.select(["height", "width"]).to_pydict()
+        largest = min(max(sizes["height"]), max(sizes["width"]))
+        if largest <= window:
+            raise FMError(
+                f"{folder}: blocks of {largest} px are not larger than the {window}-px window; "
+                f"make larger ones with `{source}`"
+            )
+    if absent := set(SPLITS) - set(ds.index.column("split").to_pylist()):
+        raise FMError(f"{folder}: no block is in {', '.join(sorted(absent))}; `{source}`")
+    return scene, ds, keys
+
+
 def scene_data(
     folder: Path,
     modality: str,

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data, Inputs
-from probes.benchmarks.scene import SPLITS, read_scene
+from probes.benchmarks.scene import SPLITS, read_split_scene
 from probes.benchmarks.windows import NOWHERE, cut
 
 MODALITY = "s2l2a_10"
@@ -23,10 +22,7 @@ SOURCE = "fm shards build tree-cover --out FOLDER"
 
 def load(folder: Path) -> Data:
     """Open the benchmark."""
-    scene, ds, keys = read_scene(folder, MODALITY, SOURCE)
-    absent = set(SPLITS) - set(ds.index.column("split").to_pylist())
-    if absent:
-        raise FMError(f"{folder}: no block is in {', '.join(sorted(absent))}; `{SOURCE}`")
+    scene, ds, keys = read_split_scene(folder, MODALITY, SOURCE)
     one = np.zeros(scene.label.shape, bool)
     one[::2, ::2] = True  # the upper left of the four pixels of a cell
     rows, cols = np.nonzero(one & (scene.label != UNKNOWN) & (scene.split != NOWHERE))

@@ -15,7 +15,7 @@ import shards
 from fm.errors import FMError
 from probes.benchmarks.base import Benchmark, Data, Inputs
 from probes.benchmarks.dates import Dates
-from probes.benchmarks.scene import SPLITS, read_scene
+from probes.benchmarks.scene import SPLITS, read_split_scene
 from probes.benchmarks.tree_cover import MODALITY, UNKNOWN, WINDOW
 from probes.benchmarks.windows import NOWHERE, cut
 
@@ -28,10 +28,7 @@ SOURCE = "fm shards build tree-cover-series --out FOLDER"
 
 def load(folder: Path) -> Data:
     """Open the benchmark."""
-    scene, ds, keys = read_scene(folder, MODALITY, SOURCE)
-    absent = set(SPLITS) - set(ds.index.column("split").to_pylist())
-    if absent:
-        raise FMError(f"{folder}: no block is in {', '.join(sorted(absent))}; `{SOURCE}`")
+    scene, ds, keys = read_split_scene(folder, MODALITY, SOURCE)
     times = _times(ds, folder)
     info = ds.info.modalities[MODALITY]
     bands, (height, width) = len(info.bands), scene.label.shape

@@ -7,21 +7,17 @@ attentive probe of Chen et al., Context Autoencoder, arXiv 2202.03026, and of V-
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fm.console import progress
-from fm.errors import FMError, UsageError
-from probes.families.descent import Best, Goal, finite, stream
-from probes.families.job import Job, Outcome, best_of, edge_note, selection
-from probes.families.labels import draw, told
-from probes.families.mlp import notes_of
+from fm.errors import UsageError
+from probes.families.heads import train_heads
+from probes.families.job import Job, Outcome
+from probes.families.labels import draw
 from probes.features.frozen import Tokens
 from probes.settings import Attentive
 
 TASKS = ("class", "multilabel", "regression")
-BATCH = 256
 
 
 class Pool(nn.Module):
@@ -75,9 +71,8 @@ def run(job: Job) -> Outcome:
     """Train one head a rate until val stops improving, choose on val, score test."""
     settings: Attentive = job.settings
     data = job.data
-    whole, val, test = job.splits
     train = draw(
-        data, whole, per_class=settings.per_class, fraction=settings.fraction, seed=job.seed
+        data, job.splits[0], per_class=settings.per_class, fraction=settings.fraction, seed=job.seed
     )
     tokens = Tokens(
         job.model,
@@ -92,80 +87,26 @@ def run(job: Job) -> Outcome:
             f"attentive: {settings.heads} heads do not divide the model's width {tokens.width}; "
             f"choose a protocol with other heads"
         )
-    goal = Goal.of(job.benchmark.task, data, train)
-    with torch.random.fork_rng(devices=[]):
-        found = [_train(tokens, goal, train, val, rate, settings, job) for rate in settings.rates]
-    scores = [one.score for one in found]
-    place = best_of(scores)
-    if found[place].state is None:
-        raise FMError(f"{job.label}: no learning rate gave finite scores; give smaller ones")
-    head = _new(tokens, goal, settings)
-    with torch.no_grad():
-        for parameter, value in zip(head.parameters(), found[place].state, strict=True):
-            parameter.copy_(value)
-    notes = notes_of(found, place, settings.evaluations)
-    notes += edge_note("lr", settings.rates, settings.rates[place])
+    notes = []
     if not tokens.stored:
         notes.append(f"tokens exceed {settings.memory_mb} MiB and were encoded for every batch")
-    notes += told(data, whole, train)
-    return Outcome(
-        predictions=goal.predictions(_scores(head, tokens, test)),
-        selection=selection("lr", list(settings.rates), scores, place),
+
+    def build(outputs: int) -> nn.Module:
+        queries = outputs if settings.queries == "class" else 1
+        return Pool(tokens.width, settings.heads, queries, outputs)
+
+    return train_heads(
+        job,
+        settings,
+        train,
+        name="attentive",
+        build=build,
+        decayed=_matrices,
+        batch=tokens.batch,
         notes=notes,
-        scale=goal.scale,
-        val=goal.predictions(_scores(head, tokens, val)),
     )
 
 
-def _new(tokens: Tokens, goal: Goal, settings: Attentive) -> Pool:
-    queries = goal.outputs if settings.queries == "class" else 1
-    return Pool(tokens.width, settings.heads, queries, goal.outputs)
-
-
-def _train(
-    tokens: Tokens,
-    goal: Goal,
-    train: np.ndarray,
-    val: np.ndarray,
-    rate: float,
-    settings: Attentive,
-    job: Job,
-) -> Best:
-    """Train one head; every rate starts at the same weights and sees the same batches."""
-    torch.manual_seed(job.seed)
-    head = _new(tokens, goal, settings)
-    matrices = [head.key, head.value.weight, head.join.weight, head.read]
-    kept = {id(p) for p in matrices}
-    others = [p for p in head.parameters() if id(p) not in kept]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=rate,
-    )
-    found = Best(settings.patience)
-    period = max(settings.period, -(-len(train) // settings.batch_size))
-    batches = stream(len(train), settings.batch_size, period * settings.evaluations, job.seed)
-    with progress(f"attentive {job.label} lr={rate:g}", settings.evaluations) as bar:
-        for _ in range(settings.evaluations):
-            for _ in range(period):
-                index = train[next(batches)]
-                loss = goal.loss(head(*tokens.batch(index))[None], torch.from_numpy(index)).sum()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            z = _scores(head, tokens, val)
-            score = job.score(val, goal.predictions(z)) if finite(z) else np.nan
-            found.offer(score, list(head.parameters()))
-            bar.advance(best=f"{found.score:.4f}")
-            if not found.alive:
-                break
-    return found
-
-
-@torch.no_grad()
-def _scores(head: Pool, tokens: Tokens, rows: np.ndarray) -> Tensor:
-    """Scores [n, K] of some samples."""
-    parts = [head(*tokens.batch(rows[i : i + BATCH])) for i in range(0, len(rows), BATCH)]
-    return torch.cat(parts)
+def _matrices(head: nn.Module) -> list[Tensor]:
+    assert isinstance(head, Pool)
+    return [head.key, head.value.weight, head.join.weight, head.read]
