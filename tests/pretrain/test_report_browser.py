@@ -4,13 +4,10 @@ import pytest
 
 from pretrain.report.page import render
 from pretrain.report.read import read
+from tests.browser import MARKS, Browser, alone
 from tests.pretrain.report_run import STEPS, loss_at, write_export, write_pictures, write_run
-from tests.probes.browser import CHROMIUM, Browser
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 LOSS = "document.querySelector('.plot[aria-label^=\"Loss:\"]')"
 
@@ -33,15 +30,9 @@ def shared(tmp_path_factory):
 
 @pytest.fixture
 def browser(shared, page):
-    shared.requests.clear()
-    shared.errors.clear()
-    shared.size(1280)
-    shared.open(page)
-    yield shared
-    shared.run("1")  # what the page still had to say has come by now
-    assert shared.errors == []
-    own = ("about:blank", page.as_uri(), "data:image/png;base64,")
-    assert [url for url in shared.requests if not url.startswith(own)] == []
+    with alone(shared, page.as_uri(), "data:image/png;base64,"):
+        shared.open(page)
+        yield shared
 
 
 def test_curves_have_a_width_a_height_and_a_colour(browser):

@@ -3,13 +3,10 @@
 import pytest
 
 from probes import leaderboard
-from tests.probes.browser import CHROMIUM, Browser
+from tests.browser import MARKS, Browser, alone
 from tests.probes.fixture_results import board_folder, full_result, save
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = MARKS
 
 COLUMN = """
 (table, column) => [...document.getElementById(table).tBodies[0].rows]
@@ -58,15 +55,8 @@ def shared(tmp_path_factory):
 
 @pytest.fixture
 def browser(shared, site, unruly):
-    shared.requests.clear()
-    shared.errors.clear()
-    shared.size(1280)
-    yield shared
-    shared.run("1")  # what the page still had to say has come by now
-    assert shared.errors == []
-    own = ("about:blank", site.as_uri(), unruly.as_uri())
-    outside = [url for url in shared.requests if not url.startswith(own)]
-    assert outside == []
+    with alone(shared, site.as_uri(), unruly.as_uri()):
+        yield shared
 
 
 def _column(browser, table, column):

@@ -1,16 +1,25 @@
 """A headless Chromium driven over a pipe (Chrome DevTools Protocol), without another package."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+"""Of tests that need one."""
 _KEYS = {
     "Tab": 9,
     "Enter": 13,
@@ -148,3 +157,21 @@ class Browser:
         """Save a PNG of the page."""
         got = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(got["data"]))
+
+
+@contextlib.contextmanager
+def alone(browser: Browser, *pages: str) -> Iterator[Browser]:
+    """Begin anew in a wide window; at the end nothing was complained of or asked for elsewhere.
+
+    Args:
+        browser: that several tests share.
+        pages: with what addresses that may be asked for begin.
+    """
+    browser.requests.clear()
+    browser.errors.clear()
+    browser.size(1280)
+    yield browser
+    browser.run("1")  # what the page still had to say has come by now
+    assert browser.errors == []
+    own = ("about:blank", *pages)
+    assert [url for url in browser.requests if not url.startswith(own)] == []
