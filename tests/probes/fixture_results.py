@@ -12,7 +12,6 @@ KINDS = {
     "fixture-stats": "floor",
     "fixture-cnn": "supervised",
 }
-NEW_KEYS = ("axes", "cost", "diagnostics", "robustness", "contamination", "examples")
 
 
 def fixture_result(name="fixture-mae", benchmark="fixture-fields", protocol="linear", **changes):
