@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        note(f"{verb}: {error.strerror or error}{where}; check the path and its permissions")
+        note(f"{verb}: {_reason(error)}{where}; check the path and its permissions")
         return 1
     except KeyboardInterrupt:
         note(f"{verb}: interrupted")
@@ -150,6 +151,12 @@ def _run(words: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     return int(getattr(parsed, "run", command.run)(parsed) or 0)
+
+
+def _reason(error: OSError) -> str:
+    """What the system said; of a folder that could not be copied what it said of the first file."""
+    told = error.args[0] if isinstance(error, shutil.Error) and error.args else None
+    return str(told[0][-1]) if isinstance(told, list) and told else str(error.strerror or error)
 
 
 def _refuse_empty(words: list[str], command: Command) -> None:

@@ -92,6 +92,8 @@ def pull(
     item, target = catalogue.find(name), Path(to)
     if file is not None:
         refuse_within(file, target)
+    if raw and target.is_dir():
+        raise UsageError(f"{target} is a folder; name a file by --file")
     if target.exists() and not overwrite:
         raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
     if not raw:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fm.console import note
 from fm.errors import UsageError, suggest
 from probes.location import PREFIX, is_location
+from probes.location.splits import HELD_OUT
 from probes.location.splits import NAMES as SPLITS
 from probes.location.tasks import BY_NAME, TASKS, Task
 
@@ -79,6 +80,8 @@ def run(arguments: Namespace) -> int:
         raise UsageError("--packages is missing: name a folder for pip packages, or set EOFM_CACHE")
     cache = Path(folder)
     seeds = _seeds(arguments)
+    if "continents" in splits and len({seed % len(HELD_OUT) for seed in seeds}) < len(seeds):
+        note(f"--seeds: there are {len(HELD_OUT)} continents; seeds that far apart ask on the same")
     recipes = [get_protocol(n) for n in dict.fromkeys(arguments.protocol.split(",")) if n]
     if not recipes:
         raise UsageError(f"--protocol {arguments.protocol!r} names nothing; see fm probe --list")

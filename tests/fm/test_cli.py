@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -82,6 +83,7 @@ def test_unknown_verb_names_the_nearest(capsys) -> None:
         (FMError("x is broken; mend it"), 1, "x is broken; mend it"),
         (UsageError("no such y"), 2, "no such y"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied (/x)"),
+        (shutil.Error([("a", "b", "No space"), ("c", "d", "No")]), 1, "fm do: No space; check"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (
             MemoryError("Unable to allocate 9 TiB"),

@@ -141,6 +141,17 @@ def test_one_line_says_what_does_not_go(
     assert len(lines) == 1
 
 
+@pytest.mark.usefixtures("small_places", "few_continents")
+def test_seeds_that_ask_on_the_same_continent_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--benchmark", "location-elevation-continents", "--protocol", "ridge", "--no-floors")
+    for seeds, told in (("0,6", True), ("0,1", False)):
+        code = fm_probe("location:sh10", *words, "--seeds", seeds, "--packages", tmp_path)
+        assert code == 0
+        assert ("ask on the same" in capsys.readouterr().err) is told
+
+
 @pytest.mark.usefixtures("small_places")
 def test_a_result_of_other_weights_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

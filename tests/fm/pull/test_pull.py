@@ -263,3 +263,12 @@ def test_addresses(monkeypatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "mirror")
     with pytest.raises(UsageError, match="not an address"):
         HubFile("a/b", "c.pth", OLD).url()
+
+
+def test_a_file_is_not_put_in_the_place_of_a_folder(place: Place, tmp_path: Path) -> None:
+    """Defect: what was copied stayed beside the folder as `.NAME.part`."""
+    (tmp_path / "mine").mkdir()
+    made = tmp_path / "made.pth"
+    with pytest.raises(UsageError, match="is a folder; name a file by --file"):
+        pull(NAME, tmp_path / "mine", file=made, raw=True, overwrite=True)
+    assert only(tmp_path, "mine")
