@@ -61,7 +61,7 @@ CASES = {
     "moco-v2": Case({**MOCO, "version": "v2", "queue": 256, "momentum": 0.99}, 60, 3e-3),
     "moco-v3": Case({**MOCO, "momentum": {"start": 0.9, "end": 1.0}}, 60, 3e-3, 64, 2),
     "dino": Case({**DINO, "momentum": 0.99}, 120, 5e-3),
-    "dino-sinkhorn": Case({**DINO, "centring": "sinkhorn", "momentum": 0.98}, 100, 5e-3),
+    "dino-sinkhorn": Case({**DINO, "centring": "sinkhorn", "momentum": 0.98}, 70, 5e-3),
 }
 
 
