@@ -350,10 +350,11 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
     folder, copy = pair
     flip(folder, 0, 8, 9)
     flip(copy, 8, 9)
-    hashes = {shards.open(folder).manifest_hash}
+    before = shards.open(folder)
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     repair(folder, copy, drop_lost=True)
-    hashes.add(shards.open(folder).manifest_hash)
+    after = shards.open(folder)
+    keys = {ds.manifest_hash: list(ds.keys) for ds in (before, after)}
     rng, seen, event = random.Random(0), [], 0
     while True:
         event += rng.randint(1, apart)
@@ -361,15 +362,16 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
         shutil.copytree(broken, folder)
         if not killed_at(event, lambda: repair(folder, copy, drop_lost=True) and None):
             break
-        found = shards.open(folder).manifest_hash
-        seen.append(found)
-        assert found in hashes, event
+        found = shards.open(folder)
+        seen.append(found.manifest_hash)
+        assert found.keys == keys[found.manifest_hash], event
+        assert sha256_file(folder / INDEX) == found.info.index_sha256, event
         again = repair(folder, copy, drop_lost=True)
         assert again.ok, event
         assert shards.verify(folder).ok, event
         assert len(shards.open(folder)) == TINY - 2
         assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "d", "other"]
-    assert set(seen) == hashes  # kills on both sides of the exchange
+    assert set(seen) == set(keys)  # kills on both sides of the exchange
     assert len(seen) >= 15
 
 
