@@ -112,6 +112,8 @@ class Objective(nn.Module, ABC):
     backbone: Backbone
     whole_batch: bool = False
     """Compares all samples of a batch with each other, so that it cannot be cut into passes."""
+    between_ranks: str = ""
+    """Name of a setting that would do nothing on one process; empty where there is none."""
     label_names: tuple[str, ...] = ()
     """Labels of the dataset that it reads, by name; from its config."""
     label_sizes: Mapping[str, int] = {}

@@ -14,6 +14,7 @@ from pretrain.build import build, token_grids
 from pretrain.config import RunConfig
 from pretrain.data import RunData, check_batch, open_data
 from pretrain.engine.blocks import keep_compiled
+from pretrain.engine.engine import check_passes
 from pretrain.engine.fragment import read_fragment
 from pretrain.export import make_card
 from pretrain.finish import RunResult, finish
@@ -89,7 +90,8 @@ def run(
         data.read_labels(objective)
         token_grids(data.layout, objective)
         read_fragment(settings.engine)
-        check_batch(settings, collective.world_size())
+        ranks = collective.world_size()
+        check_passes(objective, check_batch(settings, ranks)[1], ranks)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
             finished = collective.on_first(lambda: _prepare(folder, settings, data, force))

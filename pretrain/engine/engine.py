@@ -52,6 +52,29 @@ class Step:
     taken: bool = True
 
 
+def check_passes(objective: Objective, accumulate: int, world: int) -> None:
+    """Refuse to cut a batch in a way that an objective does not take.
+
+    Args:
+        objective: of a run.
+        accumulate: forward passes in one step.
+        world: number of ranks.
+
+    Raises:
+        UsageError: it compares all samples of a batch; or asks for what one process cannot do.
+    """
+    if objective.whole_batch and accumulate > 1:
+        raise UsageError(
+            "engine.micro_batch cuts the batch, and this objective compares all samples of a "
+            "batch with each other; leave engine.micro_batch out, or start more ranks"
+        )
+    if objective.between_ranks and world == 1:
+        raise UsageError(
+            f"{objective.between_ranks} moves samples between ranks, and there is one; start "
+            f"several with torchrun or deepspeed, or leave it out"
+        )
+
+
 class Engine:
     """DeepSpeed around an objective.
 
@@ -77,11 +100,7 @@ class Engine:
         import deepspeed
 
         self.objective, self.device, self.accumulate = objective, device, accumulate
-        if objective.whole_batch and accumulate > 1:
-            raise UsageError(
-                "engine.micro_batch cuts the batch, and this objective compares all samples of a "
-                "batch with each other; leave engine.micro_batch out, or start more ranks"
-            )
+        check_passes(objective, accumulate, collective.world_size())
         settings: dict[str, Any] = {
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,

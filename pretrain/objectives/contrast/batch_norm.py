@@ -4,7 +4,7 @@ A contrast over gathered rows is only the same on two ranks as on one when the s
 of all rows too. torch's SyncBatchNorm wants CUDA; here the moments travel through
 `pretrain.ranks.collective`, with their gradients. They are those of all ranks, so no row can be
 told by the statistics of the few that were normalised with it, which is what MoCo shuffles its
-batch for.
+batch for; `RankBatchNorm` is for those who shuffle.
 """
 
 import torch
@@ -73,6 +73,29 @@ class BatchNorm(_BatchNorm):
         return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
 
+class RankBatchNorm(BatchNorm):
+    """Batch norm with the moments of each rank's own rows, as torch's under data parallelism.
+
+    The running statistics are the mean of the ranks' by their rows: the same on all of them, so
+    that any rank's are those of the checkpoint. Every rank must call it.
+    """
+
+    def _over_ranks(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        channels = input.shape[1]
+        rows = input.numel() // channels
+        mean, spread = torch.zeros((2, channels), dtype=wide(input[:0]).dtype, device=input.device)
+        made = input
+        if rows:
+            made = functional.batch_norm(input, mean, spread, weight, bias, True, 1.0, self.eps)
+        told = torch.cat([mean.new_full((1,), rows), rows * mean, rows * spread])
+        number, sums = collective.all_reduce_sum(told).split([1, 2 * channels])
+        share = self._share()
+        for kept, now in zip((self.running_mean, self.running_var), sums.chunk(2), strict=True):
+            if kept is not None:
+                kept.lerp_((now / number).to(kept.dtype), share)
+        return made
+
+
 def over_all_ranks(module: nn.Module) -> nn.Module:
     """Turn the batch norms of a module into `BatchNorm`, in place; their state stays.
 
@@ -87,3 +110,11 @@ def over_all_ranks(module: nn.Module) -> nn.Module:
         # another class with the same state: names and references stay as they were
         part.__class__ = BatchNorm
     return module
+
+
+def of_each_rank(module: nn.Module) -> bool:
+    """Turn the batch norms of a module into `RankBatchNorm`, as `over_all_ranks`; say if any is."""
+    found = [part for part in over_all_ranks(module).modules() if isinstance(part, BatchNorm)]
+    for part in found:
+        part.__class__ = RankBatchNorm
+    return bool(found)

@@ -22,8 +22,10 @@ from pretrain.augment import View, draw_view, repeated, seasons
 from pretrain.losses import normalised
 from pretrain.losses.precision import wide
 from pretrain.objective import MomentumPair, ObjectiveBatch, Output
+from pretrain.objectives.contrast.batch_norm import of_each_rank
 from pretrain.objectives.contrast.heads import normed_perceptron, perceptron
 from pretrain.objectives.contrast.rows import placed, readable, taken
+from pretrain.objectives.contrast.shuffle import Shuffle
 from pretrain.objectives.contrast.siamese import pooled, visible
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
@@ -45,6 +47,9 @@ class MomentumConfig(TwoViewsConfig):
             heads have batch norms, and the student has a predictor (MoCo-v3).
         legacy_seasons_with_replacement: draw the two seasons on their own, so that one pair in
             four seasons is one image under two crops (SSL4EO-S12).
+        legacy_shuffle_bn: of `v2`, batch norms take the moments of each rank's own rows, and the
+            samples change ranks before the teacher and back (MoCo, section 3.3): a batch is another
+            on another number of ranks.
         temperature: divides the cosines.
         momentum: share of the teacher that stays in each step; null is 0.999 for `v2` and a cosine
             from 0.99 to 1 for `v3`.
@@ -61,6 +66,7 @@ class MomentumConfig(TwoViewsConfig):
 
     version: Literal["v2", "v3"] = "v3"
     legacy_seasons_with_replacement: bool = False
+    legacy_shuffle_bn: bool = False
     temperature: float = Field(0.2, gt=0)
     momentum: Momentum | None = None
     queue: Positive = 65536
@@ -117,6 +123,8 @@ class MomentumContrast(TwoViews):
                     f"{backbone.architecture.get('name')}; leave it out"
                 )
             cast(VisionTransformer, backbone).patch_embed.requires_grad_(False)
+        if config.legacy_shuffle_bn:
+            self._norms_of_ranks()
         self.queue: Queue | None = None
         self.queued_labels: Queue | None = None
         self.predictor: nn.Module = nn.Identity()
@@ -133,6 +141,24 @@ class MomentumContrast(TwoViews):
             self.projector = normed_perceptron(backbone.width, *more, out)
             self.predictor = normed_perceptron(out, inside, out, last="plain" if vit else "none")
         self.teacher = teacher_of(backbone=backbone, projector=self.projector)
+
+    def _norms_of_ranks(self) -> None:
+        """Have each rank normalise its own rows.
+
+        Raises:
+            UsageError: no batch norm would notice.
+        """
+        if self.config.version != "v2":
+            raise UsageError(
+                "objective.legacy_shuffle_bn is of MoCo-v2, the batch norms of version=v3 are over "
+                "all ranks; leave it out, or take version=v2"
+            )
+        if not of_each_rank(self.backbone):
+            raise UsageError(
+                f"objective.legacy_shuffle_bn shuffles for batch norms, and "
+                f"{self.backbone.architecture.get('name')} has none; leave it out"
+            )
+        self.between_ranks = "objective.legacy_shuffle_bn"
 
     @property
     def symmetric(self) -> bool:
@@ -179,15 +205,17 @@ class MomentumContrast(TwoViews):
         """
         chosen = self.seasons(batch, rng)
         views = self.views(batch, rng, chosen)
-        rows = readable(batch.weight)
-        inputs = [taken(self.inputs(view), rows) for view in views]
-        count = len(batch.weight)
+        inputs = [self.inputs(view) for view in views]
         directions = [(0, 1), (1, 0)] if self.symmetric else [(0, 1)]
         with torch.no_grad():
-            keys = {answers: self._key(inputs[answers], rows, count) for _, answers in directions}
+            keys = {
+                answers: self._key(inputs[answers], batch, rng, VIEWS[answers])
+                for _, answers in directions
+            }
+        rows, count = readable(batch.weight), len(batch.weight)
         found: dict[str, Tensor] = {}
         for asks, answers in directions:
-            query = self._query(inputs[asks], VIEWS[asks], rng, rows, count)
+            query = self._query(taken(inputs[asks], rows), VIEWS[asks], rng, rows, count)
             labels = [self.labels_of(views[i]) for i in (asks, answers)]
             compared = self._compared(keys[answers], batch.weight, labels[1])
             terms = self.terms(query, labels[0], compared)
@@ -229,10 +257,17 @@ class MomentumContrast(TwoViews):
         made = self.predictor(self.projector(pooled(self.backbone, inputs, keep)))
         return placed(wide(made), rows, count)
 
-    def _key(self, inputs: Inputs, rows: Tensor | None, count: int) -> Tensor:
+    def _key(self, inputs: Inputs, batch: ObjectiveBatch, rng: CounterRng, view: str) -> Tensor:
+        weight = batch.weight
+        shuffle: Shuffle | None = None
+        if self.config.legacy_shuffle_bn:
+            shuffle = Shuffle.drawn(rng, batch.step, view, len(weight))
+            inputs, weight = shuffle.given(inputs), shuffle.weight(weight)
+        rows = readable(weight)
         backbone = cast(Backbone, self.teacher["backbone"])
-        made = self.teacher["projector"](pooled(backbone, inputs, None))
-        return placed(wide(made), rows, count)
+        made = self.teacher["projector"](pooled(backbone, taken(inputs, rows), None))
+        key = placed(wide(made), rows, len(weight))
+        return key if shuffle is None else shuffle.undone(key)
 
     def _compared(self, key: Tensor, weight: Tensor, labels: Tensor | None) -> Compared:
         own = torch.arange(len(key), device=key.device)
