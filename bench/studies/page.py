@@ -54,8 +54,6 @@ def adaptation(found: Mapping[str, Any]) -> str:
 
 def contrast(found: Mapping[str, Any]) -> str:
     """Return the scores, and how often two views of a tile find each other."""
-    if "pairs" not in found:
-        return learns(found)
     several: dict[str, list[Mapping[str, float]]] = {}
     for entry in found["pairs"]:
         several.setdefault(entry["row"], []).append(entry)
