@@ -203,7 +203,7 @@ CONTRASTS: dict[str, ObjectiveCase] = {
     ),
     "closp-place": ObjectiveCase(
         BACKBONES["vit-linear"],
-        {**_CLOSP, "legacy_one_positive": True, "place": {"degrees": 3, "hidden": 8}},
+        {**_CLOSP, "legacy_one_positive": True, "place": {"width": 8, "options": {"L": 3}}},
         labels={"cover": 4},
         drawn=False,
         rounding=10.0,

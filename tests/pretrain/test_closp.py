@@ -227,7 +227,7 @@ def test_at_scale_one_the_loss_of_64_pairs_cannot_fall_below_three() -> None:
 
 
 def test_places_add_two_terms_where_they_are_known() -> None:
-    plain, made = closp(), closp(place={"degrees": 4, "hidden": 8})
+    plain, made = closp(), closp(place={"width": 8, "options": {"L": 4}})
     plain.load_state_dict({k: v for k, v in made.state_dict().items() if "place" not in k})
     given = batch(DIFFERENT[:3], "s2l2a_10")
     without = made(given, given.rng).loss_sum.item()

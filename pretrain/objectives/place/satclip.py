@@ -12,13 +12,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from fm import location
-from fm.config import Config
 from fm.errors import UsageError
 from fm.geo import EARTH_RADIUS_M
 from fm.hardware import full_precision
@@ -35,6 +33,7 @@ from pretrain.objectives.contrast.scale import LearnedScale
 from pretrain.objectives.contrast.siamese import pooled
 from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
 from pretrain.objectives.contrast.whole import whole_view
+from pretrain.objectives.place.encoder import EncoderConfig
 from pretrain.objectives.place.found import found
 from pretrain.objectives.place.places import distances_km, jittered, nearness, repeated_places
 from pretrain.objectives.place.view import PlaceView
@@ -43,36 +42,14 @@ from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
 
-class LocationConfig(Config):
-    """The location encoder: arguments of `fm.location.create`.
-
-    The defaults are SatCLIP's network at L = 10 with exact harmonics, without its dropout of 0.5
-    (which torch would draw: another one on other ranks).
+class LocationConfig(EncoderConfig):
+    """The location encoder, see `EncoderConfig`.
 
     Attributes:
-        encoding: of places, one of `fm.location.list_encodings()`.
-        head: the network behind its first layer.
-        width: of the hidden layers.
-        depth: hidden layers.
-        first_w: factor in the first sine.
         season: take the month of the image too.
-        options: of the encoding; left out, `{L: 10}` for harmonics and none for others.
     """
 
-    encoding: str = "sh"
-    head: str = "siren"
-    width: Positive = 512
-    depth: Positive = 2
-    first_w: float = Field(30.0, gt=0)
     season: bool = False
-    options: dict[str, bool | int | float | str] = Field({"L": 10})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _degrees_are_of_harmonics(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("encoding", "sh") != "sh":
-            return {"options": {}, **values}
-        return values
 
     def build(self, dim: int) -> LocationEncoder:
         """Make the encoder with fresh weights, for embeddings of `dim`.
@@ -80,17 +57,7 @@ class LocationConfig(Config):
         Raises:
             UsageError: an unknown name or option, or a value out of range.
         """
-        told = self.model_dump(exclude={"options"})
-        options: dict[str, Any] = dict(self.options)
-        if clash := sorted({*told, "dim", "dropout"} & options.keys()):
-            raise UsageError(
-                f"objective.location.options.{clash[0]}: options are of the encoding; sizes stand "
-                f"beside it, dim is objective.width, and there is no dropout"
-            )
-        try:
-            return location.create(**told, dim=dim, **options)
-        except UsageError as error:
-            raise UsageError(f"objective.location: {error}") from None
+        return self.encoder(dim, "objective.location", "objective.width", season=self.season)
 
 
 class SatCLIPConfig(ViewedConfig):
@@ -398,8 +365,8 @@ def _check_apart(config: SatCLIPConfig) -> None:
     reach = 2 * math.sqrt(2) * math.radians(config.jitter_degrees) * EARTH_RADIUS_M / 1000 + 0.01
     if km < reach:
         raise UsageError(
-            f"objective.queue_apart_km={km:g}: by jitter a place may wait {reach:.2f} km from where "
-            f"it is asked for; give at least that, or less jitter_degrees"
+            f"objective.queue_apart_km={km:g}: by jitter a place may wait {reach:.2f} km from "
+            f"where it is asked for; give at least that, or less jitter_degrees"
         )
 
 

@@ -115,6 +115,12 @@ class CLOSP(Objective):
         super().take_classes(classes)
         self.words = classes[self.config.label]
 
+    def exported(self) -> Mapping[str, nn.Module]:
+        """Return the image encoders, and the location encoder where all of it was learned here."""
+        if self.place is None or not self.place.fresh:
+            return super().exported()
+        return {"backbone": self.backbone, "location": self.place.encoder}
+
     def weight(self, batch: ObjectiveBatch) -> Tensor:
         """Return the weight of the samples with a caption."""
         seen = one_image(batch, self.backbone, "closp")

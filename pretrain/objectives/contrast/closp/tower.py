@@ -10,17 +10,25 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fm.checkpoint import load_strict
 from fm.config import Config
 from fm.errors import FMError
 from pretrain.objectives.contrast.closp.bert import Bert
+from pretrain.objectives.contrast.closp.released import (
+    ADDRESS,
+    CASE,
+    CONFIG,
+    WEIGHTS,
+    WORDS,
+    fetch_tower,
+)
 from pretrain.objectives.contrast.closp.wordpiece import HashedWords, Tokenizer, WordPiece, padded
+from pretrain.ranks import collective
 from pretrain.settings.kinds import Positive
 
-WEIGHTS = "model.safetensors"
 NOT_USED = ("pooler.", "cls.", "embeddings.position_ids")
 """Of released weights: heads of BERT's own training, and numbers that need no file."""
 _PREFIX = "bert."
@@ -32,6 +40,7 @@ class TextConfig(Config):
     Attributes:
         folder: of a BERT: `config.json`, `vocab.txt` and `model.safetensors`, such as
             all-MiniLM-L6-v2. Null makes a small one with fresh weights, whose words are hashed.
+        hub: OWNER/NAME@COMMIT of a model hub, whose files come into `folder` where it lacks them.
         pooling: `first`, the output of the first token, as CLOSP; `mean` over the text, as the
             sentence-transformers models were trained.
         frozen: its weights stay as they are.
@@ -43,6 +52,7 @@ class TextConfig(Config):
     """
 
     folder: str | None = None
+    hub: str | None = None
     pooling: Literal["first", "mean"] = "first"
     frozen: bool = False
     longest: int = Field(64, ge=4)
@@ -50,6 +60,14 @@ class TextConfig(Config):
     depth: Positive = 2
     heads: Positive = 4
     words: int = Field(1024, ge=16)
+
+    @model_validator(mode="after")
+    def _a_commit_and_where_it_goes(self) -> "TextConfig":
+        if self.hub is not None and not ADDRESS.fullmatch(self.hub):
+            raise ValueError(f"hub={self.hub}: give OWNER/NAME@COMMIT, with all 40 digits")
+        if self.hub is not None and self.folder is None:
+            raise ValueError("hub: name the folder that its files come into")
+        return self
 
 
 class TextTower(nn.Module, ABC):
@@ -116,14 +134,19 @@ def text_tower(config: TextConfig) -> TextTower:
         return _frozen(BertTower(small, words, config))
     folder = Path(config.folder)
     where = f"objective.text.folder: {folder}"
+    if (hub := config.hub) is not None:
+        measured = torch.get_default_device().type == "meta"
+        collective.on_first(lambda: fetch_tower(hub, folder, weights=not measured))
     try:
-        found = json.loads((folder / "config.json").read_text())
+        found = json.loads((folder / CONFIG).read_text())
         bert = Bert.of(found)
     except FileNotFoundError:
-        raise FMError(f"{where} has no config.json; name the folder of a BERT") from None
+        raise FMError(
+            f"{where} has no config.json; name the folder of a BERT, or its hub"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FMError(f"{where}/config.json is of no BERT that can be read ({error})") from None
-    tokenizer = WordPiece(folder / "vocab.txt", _lower(folder))
+    tokenizer = WordPiece(folder / WORDS, _lower(folder))
     if tokenizer.size > found["vocab_size"]:
         raise FMError(f"{where}: vocab.txt has more words than the model; take both from one place")
     _load(bert, folder / WEIGHTS)
@@ -136,7 +159,7 @@ def _frozen(tower: BertTower) -> BertTower:
 
 def _lower(folder: Path) -> bool:
     """Say whether the model is uncased."""
-    path = folder / "tokenizer_config.json"
+    path = folder / CASE
     try:
         return bool(json.loads(path.read_text()).get("do_lower_case", True))
     except FileNotFoundError:
