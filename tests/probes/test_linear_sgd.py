@@ -125,11 +125,11 @@ class Normed(nn.Module):
     def __init__(self):
         super().__init__()
         self.bands = {"aviris_20": fm.sensor("aviris-indian-pines").bands}
-        self.norm = nn.BatchNorm1d(200)
+        self.norm = nn.BatchNorm2d(200)  # of one sample too, also in training
 
     def encode(self, pixels, **_):
-        x = pixels["aviris_20"].float().mean((2, 3)) / 4000
-        return SimpleNamespace(pooled=self.norm(x), tokens=None)
+        x = self.norm(pixels["aviris_20"].float() / 4000)
+        return SimpleNamespace(pooled=x.mean((2, 3)), tokens=None)
 
 
 def test_batchnorm_of_a_frozen_backbone_stands_still(blocks):
