@@ -16,6 +16,7 @@ NAMES = (
     *(
         "adaptation",
         "board",
+        "climate",
         "contrast",
         "distill",
         "folds",

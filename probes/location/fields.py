@@ -29,6 +29,14 @@ def precipitation(cache: Path) -> Raster:
     return Raster(_era5(cache, "tp", 0, 4000).sum(0), 90.0, 0.0, 0.25)
 
 
+def months(cache: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each month's temperature (degrees Celsius) and precipitation (mm), `[12, 721, 1440]` each.
+
+    Rows from 90 N, columns from Greenwich, every 0.25 degrees.
+    """
+    return _era5(cache, "t2m", -75, 45), _era5(cache, "tp", 0, 4000)
+
+
 def elevation(cache: Path) -> Raster:
     """Height above the sea, metres, 5 minutes; 0 over the sea (ITU-R P.1511-2)."""
     path = member(RELIEF, cache)
