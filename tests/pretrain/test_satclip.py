@@ -385,7 +385,7 @@ def test_wrong_settings_are_one_line() -> None:
         built(location={"options": {"dim": 3}})
     with pytest.raises(UsageError, match=r"objective\.location: sh: L='x'"):
         built(location={"options": {"L": "x"}})
-    with pytest.raises(UsageError, match="give objective.queue too"):
+    with pytest.raises(UsageError, match=r"give objective\.queue too"):
         built(queue_apart_km=5.0)
     with pytest.raises(UsageError, match="with soft_km a place nearby"):
         built(queue_apart_km=5.0, queue=5, soft_km=100.0)
