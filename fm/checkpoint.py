@@ -146,7 +146,9 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
     """
     folder = carried.place(folder)
     if not folder.is_dir():
-        raise FMError(f"{folder}: no such checkpoint folder")
+        elsewhere = len(folder.parts) == 2 and not folder.parent.exists()
+        hint = f"; if it is on the hub, fm models pull {folder} brings it" if elsewhere else ""
+        raise FMError(f"{folder}: no such checkpoint folder{hint}")
     if not (folder / CARD).is_file():
         inside = folder / "export"
         hint = (

@@ -13,7 +13,7 @@ from fm.models.embed.tied import TiedChannelEmbed
 from fm.models.galileo import Galileo
 from fm.models.less import LessViT
 from fm.models.plain_resnet import PlainResNet
-from fm.models.positions import resized_table
+from fm.models.positions import LARGEST_GRID, resized_table
 from fm.models.spectral_resnet import SpectralResNet
 
 
@@ -43,8 +43,8 @@ def to_size(
         `to`; `exact`, whether no token has fewer pixels than it had; `positions`.
 
     Raises:
-        UsageError: a model without tokens of its own size, nothing to change, or an image or token
-            that is not whole.
+        UsageError: a model without tokens of its own size, nothing to change, an image or token
+            that is not whole, or one that is too large.
     """
     name = model.architecture.get("name")
     if isinstance(model, PlainResNet | SpectralResNet):
@@ -65,6 +65,11 @@ def to_size(
             raise UsageError(
                 f"image_size {image_size}: not whole tokens of {pixels} px ({group}); give a "
                 f"multiple of {pixels}"
+            )
+        if image_size is not None and image_size // pixels > LARGEST_GRID:
+            raise UsageError(
+                f"image_size {image_size}: {image_size // pixels} tokens of {pixels} px a side "
+                f"({group}); give at most {LARGEST_GRID * pixels} px, or cut the image"
             )
     architecture = dict(model.architecture)
     architecture["token_m"] = {n: wanted[n] * finest[n] for n in wanted}

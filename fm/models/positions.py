@@ -9,6 +9,9 @@ from torch.nn import functional
 
 OFFSET = 0.1
 """What DINO adds to the number of tokens before it divides by the table's, against rounding."""
+LARGEST_GRID = 512
+"""Tokens along a side of a learned table that is made on request: at a width of 768 it is then
+0.8 GB, and four times that at twice the side."""
 
 
 def sincos_1d(width: int, x: Tensor) -> Tensor:

@@ -45,12 +45,14 @@ class Wanted:
         sha256: of its content, or the digits of its beginning that are known; may be empty.
         revision: commit that the server must say it serves, if it says one.
         max_bytes: a longer file is refused.
+        otherwise: what to do with a file that was had in another way, for errors.
     """
 
     url: str
     sha256: str = ""
     revision: str = ""
     max_bytes: int = 1 << 33
+    otherwise: str = "give it with --from FILE"
 
 
 def sidecar(path: Path) -> Path:
@@ -123,7 +125,7 @@ def _complete(wanted: Wanted, path: Path, stream: BinaryIO) -> None:
             fruitless = 0 if state.here > most else fruitless + 1
             most = max(most, state.here)
             if fruitless >= (TRIES if answered or state.total else UNREACHED):
-                raise FMError(_given_up(wanted.url, state, fruitless, why))
+                raise FMError(_given_up(wanted, state, fruitless, why))
             if fruitless:
                 time.sleep(WAIT * 2 ** (fruitless - 1))
 
@@ -204,7 +206,7 @@ def _look(answer: requests.Response, wanted: Wanted, state: _Part) -> None:
         }.get(answer.status_code, "")
         raise FMError(
             f"{wanted.url}: the server answered {answer.status_code}{hint}; get the file otherwise "
-            f"and give it with --from FILE"
+            f"and {wanted.otherwise}"
         )
     for one in chain:
         served = one.headers.get("X-Repo-Commit", "")
@@ -219,7 +221,7 @@ def _look(answer: requests.Response, wanted: Wanted, state: _Part) -> None:
                 f"{wanted.url}: refused before any of it came: the server's file has SHA-256 "
                 f"{named[1]}, pinned is {_shown(wanted.sha256)}"
             )
-    total = _place(answer, state)
+    total = _place(answer, wanted, state)
     if total > wanted.max_bytes:
         raise FMError(
             f"{wanted.url}: {total:,} bytes, above the limit of {wanted.max_bytes:,}; raise it by "
@@ -235,7 +237,7 @@ def _look(answer: requests.Response, wanted: Wanted, state: _Part) -> None:
     state.describe("" if tag.startswith("W/") else tag, total)
 
 
-def _place(answer: requests.Response, state: _Part) -> int:
+def _place(answer: requests.Response, wanted: Wanted, state: _Part) -> int:
     """Return the length of the whole file; a server that sends it from the start is let do so."""
     if answer.status_code == 206:
         found = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
@@ -252,7 +254,7 @@ def _place(answer: requests.Response, state: _Part) -> int:
     if not length.isdecimal():
         raise FMError(
             f"{answer.url}: the server does not say how long the file is; get it otherwise and "
-            f"give it with --from FILE"
+            f"{wanted.otherwise}"
         )
     return int(length)
 
@@ -285,14 +287,14 @@ def _forget(part: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _given_up(url: str, state: _Part, tries: int, why: str) -> str:
+def _given_up(wanted: Wanted, state: _Part, tries: int, why: str) -> str:
+    url = wanted.url
     host = urlsplit(url).netloc
     if why.startswith("status"):
         return f"{url}: the server answered {why}, {tries} times in a row; try again later"
     if state.total is None and not state.here:
         return (
-            f"{host} cannot be reached ({why}); offline, give the file with --from FILE (it comes "
-            f"from {url})"
+            f"{host} cannot be reached ({why}); offline, {wanted.otherwise} (it comes from {url})"
         )
     return (
         f"{url}: broke off at {state.here:,} of {state.total or 0:,} bytes, {tries} times in a row "

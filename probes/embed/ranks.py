@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from fm.errors import FMError, UsageError
-from probes.embed.stage import Stage, opened, work_folder
+from probes.embed.stage import Stage, opened, show, shown, work_folder
 
 _LONG = datetime.timedelta(days=30)
 """Ranks wait for the slowest, however long; one that ends tells the others at once."""
+PATIENCE = 60.0
+"""Seconds until what one machine wrote is seen by another: NFS keeps names so long (acdirmax)."""
 Piece = TypeVar("Piece")
 
 
@@ -124,18 +126,33 @@ class Ranks:
         """Open the work of a result on all processes; see `probes.embed.stage.opened`.
 
         No process writes a piece before all have read which are there.
+
+        Raises:
+            FMError: some do not see the folder of the first, and all say so.
         """
         if self.first:
             with opened(out, job, **how) as folder:
-                stage = Stage(folder, shape, bounds)
-                self.meet()
+                stage = Stage(folder, shape, bounds)  # before the others: it mends a torn journal
+                if self.count > 1:
+                    self._see(out, show(folder))
                 self.meet()
                 yield stage
         else:
-            self.meet()
+            self._see(out, 0)
             stage = Stage(work_folder(out), shape, bounds)
             self.meet()
             yield stage
+
+    def _see(self, out: Path, number: int) -> None:
+        """Compare what the first process wrote into the work folder with what lies there here."""
+        number, until = self._sum(number), time.monotonic() + PATIENCE
+        while (here := shown(work_folder(out))) != number and time.monotonic() < until:
+            time.sleep(0.1)
+        if blind := self._sum(int(here != number)):
+            raise FMError(
+                f"{work_folder(out)}: {blind} of {self.count} ranks do not see what the first "
+                f"wrote there; give an --out on a disk that all machines share"
+            )
 
     def finished(self, stage: Stage, made: int, begun: float) -> Ended | None:
         """Wait until all processes have made their part.

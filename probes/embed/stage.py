@@ -8,6 +8,7 @@ that lost its power leaves numbers that were never made.
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from fm.errors import FMError
-from fm.files import fsync_folder, fsync_tree, read_json, write_json
+from fm.files import fsync_folder, fsync_tree, read_json, write_atomic, write_json
 
 _JOB, _ROWS, _JOURNAL, _RESULT = "job.json", "rows.f32", "journal", "result"
+_SHOWN = "shown"
 
 
 def work_folder(out: Path) -> Path:
@@ -33,6 +35,25 @@ def kept_bytes(out: Path) -> int:
     """Bytes on the disk of the rows that an earlier run left (what was never written has none)."""
     rows = work_folder(out) / _ROWS
     return 512 * rows.stat().st_blocks if rows.exists() else 0
+
+
+def show(work: Path) -> int:
+    """Write a number into a work folder by which others know that they see the very same.
+
+    Returns:
+        the number, of this moment and process alone.
+    """
+    number = secrets.randbits(62) + 1
+    write_atomic(work / _SHOWN, str(number))
+    return number
+
+
+def shown(work: Path) -> int:
+    """Read the number that lies in a work folder; 0 where none does."""
+    try:
+        return int((work / _SHOWN).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 @dataclass(frozen=True)

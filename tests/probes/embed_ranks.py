@@ -42,6 +42,26 @@ def table(pairs: str, out: str, dies: int | None) -> int:
     return 0
 
 
+def table_apart(pairs: str, out: str, left: bool) -> int:
+    """Embed a dataset, each rank on a disk of its own under the same name.
+
+    Args:
+        pairs: the dataset.
+        out: with the rank's number in front of its folder.
+        left: an earlier run left a work folder on the second rank's disk.
+    """
+    from probes.embed import ranks
+    from probes.embed.stage import show, work_folder
+
+    ranks.PATIENCE = 0.2
+    own = Path(out).parent / os.environ["RANK"] / Path(out).name
+    own.parent.mkdir()
+    if left and os.environ["RANK"] != "0":
+        work_folder(own).mkdir()
+        show(work_folder(own))
+    return table(pairs, str(own), None)
+
+
 def world(out: str) -> int:
     """Embed the globe."""
     torch.set_num_threads(1)

@@ -56,6 +56,17 @@ def test_what_a_killed_rank_left_is_gone_on_with(pairs: Path, tmp_path: Path, di
     assert whole(pairs, out) == whole(pairs, tmp_path / "one.parquet")  # one process goes on
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_ranks_without_a_shared_folder_are_told_so(pairs: Path, tmp_path: Path, left: bool) -> None:
+    given = (str(pairs), str(tmp_path / "e.parquet"), left)
+    done = ranks.launch(tmp_path / "log", embed_ranks.table_apart, *given, ranks=2)
+    assert done.statuses == [1, 1]
+    said = "1 of 2 ranks do not see what the first wrote there; give an --out on a disk that all"
+    assert done.stdout.count(said) == 2  # of no missing file, and of no other rank that ended
+    assert done.stdout.count("\n") == 2
+    assert not list(tmp_path.glob("?/e.parquet"))
+
+
 def test_pieces_that_another_rank_did_not_leave_are_told(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     stage = Stage(tmp_path / "work", (4, 2), [0, 2, 4])

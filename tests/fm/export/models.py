@@ -57,6 +57,13 @@ def resnet(bottleneck: bool = False) -> Backbone:
     return stirred(model)
 
 
+def efficientnet(**options: Any) -> Backbone:
+    """Make the smallest EfficientNet whose batch norms have seen something."""
+    torch.manual_seed(0)
+    made = create_model("efficientnet_lite0", bands=RGB, normalisation=normal(RGB), **options)
+    return stirred(made)
+
+
 def stirred(model: Backbone) -> Backbone:
     """Move every norm, bias and statistic away from where it begins."""
     with torch.no_grad():

@@ -9,7 +9,7 @@ import torch
 from fm.errors import FMError, UsageError
 from fm.export import Settings, export
 from fm.models import Backbone
-from tests.fm.export.models import RGB, S2, family, resnet, saved, vit
+from tests.fm.export.models import RGB, S2, efficientnet, family, resnet, saved, vit
 
 FOUR = Settings(tokens=(4, 4))
 
@@ -35,6 +35,7 @@ def theirs(folder: Path, pixels: torch.Tensor, clip: bool = False) -> torch.Tens
         (vit(kind="percentile"), FOUR, (32, 32)),
         (resnet(), Settings(), (64, 96)),
         (resnet(bottleneck=True), Settings(), (64, 64)),
+        (efficientnet(), Settings(), (64, 96)),
     ],
 )
 def test_timm_gives_our_pooled_features(
@@ -61,6 +62,8 @@ def test_timm_gives_our_pooled_features(
         (family("vit-groups"), "codes of groups"),
         (family("less-rope"), "timm has no less_nano"),
         (vit(), "give it: --tokens"),
+        (efficientnet(padded_for=380), "an EfficientNet of a U-Net"),
+        (efficientnet(head=False), "an EfficientNet of a U-Net"),
     ],
 )
 def test_what_timm_cannot_hold_is_refused(model: Backbone, said: str, tmp_path: Path) -> None:

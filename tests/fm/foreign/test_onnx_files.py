@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fm import checkpoint, foreign
 from fm.errors import FMError
@@ -195,10 +196,19 @@ def test_norms_of_another_epsilon_are_refused(tmp_path: Path) -> None:
             foreign.load(path, bands=RGB, normalisation=identity(RGB))
 
 
-def test_the_ending_is_of_any_case(tmp_path: Path) -> None:
+def test_the_ending_is_of_any_case_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "W.ONNX"
     path.write_bytes(model().SerializeToString())
     assert list(read(path).state) == ["w"]
+    (tmp_path / "blob").write_bytes(path.read_bytes())  # as a hub's cache keeps it
+    assert list(read(tmp_path / "blob").state) == ["w"]
+    (tmp_path / "blob").write_bytes(b"\x08\x07")
+    with pytest.raises(FMError, match="not an ONNX file"):
+        read(tmp_path / "blob")
+    # a safetensors file may begin with the same byte, that of a length
+    save_file({"w": torch.ones(2)}, tmp_path / "blob", metadata={"x": "y" * 180})
+    assert (tmp_path / "blob").read_bytes()[:1] == b"\x08"
+    assert list(read(tmp_path / "blob").state) == ["w"]
     (tmp_path / "w.PB").write_bytes(b"x")
     with pytest.raises(FMError, match="a TensorFlow graph"):
         read(tmp_path / "w.PB")

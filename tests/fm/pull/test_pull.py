@@ -157,7 +157,7 @@ def test_offline_is_one_line_and_a_file_at_hand_does(place: Place, tmp_path: Pat
     words = ["models", "pull", NAME, "--to", str(tmp_path / "ours")]
     assert main(words) == 1
     error = capsys.readouterr().err
-    assert "cannot be reached (connection refused); offline, give the file with --from" in error
+    assert "cannot be reached (connection refused); offline, give it with --from" in error
     assert error.count("\n") == 1
     assert server.url.partition("//")[2] in error
     (tmp_path / "other.pth").write_bytes(place.data[:-1])

@@ -1,0 +1,93 @@
+"""Checkpoints on the hub, as `fm models push` puts them there, back into folders.
+
+A commit holds all of one model, so its hash is what is pinned: the card comes under it, and says
+the SHA-256 that the weights must have.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from fm import checkpoint, hub
+from fm.checkpoint import CARD, README, WEIGHTS
+from fm.console import note
+from fm.errors import FMError, UsageError
+from fm.files import atomic_folder, sha256_file
+from fm.hub import HubFile
+from fm.pull.download import Wanted, fetch
+from fm.pull.pulled import Pulled
+
+PAGE_BYTES = 1 << 26
+"""Largest card, and largest page."""
+OTHERWISE = "bring the folder over by hand: a checkpoint is used as it lies"
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_repository(name: str) -> bool:
+    """Say whether a name is one of the hub, `OWNER/NAME`."""
+    return _REPO.fullmatch(name) is not None
+
+
+def pull_pushed(
+    repo: str,
+    to: str | os.PathLike[str],
+    *,
+    revision: str = "",
+    sha256: str = "",
+    accept_unpinned: bool = False,
+    overwrite: bool = False,
+    max_bytes: int,
+) -> Pulled:
+    """Get a checkpoint from the hub, byte by byte what was pushed.
+
+    Args:
+        repo: `OWNER/NAME`, a public one.
+        to: checkpoint folder to write.
+        revision: commit, which `push` printed.
+        sha256: of the weights, all digits, or nothing; the card's is compared in any case.
+        accept_unpinned: take the newest commit, and tell which it is, where none is given.
+        overwrite: replace a checkpoint that is there.
+        max_bytes: of the weights.
+
+    Raises:
+        UsageError: no commit.
+        FMError: see `fm.pull.download.fetch`; no checkpoint of eofm there, weights that are not
+            the card's or do not fit its architecture. Nothing stands at `to` then; what came is
+            kept beside it for the next try.
+    """
+    target = Path(to)
+    if target.exists() and not overwrite:
+        raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
+    if not revision and not accept_unpinned:
+        raise UsageError(
+            f"{repo} is unpinned: give --revision, the commit that fm models push printed, or "
+            f"--accept-unpinned for the newest"
+        )
+    if not revision:
+        revision = hub.newest(repo)
+        note(f"{repo}: unpinned; revision {revision} is the newest now")
+    aside = target.parent / f".{target.name}.pull"
+
+    def bring(name: str, digest: str, limit: int) -> str:
+        url = HubFile(repo, name, revision).url()
+        return fetch(Wanted(url, digest, revision, limit, OTHERWISE), aside / name)
+
+    bring(CARD, "", PAGE_BYTES)
+    card = checkpoint.read_card(aside)
+    if sha256 and card.weights_sha256 != sha256.lower():
+        raise FMError(
+            f"{repo}: refused: the card says weights of SHA-256 {card.weights_sha256}, pinned is "
+            f"{sha256}"
+        )
+    bring(README, "", PAGE_BYTES)
+    whole = (aside / WEIGHTS).is_file()
+    if not (whole and sha256_file(aside / WEIGHTS) == card.weights_sha256):
+        bring(WEIGHTS, card.weights_sha256, max_bytes)
+    checkpoint.load(aside)
+    with atomic_folder(target, overwrite=overwrite, ours=(CARD,)) as made:
+        for name in (CARD, README, WEIGHTS):
+            os.replace(aside / name, made / name)
+    shutil.rmtree(aside, ignore_errors=True)
+    parent = f"{repo}@{revision}, sha256 {card.weights_sha256}"
+    return Pulled(repo, target, card.weights_sha256, parent, card.licence)
