@@ -75,7 +75,11 @@ def pull(
             file that came whole and could not be converted is kept beside it for the next try.
     """
     whole = {"file": file, "raw": raw, **said}
-    pins = {"sha256": sha256, "revision": revision, "accept_unpinned": accept_unpinned}
+    pins: dict[str, Any] = {
+        "sha256": sha256,
+        "revision": revision,
+        "accept_unpinned": accept_unpinned,
+    }
     if weights.is_carried(name):
         _leave_out(f"{name} came with eofm, card and hash beside it", {**whole, **pins})
         card = weights.copy(name, to, overwrite=overwrite)
