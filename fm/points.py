@@ -22,14 +22,14 @@ class Line:
 
     Attributes:
         weight: `[B, n, K]` of neighbouring pixels.
-        first: `[B, n]` int64, the first of them.
+        place: `[B, n, K]` int64, which they are, counted from the image's `starts`.
         widths: of each image, how many of the `K` count.
         starts: of each image, the first pixel that any mean is made of.
         stops: of each image, the last of them and one.
     """
 
     weight: Tensor
-    first: Tensor
+    place: Tensor
     widths: list[int]
     starts: list[int]
     stops: list[int]
@@ -53,21 +53,24 @@ class Line:
         weight.scatter_add_(2, low - near, 1 / many - share)
         weight.scatter_add_(2, torch.minimum(low - near + 1, count - 1), share)
         first, widths = near[:, :, 0], count[:, 0, 0]
-        ends = first.amax(dim=1) + widths
-        return cls(weight, first, widths.tolist(), first.amin(dim=1).tolist(), ends.tolist())
+        starts, stops = first.amin(dim=1), first.amax(dim=1) + widths
+        taps = torch.arange(weight.shape[2], device=at.device)
+        near = near - starts[:, None, None] + taps
+        return cls(weight, near, widths.tolist(), starts.tolist(), stops.tolist())
 
     def select(self, rows: slice) -> "Line":
         """Return the lines of some of the images."""
         ends = (self.widths[rows], self.starts[rows], self.stops[rows])
-        return Line(self.weight[rows], self.first[rows], *ends)
+        return Line(self.weight[rows], self.place[rows], *ends)
 
     def window(self, number: int) -> slice:
         """Return the pixels of one image that any mean is made of."""
         return slice(self.starts[number], self.stops[number])
 
-    def one(self, number: int, start: int) -> tuple[Tensor, Tensor]:
-        """Return weights `[n, k]` and first pixels `[n]`, of one image from a pixel on."""
-        return self.weight[number, :, : self.widths[number]], self.first[number] - start
+    def one(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return the weights and the pixels of one image's means, `[n, k]`; see `window`."""
+        taps = self.widths[number]
+        return self.weight[number, :, :taps], self.place[number, :, :taps]
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,14 @@ def by_grid(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
 
 def _by_axes(x: Tensor, down: Line, along: Line, number: int, corner: tuple[int, int]) -> Tensor:
     """Add up weighted rows, then columns, of `[C, H, W]`, whose first pixel is a corner."""
-    seen = along.window(number)
-    x = x[:, :, seen.start - corner[1] : seen.stop - corner[1]]
-    weight, first = along.one(number, seen.start)
-    columns = weight.new_zeros(len(weight), x.shape[2])
-    columns.scatter_(1, first[:, None] + torch.arange(weight.shape[1]), weight)
-    weight, first = down.one(number, corner[0])
-    at = first[:, None] + torch.arange(weight.shape[1])
+    (top, bottom), (left, right) = (
+        (part.start - first, part.stop - first)
+        for part, first in zip((down.window(number), along.window(number)), corner, strict=True)
+    )
+    x = x[:, top:bottom, left:right]
+    weight, at = along.one(number)
+    columns = weight.new_zeros(len(weight), x.shape[2]).scatter_(1, at, weight)
+    weight, at = down.one(number)
     # a bag is the weighted sum of some rows of a table: one pass, whatever their number
     table = x.movedim(0, 1).reshape(x.shape[1], -1)
     rows = functional.embedding_bag(at, table, per_sample_weights=weight.contiguous(), mode="sum")

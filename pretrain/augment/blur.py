@@ -35,11 +35,12 @@ def blurred(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float, hit:
     if x.device.type != "cpu":  # to ask who is hit, and how wide, would be to wait for it
         return torch.where(hit[:, None, None, None], _blur(x, valid, sigma, largest), x)
     made = list(x.split(1))
-    for row in hit.nonzero()[:, 0].tolist():
-        own = slice(row, row + 1)
-        mask = None if valid is None else valid[own]
-        near = min(largest, VANISHED / REACH * float(sigma[row]))
-        made[row] = _blur(x[own], mask, sigma[own], near)
+    for row, (is_hit, own_sigma) in enumerate(zip(hit.tolist(), sigma.tolist(), strict=True)):
+        if is_hit:
+            own = slice(row, row + 1)
+            mask = None if valid is None else valid[own]
+            near = min(largest, VANISHED / REACH * own_sigma)
+            made[row] = _blur(made[row], mask, sigma[own], near)
     return made[0] if len(made) == 1 else torch.cat(made)
 
 
@@ -65,7 +66,8 @@ def _convolved(x: Tensor, taps: Tensor) -> Tensor:
             kernel = kernel[:, radius - reach : radius + reach + 1]
             kernel = kernel / kernel.sum(dim=1, keepdim=True)
             shape = (1, -1) if axis == -1 else (-1, 1)
-            weight = kernel.repeat_interleave(channels, 0).view(batch * channels, 1, *shape)
+            weight = kernel[:, None].expand(-1, channels, -1)
+            weight = weight.reshape(batch * channels, 1, *shape)
             pad = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)
             padded = functional.pad(flat, pad, mode="reflect")
             flat = functional.conv2d(padded, weight, groups=batch * channels)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def anyone(hit: Tensor) -> bool:
     """Say whether an effect is to be made: on a CPU, whether anyone is hit."""
-    return hit.device.type != "cpu" or bool(hit.any())
+    return hit.device.type != "cpu" or bool(hit if hit.numel() == 1 else hit.any())
 
 
 def where_hit(hit: Tensor, made: Tensor, before: Tensor) -> Tensor:
@@ -21,6 +21,6 @@ def where_hit(hit: Tensor, made: Tensor, before: Tensor) -> Tensor:
         made: of the shape of `before`, or one that spreads to it.
         before: of any shape.
     """
-    if hit.device.type == "cpu" and bool(hit.all()):
+    if hit.device.type == "cpu" and bool(hit if hit.numel() == 1 else hit.all()):
         return made.expand_as(before)
     return torch.where(hit, made, before)

@@ -8,7 +8,7 @@ stay in the cache through all that is done to them. Of large ones only what is s
 physical, and what none of them is hit by is left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -230,21 +230,27 @@ def _placed(
     return pixels, masks
 
 
+Chance = tuple[str, float]
+"""A draw, and below which number it hits."""
+
+
 @dataclass(frozen=True)
 class _Draws:
     """The draws of a view; the same name gives the same draw on every grid.
+
+    What one number a sample decides is made once for all samples, and shared by all selections.
 
     Attributes:
         rng: of all samples.
         name: of the view.
         rows: whose draws are given.
-        drawn: `[P, B, 1]`, those of all samples and of `ONCE`, from when the first is asked for.
+        made: of all samples, by what it is, from when it is first asked for.
     """
 
     rng: CounterRng
     name: str
     rows: slice
-    drawn: list[Tensor] = field(default_factory=list)
+    made: dict[object, Tensor] = field(default_factory=dict)
 
     def select(self, rows: slice) -> "_Draws":
         """Return the draws of some of the samples."""
@@ -257,22 +263,48 @@ class _Draws:
 
     def uniform(self, what: str) -> Tensor:
         """Draw `[B, 1, 1, 1]` from [0, 1); `what` is one of `ONCE`."""
-        if not self.drawn:
-            purposes = [f"{self.name}:{one}" for one in ONCE]
-            self.drawn.append(self.rng.uniform_of_each(purposes, 1))
-        return self.drawn[0][ONCE.index(what), self.rows, :, None, None]
+        return self._uniform(what)[self.rows]
 
     def hit(self, what: str, chance: float) -> Tensor:
         """Draw who is hit: `[B, 1, 1, 1]` bool."""
-        return self.uniform(what) < chance
+        return self._hit((what, chance))[self.rows]
 
-    def factor(self, what: str, jitter: float, hit: Tensor) -> Tensor:
-        """Draw numbers about 1."""
-        return colour.factor(self.uniform(what), jitter, hit)
+    def factor(self, what: str, jitter: float, among: Chance | None = None) -> Tensor:
+        """Draw numbers about 1, `[B, 1, 1, 1]`; 1 for samples that are not hit."""
+
+        def make() -> Tensor:
+            draw = self._uniform(what)
+            hit = torch.ones_like(draw, dtype=torch.bool) if among is None else self._hit(among)
+            return colour.factor(draw, jitter, hit)
+
+        return self._kept((what, jitter, among), make)[self.rows]
+
+    def between(self, what: str, low: float, high: float) -> Tensor:
+        """Draw numbers from `low` to `high`: `[B]`."""
+
+        def make() -> Tensor:
+            return low + (high - low) * self._uniform(what)[:, 0, 0, 0]
+
+        return self._kept((what, low, high), make)[self.rows]
 
     def normal(self, what: str, x: Tensor) -> Tensor:
         """Draw a standard normal number for each of x's."""
         return noise.normal_like(self.own, f"{self.name}:{what}", x)
+
+    def _uniform(self, what: str) -> Tensor:
+        if not self.made:
+            purposes = [f"{self.name}:{one}" for one in ONCE]
+            drawn = self.rng.uniform_of_each(purposes, 1)[..., None, None]
+            self.made.update(zip(ONCE, drawn.unbind(), strict=True))
+        return self.made[what]
+
+    def _hit(self, of: Chance) -> Tensor:
+        return self._kept(of, lambda: self._uniform(of[0]) < of[1])
+
+    def _kept(self, what: object, make: Callable[[], Tensor]) -> Tensor:
+        if what not in self.made:
+            self.made[what] = make()
+        return self.made[what]
 
 
 def _applied(
@@ -300,13 +332,12 @@ def _applied(
             x = _backscatter(x, mask, effects, draws)
     if effects.blur_chance:
         low, high = effects.blur
-        sigma = (low + (high - low) * draws.uniform("blur")[:, 0, 0, 0]) * share
-        hit = draws.hit("blurred", effects.blur_chance)[:, 0, 0, 0]
-        power = isinstance(effects, RadarEffects) and anyone(hit)
-        each = hit[:, None, None, None]
+        sigma = draws.between("blur", low, high) * share
+        each = draws.hit("blurred", effects.blur_chance)
+        power = isinstance(effects, RadarEffects) and anyone(each)
         if power:
             x = where_hit(each, 10.0 ** (x / 10.0), x)
-        x = blurred(x, mask, sigma, high * share, hit)
+        x = blurred(x, mask, sigma, high * share, each.view(-1))
         if power:
             x = where_hit(each, 10.0 * torch.log10(x.clamp(min=1e-12)), x)
     if isinstance(effects, OpticalEffects) and effects.solarise:
@@ -324,22 +355,23 @@ def _applied(
 
 def _lit(x: Tensor, mask: Tensor | None, effects: Coloured, draws: _Draws) -> Tensor:
     """Change the light and the haze."""
-    hit = draws.hit("coloured", effects.colour_chance)
-    if not anyone(hit):
+    among = ("coloured", effects.colour_chance)
+    if not anyone(draws.hit(*among)):
         return x
     if effects.brightness:
-        x = x * draws.factor("brightness", effects.brightness, hit)
+        x = x * draws.factor("brightness", effects.brightness, among)
     if effects.contrast:
-        by = draws.factor("contrast", effects.contrast, hit)
+        by = draws.factor("contrast", effects.contrast, among)
         x = colour.not_below_zero(colour.stretched(x, mask, by), x)
     return x
 
 
 def _optical(x: Tensor, mask: Tensor | None, effects: OpticalEffects, draws: _Draws) -> Tensor:
     if effects.legacy_wrap:
-        hit = draws.hit("coloured", effects.colour_chance)
-        brightness = draws.factor("brightness", effects.brightness, hit)
-        contrast = draws.factor("contrast", effects.contrast, hit)
+        among = ("coloured", effects.colour_chance)
+        hit = draws.hit(*among)
+        brightness = draws.factor("brightness", effects.brightness, among)
+        contrast = draws.factor("contrast", effects.contrast, among)
         x = colour.counts(x)
         x = torch.where(hit, colour.wrapped(x * brightness), x)
         x = torch.where(hit, colour.wrapped(colour.stretched(x, mask, contrast)), x) / 255.0
@@ -354,8 +386,7 @@ def _backscatter(x: Tensor, mask: Tensor | None, effects: RadarEffects, draws: _
     if effects.gain_db:
         x = x + effects.gain_db * (2.0 * draws.uniform("gain") - 1.0)
     if effects.unsafe_contrast:
-        always = torch.ones((), dtype=torch.bool, device=x.device)
-        x = colour.stretched(x, mask, draws.factor("contrast", effects.unsafe_contrast, always))
+        x = colour.stretched(x, mask, draws.factor("contrast", effects.unsafe_contrast))
     if effects.unsafe_grey:
         x = colour.greyed(x, mask, draws.hit("grey", effects.unsafe_grey))
     return x
