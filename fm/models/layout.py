@@ -11,6 +11,7 @@ other groups, such as SatMAE's three of Sentinel-2.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import Tensor
 
@@ -123,14 +124,15 @@ def groups(
         size = token_m.get(name) if isinstance(token_m, Mapping) else token_m
         if size is None:
             raise UsageError(f"token_m.{name} is missing: give the ground size of a token, metres")
-        if not isinstance(size, int | float) or not 0 < size < math.inf:
+        if not isinstance(size, Real) or not 0 < float(size) < math.inf:
             raise UsageError(f"token_m.{name}={size!r}: give the ground size of a token, metres")
+        size = float(size)
         members = []
         for modality, channels in parts.items():
             own = tuple(bands[modality])
             taken = own if channels is None else tuple(own[i] for i in channels)
             members.append(Member(modality, taken, _patch(modality, taken, size), channels))
-        result.append(Group(name, float(size), tuple(members)))
+        result.append(Group(name, size, tuple(members)))
     return tuple(result)
 
 
