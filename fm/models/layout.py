@@ -119,7 +119,7 @@ def groups(
     chosen = _by_sensor(bands) if token_groups is None else _by_name(bands, token_groups)
     if isinstance(token_m, Mapping) and (extra := set(token_m) - set(chosen)):
         raise UsageError(f"token_m names {sorted(extra)}; the groups are {sorted(chosen)}")
-    result = []
+    result: list[Group] = []
     for name, parts in chosen.items():
         size = token_m.get(name) if isinstance(token_m, Mapping) else token_m
         if size is None:

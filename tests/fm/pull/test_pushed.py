@@ -32,10 +32,8 @@ def pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sent = push(own, REPO, dry=True)
     assert set(sent.files) == {*FILES, "notes.txt"}
     for name in sent.files:
-        page = name == checkpoint.README
-        put(
-            tmp_path / "hub", sent.readme.encode() if page else (own / name).read_bytes(), name=name
-        )
+        data = sent.readme.encode() if name == checkpoint.README else (own / name).read_bytes()
+        put(tmp_path / "hub", data, name=name)
     main_is(tmp_path / "hub", OLD)
     return own
 
