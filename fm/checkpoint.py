@@ -1,13 +1,17 @@
 """Checkpoints people take away: `model.safetensors`, `card.json`, `README.md` in one folder."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fm import weights as carried
 from fm.card import Card
@@ -17,7 +21,11 @@ from fm.models import Backbone, rebuild
 from fm.models.embed import SpectralBasis
 from fm.tensors import Weights, write_tensors
 
+M = TypeVar("M", bound=torch.nn.Module)
+
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a constructor says to values of a card that are of no kind it knows."""
 
 
 def describe(model: Backbone, name: str) -> Card:
@@ -89,15 +97,17 @@ def load(
     if weights not in ("pretrained", "random"):
         raise UsageError(f"weights={weights!r}: give 'pretrained' or 'random'")
     card = read_card(folder)
+    path = _weights(folder, card, verify) if weights == "pretrained" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = rebuild(card.architecture, card.bands, card.normalisation, card.scaling)
-        except FMError as error:
-            raise FMError(f"{folder / CARD}: {error}; it is damaged, or of a newer eofm") from None
-    if weights == "random":
+        model = build(
+            lambda: rebuild(card.architecture, card.bands, card.normalisation, card.scaling),
+            folder / CARD,
+            None if path is None else (path, shapes_of(path)),
+        )
+    if path is None:
         if model.bases():
-            keep_fitted(model, _weights(folder, card, verify))
+            keep_fitted(model, _read(_weights(folder, card, verify)))
         model.card = replace(
             card,
             name=f"{card.name} (random weights, seed {seed})",
@@ -108,12 +118,75 @@ def load(
             weights_sha256="",
         )
         return model.eval()
-    load_strict(model, _weights(folder, card, verify), str(folder / WEIGHTS))
+    load_strict(model, _read(path), str(path))
     model.card = card
     return model.eval()
 
 
-def _weights(folder: Path, card: Card, verify: bool) -> dict[str, torch.Tensor]:
+def build(
+    make: Callable[[], M],
+    card: Path,
+    weights: tuple[Path, Mapping[str, Sequence[int]]] | None,
+) -> M:
+    """Make the model that a card describes, once it is known to be that of the weights.
+
+    A card may come from anybody: the model is made without memory first (on torch's meta device),
+    so that what it takes is bounded by the file that is there.
+
+    Args:
+        make: makes it; called twice, where the random numbers stand the second time.
+        card: the file, for errors.
+        weights: their file and the shape of each of them; None compares nothing.
+
+    Raises:
+        FMError: the card describes no model, or one that the weights do not fit.
+    """
+    before = torch.get_rng_state()
+    try:
+        most = None if weights is None else 4 * len(weights[1]) + 64
+        with _parameters(most), torch.device("meta"):
+            likeness = make()
+    except _TooManyError:
+        assert weights is not None
+        raise FMError(
+            f"{weights[0]}: the weights do not fit the model of {card.name}, which has many more"
+        ) from None
+    except FMError as error:
+        raise FMError(f"{card}: {error}; it is damaged, or of a newer eofm") from None
+    except _MALFORMED as error:
+        said = str(error).strip().partition("\n")[0]
+        raise FMError(
+            f"{card}: malformed architecture ({type(error).__name__}: {said}); it is damaged"
+        ) from None
+    if weights is not None:
+        _compare(likeness, weights[1], str(weights[0]))
+    torch.set_rng_state(before)
+    return make()
+
+
+class _TooManyError(Exception):
+    """A model of more parameters than there can be."""
+
+
+@contextlib.contextmanager
+def _parameters(most: int | None) -> Iterator[None]:
+    """Stop this thread from making more than `most` parameters: even empty ones take memory."""
+    count, own = 0, threading.get_ident()
+
+    def seen(*_: object) -> None:
+        nonlocal count
+        count += threading.get_ident() == own
+        if most is not None and count > most:
+            raise _TooManyError
+
+    handle = register_module_parameter_registration_hook(seen)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _weights(folder: Path, card: Card, verify: bool) -> Path:
     path = folder / WEIGHTS
     if not path.is_file():
         inside = folder / "export"
@@ -121,6 +194,24 @@ def _weights(folder: Path, card: Card, verify: bool) -> dict[str, torch.Tensor]:
         raise FMError(f"{folder}: the checkpoint has no {WEIGHTS}; {hint}")
     if verify and card.weights_sha256 != sha256_file(path):
         raise FMError(f"{path}: the hash is not the one in {CARD}; the file is damaged or replaced")
+    return path
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a safetensors file; reads its header alone.
+
+    Raises:
+        FMError: it is none.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as opened:
+            names = opened.keys()
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+    except SafetensorError as error:
+        raise FMError(f"{path}: not a safetensors file ({error})") from None
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(str(path))
     except SafetensorError as error:
@@ -169,10 +260,15 @@ def load_strict(model: torch.nn.Module, state: dict[str, torch.Tensor], where: s
     Raises:
         FMError: says how many keys differ and names the first ones.
     """
-    own = model.state_dict()
-    missing = sorted(set(own) - set(state))
-    extra = sorted(set(state) - set(own))
-    shapes = sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
+    _compare(model, {name: value.shape for name, value in state.items()}, where)
+    model.load_state_dict(state)
+
+
+def _compare(model: torch.nn.Module, given: Mapping[str, Sequence[int]], where: str) -> None:
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    missing = sorted(set(own) - set(given))
+    extra = sorted(set(given) - set(own))
+    shapes = sorted(k for k in set(own) & set(given) if own[k] != tuple(given[k]))
     if missing or extra or shapes:
         parts = []
         for what, keys in (("missing", missing), ("not known", extra), ("wrong shape", shapes)):
@@ -180,4 +276,3 @@ def load_strict(model: torch.nn.Module, state: dict[str, torch.Tensor], where: s
                 shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
                 parts.append(f"{len(keys)} {what} ({shown})")
         raise FMError(f"{where}: the weights do not fit the model: {'; '.join(parts)}")
-    model.load_state_dict(state)

@@ -75,14 +75,7 @@ def atomic_folder(
         FMError: `path` is a link, exists and `overwrite` is false, or is not ours to replace.
     """
     path = Path(path)
-    if path.is_symlink():
-        raise FMError(f"{path} is a link to {path.readlink()}; name the folder itself")
-    if path.exists() and not overwrite:
-        raise FMError(f"{path} exists already; name another folder or remove it first")
-    if ours and path.exists() and not _replaceable(path, ours):
-        raise FMError(
-            f"{path} is there and holds no {' or '.join(ours)}; remove it yourself or name another"
-        )
+    refuse_taken(path, overwrite=overwrite, ours=ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     os.chmod(aside, 0o755)
@@ -98,6 +91,22 @@ def atomic_folder(
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def refuse_taken(path: Path, *, overwrite: bool = False, ours: Sequence[str] = ()) -> None:
+    """Refuse what `atomic_folder` would not put in the place of `path`, before any work.
+
+    Raises:
+        FMError: see there.
+    """
+    if path.is_symlink():
+        raise FMError(f"{path} is a link to {path.readlink()}; name the folder itself")
+    if path.exists() and not overwrite:
+        raise FMError(f"{path} exists already; name another folder or remove it first")
+    if ours and path.exists() and not _replaceable(path, ours):
+        raise FMError(
+            f"{path} is there and holds no {' or '.join(ours)}; remove it yourself or name another"
+        )
 
 
 def _replaceable(path: Path, ours: Sequence[str]) -> bool:

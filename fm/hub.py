@@ -10,6 +10,7 @@ import requests
 from fm.errors import FMError, UsageError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _RESOLVED = re.compile(r"https://[^/]+/([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)")
 
 
@@ -36,6 +37,11 @@ class HubFile:
         if not COMMIT.fullmatch(self.revision):
             raise UsageError(f"{self.repo}: {self.revision or 'no revision'!r} is no commit")
         return f"{endpoint()}/{self.repo}/resolve/{self.revision}/{quote(self.path)}"
+
+
+def is_repository(name: str) -> bool:
+    """Say whether a name can be one of a hub, `OWNER/NAME`; `./mine` is a folder."""
+    return _REPOSITORY.fullmatch(name) is not None
 
 
 def parse(url: str) -> HubFile | None:

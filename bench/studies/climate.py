@@ -2,9 +2,10 @@
 
 Harmonics of L = 40 and a SIREN learn ERA5's twelve mean temperatures and twelve logarithms of
 precipitation at every cell of 0.25 degrees, the whole Earth: what the encoder knows of a test place
-is its climate, never the label of a task. Temperature and precipitation are tasks of the suite too
-and say nothing here. Ridge judges the encoder alone, and beside raw SH-40; the same network
-untrained stands for what more features alone give.
+is its climate. So three tasks of the suite say nothing here: temperature and precipitation, which
+it learned, and the Koppen-Geiger class, by definition a function of those twelve and twelve. Ridge
+judges the encoder alone, and beside raw SH-40; the same network untrained stands for what more
+features alone give.
 
 `OMP_NUM_THREADS=1 python -m bench.studies climate`.
 """
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 import fm.location
-from bench.studies.kept import part
+from bench.studies.kept import once, part
 from bench.studies.location import WORKERS, rows
 from bench.studies.location_page import clipped
 from bench.studies.retrieval import Beside
@@ -37,7 +38,8 @@ SPLIT = "test"
 SEEDS = (0, 1, 2)
 METHODS = ("sh40", "climate", "untrained", "sh40, climate", "sh40, untrained")
 SIZES: dict[str, Any] = {"L": 40, "head": "siren", "width": 256, "depth": 2, "dim": 128}
-LEARNED = ("air-temperature", "precipitation")
+LEARNED = ("air-temperature", "precipitation", "koppen")
+"""Tasks whose labels the encoder was told at test places too, or what they are computed from."""
 SHOWN = ("random", "blocks")
 STEPS, BATCH, RATE = 1200, 4096, 1e-3
 
@@ -52,9 +54,7 @@ def run(
     """
     if split != "test":
         raise UsageError(f"--split {split}: nothing here is chosen, so test alone is scored")
-    folder = work / "encoder"
-    if not folder.exists():
-        train(folder, cache)
+    folder = trained(work / "encoder", cache)
     told, places = describe(folder), open_places(cache)
     found = {
         "sh40": get_encoder("sh40", cache),
@@ -95,6 +95,12 @@ def fresh() -> fm.location.LocationEncoder:
         torch.manual_seed(0)
         made: fm.location.LocationEncoder = fm.location.create("sh", **SIZES)
     return made.eval()
+
+
+def trained(folder: Path, cache: Path) -> Path:
+    """Train the encoder unless that was done with the same settings; return its folder."""
+    about = {"sizes": SIZES, "steps": STEPS, "batch": BATCH, "rate": RATE}
+    return once(folder, about, lambda: train(folder, cache))
 
 
 def train(folder: Path, cache: Path) -> None:

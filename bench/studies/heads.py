@@ -27,10 +27,11 @@ import torch
 
 from bench.machine import ROOT
 from bench.studies import learns, multisensor
+from bench.studies.kept import code_hash
 from bench.studies.scoring import dataset, pretrained
 from fm.console import note
 from fm.errors import FMError
-from fm.files import read_json, write_json
+from fm.files import read_json, sha256_file, write_json
 from probes.judging.kept import Kept, beside
 from probes.result import Result
 from probes.statistics.bootstrap import over_seeds, paired_over_seeds
@@ -147,17 +148,27 @@ def _exports(kind: str, work: Path, cache: Path, seeds: Sequence[int]) -> list[P
 
 
 def _once(task: Task, seed: int, export: Path, data: Path, out: Path) -> float:
-    """Run a command unless it was; return its seconds of processor time, other work left out."""
+    """Run a command unless it was, by the same code on the same weights and data.
+
+    Returns:
+        its seconds of processor time, other work left out.
+    """
     done = out.with_suffix(".json")
     told = read_json(done, "command") if done.is_file() else {}
-    if told.get("command") != task.command(seed):
+    asked = {
+        "command": task.command(seed),
+        "code": code_hash(),
+        "weights": read_json(export / "card.json", "card")["weights_sha256"],
+        "data": sha256_file(data / "dataset.json"),
+    }
+    if not asked.items() <= told.items():
         shutil.rmtree(out, ignore_errors=True)
         note(task.command(seed))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         _fm(task.words(export.absolute(), data.absolute(), out.absolute(), seed))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        told = {"command": task.command(seed), "cpu_seconds": spent}
+        told = {**asked, "cpu_seconds": spent}
         write_json(done, told)
     return float(told["cpu_seconds"])
 

@@ -23,9 +23,11 @@ import numpy as np
 import torch
 
 import fm
+from bench.studies.kept import code_hash
 from bench.studies.scoring import Probe, dataset, pretrained, with_interval
 from fm.console import note, progress
 from fm.errors import UsageError
+from fm.files import read_json
 from fm.normalize import Kind, Normalisation
 from fm.sensors import Band, sensor
 from fm.spectral import response, supported
@@ -261,10 +263,12 @@ def run(
             ]
             settings = [METHODS[method].recipe, overrides, EVERY, split, data.manifest_hash]
             digest = hashlib.sha256(json.dumps([*settings, VERSION]).encode()).hexdigest()[:12]
-            kept = work / f"{method}-{seed}-{split}-{digest}.npz"
+            out = work / f"{method}-{seed}-{digest}"
+            export, told = pretrained(METHODS[method].recipe, overrides, out)
+            weights = read_json(export / "card.json", "card")["weights_sha256"]
+            made_of = hashlib.sha256(f"{digest} {weights} {code_hash()}".encode()).hexdigest()[:12]
+            kept = work / f"{method}-{seed}-{split}-{made_of}.npz"
             if not kept.is_file():
-                out = work / f"{method}-{seed}-{digest}"
-                export, told = pretrained(METHODS[method].recipe, overrides, out)
                 model = fm.load(export)
                 about = {
                     "method": method,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def part(folder: Path, about: Mapping[str, Any], make: Callable[[], Any]) -> Par
 
     Args:
         folder: of the parts of one study.
-        about: all that the part depends on, plain data; the code of the rooms is added.
+        about: all that the part depends on, plain data; the code is added (`code_hash`).
         make: returns plain data.
     """
     told = json.dumps({"code": code_hash(), **about}, sort_keys=True)
@@ -52,12 +53,42 @@ def part(folder: Path, about: Mapping[str, Any], make: Callable[[], Any]) -> Par
     return Part(value, seconds, cpu)
 
 
+def once(path: Path, about: Mapping[str, Any], make: Callable[[], Any]) -> Path:
+    """Make a file or folder, unless it is there and was made of the same.
+
+    What it was made of lies beside it, in `NAME.made.json`. Where that is missing or says
+    something else, what is there is removed and made anew.
+
+    Args:
+        path: what `make` writes.
+        about: all that it depends on, plain data; the code is added (`code_hash`).
+        make: writes it.
+    """
+    told = json.loads(json.dumps({"code": code_hash(), **about}))
+    beside = path.with_name(f"{path.name}.made.json")
+    if path.exists() and beside.is_file() and read_json(beside, "note of a study") == told:
+        return path
+    beside.unlink(missing_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    make()
+    write_json(beside, told)
+    return path
+
+
 @cache
 def code_hash() -> str:
-    """SHA-256 over the code that results come from, as it was at first: another judges again."""
+    """SHA-256 over the code that results come from, as it was at first: another judges again.
+
+    The studies' own code counts, as their constants are settings too; their pages do not, which
+    lay out what was found. `pretrain` does not: what it trained is known by its weights' hash.
+    """
     digest = hashlib.sha256()
-    for room in ("fm", "probes", "shards"):
+    for room in ("fm", "probes", "shards", "bench/studies"):
         for path in sorted((ROOT / room).rglob("*.py")):
+            if room == "bench/studies" and path.stem.endswith("page"):
+                continue
             digest.update(f"{path.relative_to(ROOT)}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

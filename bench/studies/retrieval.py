@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.studies.kept import part
+from bench.studies.kept import once, part
 from bench.studies.location import WORKERS, rows
 from bench.studies.scoring import dataset, pretrained
 from fm.errors import UsageError
-from fm.files import read_json
+from fm.files import read_json, sha256_file
+from fm.location.checkpoint import describe
 from probes.embed.table import embed
 from probes.location.database import Database, open_database
 from probes.location.encoders import Encoder, get_encoder
@@ -81,11 +82,7 @@ def run(
     export, _ = pretrained(RECIPE, [f"data.path={folder}", "seed=0", *SETTINGS], work / "satclip")
     state = read_json(work / "satclip" / "state.json")
     place = export.parent / "location"
-    keys, values = (
-        path if path.is_file() else embed(model, folder, path)
-        for model, path in ((place, work / "keys.parquet"), (export, work / "values.parquet"))
-    )
-    database = open_database([keys, values])
+    database = open_database(embedded(place, export, folder, work))
     places = open_places(cache)
     encoders = beside_each_other(get_encoder(str(place), cache), database, cache, methods)
     about = {
@@ -109,6 +106,26 @@ def run(
         "cpu": made.cpu,
         "rows": made.value,
     }
+
+
+def embedded(place: Path, export: Path, data: Path, work: Path) -> list[Path]:
+    """Write the keys and the values of the pictures, unless the same run wrote them.
+
+    Args:
+        place: the run's location encoder, whose space the keys are in.
+        export: the run's image encoder.
+        data: the pictures.
+        work: where both files lie.
+    """
+    about = {
+        "place": describe(place)["weights_sha256"],
+        "images": read_json(export / "card.json", "card")["weights_sha256"],
+        "data": sha256_file(data / "dataset.json"),
+    }
+    return [
+        once(path, about, lambda model=model, path=path: embed(model, data, path))
+        for model, path in ((place, work / "keys.parquet"), (export, work / "values.parquet"))
+    ]
 
 
 def beside_each_other(

@@ -66,11 +66,6 @@ def to_size(
                 f"image_size {image_size}: not whole tokens of {pixels} px ({group}); give a "
                 f"multiple of {pixels}"
             )
-        if image_size is not None and image_size // pixels > LARGEST_GRID:
-            raise UsageError(
-                f"image_size {image_size}: {image_size // pixels} tokens of {pixels} px a side "
-                f"({group}); give at most {LARGEST_GRID * pixels} px, or cut the image"
-            )
     architecture = dict(model.architecture)
     architecture["token_m"] = {n: wanted[n] * finest[n] for n in wanted}
     learned = isinstance(model, VisionTransformer) and model.pos_embed is not None
@@ -82,6 +77,11 @@ def to_size(
             if len(sides) > 1:
                 raise UsageError(f"image_size {image_size}: groups make {sorted(sides)} tokens")
             (grid,) = sides
+            if grid > LARGEST_GRID:
+                raise UsageError(
+                    f"image_size {image_size}: {grid} tokens a side; a learned table has at most "
+                    f"{LARGEST_GRID}; cut the image"
+                )
         positions |= {"table": {"from": side, "to": grid}, "how": model.position_resize}
         architecture["grid"] = grid
     if wanted == own and architecture.get("grid") == model.architecture.get("grid"):

@@ -1,7 +1,6 @@
 """Folders to the Hugging Face hub, in one commit."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from fm.errors import FMError, UsageError
 from fm.export.hub_card import page, results_in
 from fm.export.written import REPORT
 from fm.files import sha256_file
+from fm.hub import is_repository
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Pushed:
         }
 
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 _SAID = {checkpoint.CARD, checkpoint.README, REPORT}
 """Files that speak of a model and are none."""
 
@@ -100,7 +99,7 @@ def push(
         UsageError: `repo` is no OWNER/NAME.
         FMError: the folder is damaged, or the hub refuses or cannot be reached.
     """
-    if not _REPO.fullmatch(repo):
+    if not is_repository(repo):
         raise UsageError(f"{repo!r}: a repository is OWNER/NAME")
     folder = weights.place(folder)
     card, paths = checkpoint.read_card(folder), files_of(folder)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fm.checkpoint import WEIGHTS, load_strict
+from fm.checkpoint import WEIGHTS, build, load_strict
 from fm.errors import FMError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
 from fm.location.encoder import LocationEncoder, Sum
@@ -91,13 +91,13 @@ def load(folder: str | os.PathLike[str]) -> LocationEncoder | Sum:
         FMError: it is missing or damaged, or the weights do not fit.
     """
     told, state = describe(folder), read_weights(folder)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            encoder = _made(told["architecture"])
-    except (FMError, TypeError) as error:
-        where = Path(folder) / DESCRIPTION
-        raise FMError(f"{where}: its architecture is none that can be made ({error})") from None
-    load_strict(encoder, state, str(Path(folder) / WEIGHTS))
+    path = Path(folder) / WEIGHTS
+    shapes = {name: value.shape for name, value in state.items()}
+    with torch.random.fork_rng(devices=[]):
+        encoder = build(
+            lambda: _made(told["architecture"]), Path(folder) / DESCRIPTION, (path, shapes)
+        )
+    load_strict(encoder, state, str(path))
     return encoder.eval()
 
 

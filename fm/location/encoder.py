@@ -81,8 +81,9 @@ class LocationEncoder(nn.Module):
 
         Args:
             lonlat: `[N, 2]` longitude and latitude in degrees.
-            month: `[N]` 1 to 12, fractions allowed; an encoder with a season needs this or a time.
-            time: `[N]` seconds since 1970 UTC.
+            month: `[N]` 1 to 12, fractions allowed, or one for all; an encoder with a season needs
+                this or a time.
+            time: `[N]` seconds since 1970 UTC, or one for all.
 
         Returns:
             `[N, dim]`.
@@ -117,11 +118,15 @@ class LocationEncoder(nn.Module):
             raise FMError("this location encoder has a season: give month= or time=, one of them")
         if month is None:
             assert time is not None
+            if not isinstance(time, Tensor):
+                raise FMError(f"times are a torch tensor [N], not {type(time).__name__}")
             check_known(None, time)
             month = month_of(time)
         else:
             check_month(month)
-        if month.shape != before.shape[:1]:
+        if month.numel() == 1:
+            month = month.reshape(1)
+        elif month.shape != before.shape[:1]:
             raise FMError(f"{len(before)} places and months of the shape {list(month.shape)}")
         features = month_features(month.to(before.device)).to(before.dtype)
         return features @ self.month.weight.to(before.dtype).T

@@ -140,8 +140,10 @@ class Galileo(Backbone):
         self.month_embed = nn.Embedding.from_pretrained(month_table(self.quarter), freeze=True)
         self.blocks = nn.ModuleList(_block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        matrix = torch.from_numpy(resize_matrix(kernel, self.patch, "bicubic"))
-        fit = None if self.patch == kernel else torch.linalg.pinv(matrix).float()
+        fit = None
+        if self.patch != kernel and not self.norm.weight.is_meta:  # numpy knows no meta device
+            matrix = torch.from_numpy(resize_matrix(kernel, self.patch, "bicubic"))
+            fit = torch.linalg.pinv(matrix).float()
         self.register_buffer("fit", fit, persistent=False)
 
     def block_modules(self) -> list[nn.Module]:

@@ -11,6 +11,7 @@ other groups, such as SatMAE's three of Sentinel-2.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import Tensor
 
@@ -118,19 +119,20 @@ def groups(
     chosen = _by_sensor(bands) if token_groups is None else _by_name(bands, token_groups)
     if isinstance(token_m, Mapping) and (extra := set(token_m) - set(chosen)):
         raise UsageError(f"token_m names {sorted(extra)}; the groups are {sorted(chosen)}")
-    result = []
+    result: list[Group] = []
     for name, parts in chosen.items():
         size = token_m.get(name) if isinstance(token_m, Mapping) else token_m
         if size is None:
             raise UsageError(f"token_m.{name} is missing: give the ground size of a token, metres")
-        if not isinstance(size, int | float) or not 0 < size < math.inf:
+        if not isinstance(size, Real) or not 0 < float(size) < math.inf:
             raise UsageError(f"token_m.{name}={size!r}: give the ground size of a token, metres")
+        size = float(size)
         members = []
         for modality, channels in parts.items():
             own = tuple(bands[modality])
             taken = own if channels is None else tuple(own[i] for i in channels)
             members.append(Member(modality, taken, _patch(modality, taken, size), channels))
-        result.append(Group(name, float(size), tuple(members)))
+        result.append(Group(name, size, tuple(members)))
     return tuple(result)
 
 

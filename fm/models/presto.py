@@ -144,6 +144,8 @@ class Presto(Backbone):
 
     def _trunk(self, x: Tensor, mask: Tensor) -> list[Tensor]:
         """Encode sequences `[P, L, D]`: their means `[P, D]` after each block, and normalised."""
+        # a pixel without any token would have no key at all: it sees all of them, and is their mean
+        mask = mask | ~mask.any(dim=1, keepdim=True)
         outputs = [pool(step, mask) for step in through_blocks(self.blocks, x, mask)]
         return [*outputs, self.norm(outputs[-1])]
 

@@ -257,6 +257,8 @@ def rebuild(
 ) -> Backbone:
     """Build the backbone that a card describes, with fresh weights."""
     options = dict(architecture)
+    if not isinstance(options.get("name"), str):
+        raise UsageError("architecture.name is missing, or no name")
     name, token_m = options.pop("name"), options.pop("token_m", None)
     token_groups = options.pop("token_groups", None)
     return _build(name, bands, token_m, token_groups, normalisation, scaling, options)
@@ -288,6 +290,8 @@ def _by_modality(
         raise UsageError(f"bands={bands!r}: give fm.sensor({bands!r}), or bands of it")
     result: dict[str, tuple[Band, ...]] = {}
     for band in bands:
+        if not isinstance(band, Band):
+            raise UsageError(f"{band!r} is no Band; take them from fm.sensor(NAME).modalities")
         if not band.modality:
             raise UsageError(
                 f"band {band.name} belongs to no modality; give bands as a mapping from modality"

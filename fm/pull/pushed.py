@@ -1,11 +1,12 @@
 """Checkpoints on the hub, as `fm models push` puts them there, back into folders.
 
+The checkpoint's own files come: card, page and weights, not what else lay in the folder.
+
 A commit holds all of one model, so its hash is what is pinned: the card comes under it, and says
 the SHA-256 that the weights must have.
 """
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fm import checkpoint, hub
 from fm.checkpoint import CARD, README, WEIGHTS
 from fm.console import note
 from fm.errors import FMError, UsageError
-from fm.files import atomic_folder, sha256_file
+from fm.files import atomic_folder, refuse_taken, sha256_file
 from fm.hub import HubFile
 from fm.pull.download import Wanted, fetch
 from fm.pull.pulled import Pulled
@@ -21,12 +22,6 @@ from fm.pull.pulled import Pulled
 PAGE_BYTES = 1 << 26
 """Largest card, and largest page."""
 OTHERWISE = "bring the folder over by hand: a checkpoint is used as it lies"
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def is_repository(name: str) -> bool:
-    """Say whether a name is one of the hub, `OWNER/NAME`."""
-    return _REPO.fullmatch(name) is not None
 
 
 def pull_pushed(
@@ -39,7 +34,7 @@ def pull_pushed(
     overwrite: bool = False,
     max_bytes: int,
 ) -> Pulled:
-    """Get a checkpoint from the hub, byte by byte what was pushed.
+    """Get a checkpoint from the hub: its card, page and weights, byte by byte as they lie there.
 
     Args:
         repo: `OWNER/NAME`, a public one.
@@ -59,6 +54,7 @@ def pull_pushed(
     target = Path(to)
     if target.exists() and not overwrite:
         raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
+    refuse_taken(target, overwrite=overwrite, ours=(CARD,))
     if not revision and not accept_unpinned:
         raise UsageError(
             f"{repo} is unpinned: give --revision, the commit that fm models push printed, or "
@@ -87,7 +83,15 @@ def pull_pushed(
     checkpoint.load(aside)
     with atomic_folder(target, overwrite=overwrite, ours=(CARD,)) as made:
         for name in (CARD, README, WEIGHTS):
-            os.replace(aside / name, made / name)
+            _put(aside / name, made / name)
     shutil.rmtree(aside, ignore_errors=True)
     parent = f"{repo}@{revision}, sha256 {card.weights_sha256}"
     return Pulled(repo, target, card.weights_sha256, parent, card.licence)
+
+
+def _put(source: Path, target: Path) -> None:
+    """Link a file, or copy it, so that it stays where it is until the folder stands."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)

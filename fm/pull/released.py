@@ -20,10 +20,10 @@ from fm.foreign import catalogue
 from fm.foreign.catalogue import Known
 from fm.foreign.reading import MAX_BYTES
 from fm.foreign.report import Report
-from fm.hub import HubFile
+from fm.hub import HubFile, is_repository
 from fm.pull.download import Wanted, fetch, sidecar
 from fm.pull.pulled import Pulled
-from fm.pull.pushed import is_repository, pull_pushed
+from fm.pull.pushed import pull_pushed
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
     if Path(arguments.model).is_file():
         return _show_foreign(arguments)
-    if arguments.part is not None:
-        from fm.errors import UsageError
-
-        raise UsageError(f"--part is of a weight file, and {arguments.model} is none; leave it out")
     if (Path(arguments.model) / "location.json").is_file():
+        _refuse_part(arguments)
         return _show_places(arguments)
     if not (is_carried(arguments.model) or Path(arguments.model).exists()):
         from fm.errors import UsageError, suggest
@@ -70,6 +67,7 @@ def _show(arguments: argparse.Namespace) -> int:
         from fm.foreign.torchgeo_weights import NAME
 
         if arguments.model in catalogue() or NAME.fullmatch(arguments.model):
+            _refuse_part(arguments)
             return _show_known(arguments.model, arguments.json)
         if "/" not in arguments.model:
             raise UsageError(
@@ -79,11 +77,19 @@ def _show(arguments: argparse.Namespace) -> int:
     from fm.checkpoint import read_card
 
     card = read_card(arguments.model)
+    _refuse_part(arguments)
     if arguments.json:
         print(json.dumps(card.to_dict(), indent=2))
     else:
         print(card.readme(arguments.model) + _worth(arguments.model, card.weights_sha256))
     return 0
+
+
+def _refuse_part(arguments: argparse.Namespace) -> None:
+    if arguments.part is not None:
+        from fm.errors import UsageError
+
+        raise UsageError(f"--part is of a weight file, and {arguments.model} is none; leave it out")
 
 
 def _show_places(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fetch, verify, convert, and tell what was written."""
     from fm.errors import UsageError
     from fm.foreign import catalogue
-    from fm.pull.pushed import is_repository
+    from fm.hub import is_repository
     from fm.pull.released import pull
     from fm.weights import is_carried
 

@@ -5,6 +5,7 @@ brought into the raster's. Each raster pixel counts with the share of it that li
 (`coverage`), and in degrees with the cosine of its latitude, so that areas are those on the ground.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ class Map:
         self._crs = self._raster.crs.to_wkt()
         self._back = ~self._raster.transform
         self._degrees = bool(self._raster.crs.is_geographic)
+        # grids of pixel centres repeat their first column a whole turn on
+        self._columns = self._raster.width
+        if self._degrees and (step := abs(self._raster.transform.a)):
+            self._columns = min(self._columns, math.ceil(360 / step - 1e-6))
 
     def at(self, time: float) -> bool:
         """Say whether this map is of a moment (NaN: of an unknown one)."""
@@ -130,7 +135,7 @@ class Map:
         width = int(np.ceil(columns.max())) - left
         height = int(np.ceil(rows.max())) - top
         r0, r1 = max(top, 0), min(top + height, self._raster.height)
-        c0, c1 = max(left, 0), min(left + width, self._raster.width)
+        c0, c1 = max(left, 0), min(left + width, self._columns)
         if r0 >= r1 or c0 >= c1:
             return None
         if width * height > LARGEST:

@@ -1,6 +1,7 @@
 """The study of heads: its commands are the documentation's, its differences the bootstrap's."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from bench.machine import ROOT
 from bench.studies import heads, page
 from fm.errors import FMError
+from fm.files import write_json
 from probes.judging.kept import Kept, beside
 from probes.result import Result
 from probes.statistics.answers import ClassAnswers
@@ -121,7 +123,11 @@ def test_a_command_that_was_run_is_not_run_again_and_another_one_is(tmp_path, mo
         (tmp_path / "out").mkdir()
 
     monkeypatch.setattr(heads, "_fm", fm)
-    place = tmp_path / "export", tmp_path / "data", tmp_path / "out"
+    place = export, data, _ = tmp_path / "export", tmp_path / "data", tmp_path / "out"
+    export.mkdir()
+    data.mkdir()
+    write_json(export / "card.json", {"weights_sha256": "one"})
+    write_json(data / "dataset.json", {})
     first = heads._once(TASK, 0, *place)
     assert heads._once(TASK, 0, *place) == first
     assert len(ran) == 1
@@ -129,3 +135,13 @@ def test_a_command_that_was_run_is_not_run_again_and_another_one_is(tmp_path, mo
     heads._once(dataclasses.replace(TASK, protocols=("tuned",)), 0, *place)
     assert [words[words.index("--protocol") + 1] for words in ran] == ["tuned,frozen,few", "tuned"]
     assert not list((tmp_path / "out").iterdir())
+    for path, changed in (("export/card", {"weights_sha256": "two"}), ("data/dataset", {"a": 1})):
+        shutil.rmtree(tmp_path / "out")
+        write_json(tmp_path / f"{path}.json", changed)
+        for _ in range(2):
+            heads._once(dataclasses.replace(TASK, protocols=("tuned",)), 0, *place)
+    assert len(ran) == 4
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(heads, "code_hash", lambda: "other code")
+    heads._once(dataclasses.replace(TASK, protocols=("tuned",)), 0, *place)
+    assert len(ran) == 5

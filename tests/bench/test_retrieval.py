@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import fm.location
+from bench.studies import retrieval
 from bench.studies.retrieval import beside_each_other
+from fm.files import write_json
 from probes.location.database import Database
 from probes.location.encoders import get_encoder, of_module
 
@@ -35,3 +38,27 @@ def test_values_dealt_out_anew_stand_beside_their_own() -> None:
     # a raw encoding has what the head of the run retrieves beside it
     assert np.array_equal(made["wrap, range-plus"][:, :4], get_encoder("wrap", None)(places))
     assert np.array_equal(made["wrap, range-plus"][:, 4:], made["satclip, range-plus"][:, 4:])
+
+
+def test_another_run_embeds_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def embed(model: Path, data: Path, out: Path) -> None:
+        assert data == tmp_path
+        out.touch()
+        asked.append(f"{model.name} {out.name}")
+
+    monkeypatch.setattr(retrieval, "embed", embed)
+    place, export = tmp_path / "location", tmp_path / "export"
+    torch.manual_seed(0)
+    fm.location.save(place, fm.location.create("sh", L=4, width=8, dim=4, depth=1))
+    export.mkdir()
+    write_json(export / "card.json", {"weights_sha256": "one"})
+    write_json(tmp_path / "dataset.json", {})
+    both = ["location keys.parquet", "export values.parquet"]
+    for times in (1, 2):
+        for _ in range(2):
+            paths = retrieval.embedded(place, export, tmp_path, tmp_path)
+            assert [path.name for path in paths] == ["keys.parquet", "values.parquet"]
+            assert asked == both * times
+        write_json(export / "card.json", {"weights_sha256": "other"})

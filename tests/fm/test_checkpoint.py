@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import fm
+from fm import checkpoint
 from fm.adapt import to_bands
 from fm.checkpoint import load, save
 from fm.errors import FMError, UsageError
-from fm.models import create_model
+from fm.models import create_model, rebuild
 from fm.normalize import Normalisation
 from fm.sensors import sensor
 from tests.fm.test_models import s2_pixels
@@ -82,6 +83,34 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"width": 1 << 17}, r"wrong shape \("),  # 200 GB
+        ({"depth": 10**6}, r"which has many more"),
+        ({"width": 1 << 60}, "malformed architecture"),
+    ],
+)
+def test_a_card_does_not_decide_how_much_memory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, text: str
+) -> None:
+    """Defect: the card's model was made in memory before the weights were looked at."""
+    save(tmp_path / "m", make())
+    path = tmp_path / "m" / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "architecture": {**card["architecture"], **change}}))
+    devices = []
+    monkeypatch.setattr(
+        checkpoint,
+        "rebuild",
+        lambda *given: devices.append(torch.get_default_device().type) or rebuild(*given),
+    )
+    with pytest.raises(FMError, match=text) as error:
+        load(tmp_path / "m")
+    assert "\n" not in str(error.value)
+    assert devices == ["meta"]
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     save(tmp_path / "m", make())
     with pytest.raises(FMError, match="exists already"):
@@ -120,6 +149,10 @@ def test_adapting_refuses_what_it_cannot_do() -> None:
     "wrong",
     [
         {"architecture": None},
+        {"architecture": {"depth": 1}},
+        {"architecture": {"name": 3}},
+        {"architecture": {"name": "vit_nano", "token_groups": 3}},
+        {"architecture": {"name": "vit_nano", "token_m": 120, "tokenizer_options": {"heads": -1}}},
         {"architecture": {"name": "vit_none"}},
         {"architecture": {"name": "vit_nano", "token_m": 120, "foo": 1}},
         {"normalisation": {}},

@@ -1,5 +1,7 @@
 """Token groups: bands by name, on their native grids, against cutting by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,12 @@ def test_native_groups_equal_cutting_by_hand() -> None:
         for token in range(6):
             cut = hand_cut(pixels[modality], channels, token, patch, 2)
             assert torch.allclose(made[:, token], projection(cut.flatten(1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [80, np.int64(80), np.float32(80)])
+def test_sizes_of_tokens_may_be_numpy_s_numbers(size: Any) -> None:
+    (one,) = groups({"s2l1c_10": native_bands()["s2l1c_10"]}, size)
+    assert (one.token_m, type(one.token_m), one.members[0].patch) == (80.0, float, 8)
 
 
 def test_satmaes_three_groups_on_one_grid() -> None:

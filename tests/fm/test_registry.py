@@ -168,6 +168,7 @@ def test_options_are_those_of_the_class() -> None:
         ({"token_m": 6e6}, "a token of 6e.06 m is 600000 px, at most"),
         ({"bands": "sentinel2-l1c"}, r"give fm.sensor\('sentinel2-l1c'\)"),
         ({"bands": {"s2l1c_10": ["B02"]}}, "s2l1c_10: 'B02' is no Band"),
+        ({"bands": ["B02"]}, "'B02' is no Band; take them from fm.sensor"),
     ],
 )
 def test_what_is_no_model_is_refused(options: dict[str, Any], text: str) -> None:

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from fm import location
+from fm.config import dump_yaml, parse
 from fm.errors import FMError, UsageError
 from pretrain.located import located
 from pretrain.objectives import ObjectiveConfig
+from pretrain.objectives.contrast.closp.closp import CLOSPConfig
 from pretrain.objectives.contrast.closp.place import PlaceConfig, PlaceTower
-from pretrain.objectives.place.satclip import LocationConfig
+from pretrain.objectives.place.satclip import LocationConfig, SatCLIPConfig
 from tests.pretrain.test_closp import DIFFERENT, batch, closp
 
 PLACES = torch.tensor([[7.0, 50.0], [-70.7, -33.4], [float("nan")] * 2], dtype=torch.float64)
@@ -105,12 +108,28 @@ def test_plans_measure_a_trained_tower_without_memory(released: Path) -> None:
         ({"hidden": 256}, "hidden was of an encoder"),
         ({"frozen": True}, "frozen is of a trained encoder; name its folder"),
         ({"folder": "x", "encoding": "wrap"}, "folder has an encoder with its own encoding"),
+        ({"folder": "x", "width": 8, "head": "mlp"}, "with its own head; leave head out"),
+        ({"folder": "x", "options": {"L": 4}}, "with its own options; leave"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(settings: dict[str, Any], said: str) -> None:
     objective = {"kind": "closp", "label": "cover", "classes": 3, "place": settings}
     with pytest.raises(ValueError, match=said):
         TypeAdapter(ObjectiveConfig).validate_python(objective)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"folder": "x"}, {"folder": "x", "frozen": True}, {}, {"encoding": "rff"}, {"options": {}}],
+)
+def test_the_config_of_a_run_is_read_again(place: dict[str, Any]) -> None:
+    """Defect: a run's config.yaml has all fields, and a folder beside any was refused."""
+    words = {"label": "cover", "classes": 3, "place": place}
+    closp_of = parse(CLOSPConfig, words, "words")
+    assert parse(CLOSPConfig, yaml.safe_load(dump_yaml(closp_of)), "") == closp_of
+    if "folder" not in place:
+        satclip_of = parse(SatCLIPConfig, {"location": place}, "words")
+        assert parse(SatCLIPConfig, yaml.safe_load(dump_yaml(satclip_of)), "") == satclip_of
 
 
 def test_encoders_that_do_not_fit_are_one_line(tmp_path: Path) -> None:

@@ -59,6 +59,28 @@ def test_a_plan_fetches_no_weights(
     assert not (tmp_path / "there" / "model.safetensors").exists()
 
 
+def test_a_hub_need_not_say_the_case(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a folder need not; it is asked once, and the other files are needed."""
+    (place,) = root.rglob("tokenizer_config.json")
+    place.unlink()
+    with FlakyServer(root) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        found = text_tower(config(tmp_path / "there"))
+    wanted = text_tower(config(tmp_path / "made", None))
+    assert all(map(torch.equal, found.numbers(["A Lake"]), wanted.numbers(["A Lake"])))
+    there = sorted(path.name for path in (tmp_path / "there").iterdir())
+    assert there == sorted({*FILES, RECORD} - {"tokenizer_config.json"})
+    text_tower(config(tmp_path / "there"))  # the server is gone
+    next(root.rglob("vocab.txt")).unlink()
+    with FlakyServer(root) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        words = r"hub: .*404; .*and put it into \S*new and leave objective\.text\.hub out$"
+        with pytest.raises(FMError, match=words):
+            text_tower(config(tmp_path / "new"))
+
+
 def test_what_is_not_that_commit_is_refused_in_one_line(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,19 @@ def test_both_sides_of_the_date_line_count(tmp_path: Path, west: float) -> None:
     assert maps.areas(western)[0][2] / maps.areas(western)[1] == pytest.approx(1)
 
 
+def test_a_column_that_is_there_again_a_turn_on_counts_once(tmp_path: Path) -> None:
+    """Defect: a grid of pixel centres around the globe was refused as overlapping itself."""
+    numbers = np.ones((2, 1441), np.uint8)
+    numbers[:, [0, 1440]] = 2  # the same ground
+    grid = affine(0.25, 0, -180.125, 0, -0.25, 45.25)
+    path = raster(tmp_path / "g.tif", numbers, grid, "EPSG:4326")
+    maps = Maps([str(path)], LEGENDS["dynamic-world"])
+    for west, share in ((179.9, 1.0), (-180.1, 1.0), (179.775, 0.5), (-179.975, 0.5), (7.0, 0.0)):
+        ground = Footprint("EPSG:4326", (0.025, 0.0, west, 0.0, -0.025, 45.1), 8, 8)
+        found, whole = maps.areas(ground)
+        assert found[1:3] / whole == pytest.approx([1 - share, share], abs=1e-6)
+
+
 def test_a_patch_around_a_pole_has_no_label_from_degrees(tmp_path: Path) -> None:
     numbers = np.full((180, 360), 8, np.uint8)
     path = raster(tmp_path / "d.tif", numbers, affine(1, 0, -180, 0, -1, 90), "EPSG:4326")

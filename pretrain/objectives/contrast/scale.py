@@ -16,21 +16,21 @@ class LearnedScale(nn.Module):
 
     Args:
         start: the factor at first.
-        largest: that it may reach; infinity is no limit.
+        largest: that it may reach; None is no limit.
         learned: false keeps it at `start`.
 
     Raises:
         UsageError: `start` is above `largest`.
     """
 
-    def __init__(self, start: float, largest: float, *, learned: bool = True) -> None:
+    def __init__(self, start: float, largest: float | None, *, learned: bool = True) -> None:
         super().__init__()
-        if start > largest:
+        if largest is not None and start > largest:
             raise UsageError(
                 f"objective.scale={start:g} is above largest_scale={largest:g}; lower one or raise "
                 f"the other"
             )
-        self.largest = largest
+        self.largest = math.inf if largest is None else largest
         # DeepSpeed takes no parameter without a dimension
         self.log = nn.Parameter(torch.tensor([math.log(start)]), requires_grad=learned)
 

@@ -4,7 +4,6 @@ The authors released weights, no training code. What their texts leave open is a
 docs/contrastive.md says which and why.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -79,7 +78,7 @@ class SoftCon(MomentumContrast):
         self.soft_temperature = config.soft_temperature or config.temperature
         self.soft_scale: LearnedScale | None = None
         if config.soft_learned:
-            self.soft_scale = LearnedScale(1 / self.soft_temperature, math.inf)
+            self.soft_scale = LearnedScale(1 / self.soft_temperature, None)
             self.soft_bias = nn.Parameter(torch.tensor([config.soft_bias]))
         self.label_names = (config.label,)
         self.label_sizes = {config.label: config.classes}

@@ -72,7 +72,7 @@ class SatCLIPConfig(ViewedConfig):
         width: of the embeddings.
         jitter_degrees: places are moved by up to so much to either side.
         scale: multiplies the cosines at first.
-        largest_scale: that it may reach; `.inf` for no limit.
+        largest_scale: that it may reach; null for no limit.
         soft_km: places within this distance are partly the right answer too: weights
             exp(-distance / soft_km), scaled to a sum of 1; null has one right answer.
         one_way: images ask for their places, and places for nothing (GeoCLIP, Vivanco Cepeda et
@@ -94,7 +94,7 @@ class SatCLIPConfig(ViewedConfig):
     width: Positive = 256
     jitter_degrees: float = Field(0.01, ge=0, le=10)
     scale: float = Field(1 / 0.07, gt=0)
-    largest_scale: float = Field(100.0, gt=0, allow_inf_nan=True)
+    largest_scale: float | None = Field(100.0, gt=0)
     soft_km: float | None = Field(None, gt=0)
     one_way: bool = False
     queue: Positive | None = None
@@ -153,13 +153,12 @@ class SatCLIP(Viewed):
 
     def shared_space(self) -> dict[str, Any]:
         """Say how images come into the space of the places."""
-        most = self.config.largest_scale
         return {
             "features": self.projector.in_features,
             "dim": self.projector.out_features,
             "size": self.config.view.size,
             "resize": self.config.view.resize,
-            "largest_scale": most if math.isfinite(most) else None,
+            "largest_scale": self.config.largest_scale,
         }
 
     def weight(self, batch: ObjectiveBatch) -> Tensor:

@@ -131,11 +131,14 @@ def test_refusals() -> None:
         ({"patch_size": 257}, "patch_size 257: give at least 1 px and at most 256"),
         ({"patch_size": 3}, "s2l1c_20: a token of 30 m is not whole pixels of 20 m"),
         ({"patch_size": 8, "image_size": 20}, "image_size 20: not whole tokens of 8 px"),
-        ({"image_size": 4 * 513}, r"513 tokens of 4 px a side \(s2l1c\); give at most 2048 px"),
+        ({"image_size": 4 * 513}, "nothing to adapt"),  # no table, no bound
         ({"patch_size": 8, "how": "nearest"}, "no resize 'nearest'"),
     ):
         with pytest.raises(UsageError, match=words):
             to_size(model, **given)
+    learned = made("vit_nano", TEN, 40, positions="learned", grid=6, **SMALL)
+    with pytest.raises(UsageError, match="513 tokens a side; a learned table has at most 512"):
+        to_size(learned, image_size=4 * 513)
     network = create_model("resnet_18", bands=TEN, blocks=[1, 1, 1, 1])
     with pytest.raises(UsageError, match="a ResNet takes images of any size as it is"):
         to_size(network, patch_size=16)

@@ -96,6 +96,26 @@ def test_ndvi_is_of_reflectance_whatever_the_normalisation() -> None:
     torch.testing.assert_close(given[0][..., 0], wanted_index, rtol=1e-4, atol=1e-4)
 
 
+def test_a_pixel_without_any_token_is_the_mean_of_all() -> None:
+    """Defect: it was the norm of zeros, whatever the weights of the blocks."""
+    ours, _ = PRESTO.load(PRESTO.state())
+    x = PRESTO.series()
+    valid = {
+        name: torch.ones(pixels[:, :, 0].shape, dtype=torch.bool) for name, pixels in x.items()
+    }
+    for mask in valid.values():
+        mask[0, ..., 0, 0] = False
+    made = []
+    ours.blocks[-1].register_forward_hook(lambda *given: made.append(given[-1]))
+    with torch.no_grad():
+        found = ours.encode(x, valid=valid, times=PRESTO.times)
+        told = ours.norm(made[0][0].mean(dim=0))
+    assert found.mask is not None
+    assert found.mask[0].tolist() == [False] + [True] * (PRESTO.rows * PRESTO.columns - 1)
+    torch.testing.assert_close(found.tokens[0, 0], told, rtol=1e-5, atol=1e-5)
+    assert (told - ours.norm.bias).abs().max() > 0.1
+
+
 def test_groups_that_are_not_given_have_no_tokens() -> None:
     weights, x = PRESTO.state(), PRESTO.series()
     ours, _ = PRESTO.load(weights)

@@ -132,8 +132,12 @@ def test_released_weights_are_listed_with_what_they_are(capsys) -> None:
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path, capsys) -> None:
     assert main(["models", "list", "--backbones", "--sensor", "rgb"]) == 2
     assert "--sensor is of weights" in capsys.readouterr().err
-    assert main(["models", "show", "eofm/mae-aviris", "--part", "teacher"]) == 2
-    assert "--part is of a weight file" in capsys.readouterr().err
+    location.save(tmp_path / "place", location.create("sh", L=4, dim=4, width=8, depth=1))
+    for model in ("eofm/mae-aviris", "presto", str(tmp_path / "place")):
+        assert main(["models", "show", model, "--part", "teacher"]) == 2
+        assert "--part is of a weight file" in capsys.readouterr().err
+    assert main(["models", "show", "missing.pth", "--part", "teacher"]) == 2
+    assert "missing.pth: no such folder or file" in capsys.readouterr().err
 
 
 def test_show_tells_a_location_encoder(tmp_path: Path, capsys) -> None:

@@ -37,10 +37,25 @@ def test_damage_and_newer_formats_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(told | {"format_version": 99}))
     with pytest.raises(FMError, match=r"format 99, written by .* is newer"):
         location.load(tmp_path / "a")
-    for wrong in ("sh", {"encoding": "sh", "foo": 7}, {"branches": 3}, {"dim": "wide"}):
+    for wrong in (
+        "sh",
+        3,
+        {"encoding": "sh", "foo": 7},
+        {"encoding": ["sh"]},
+        {"head": 3},
+        {"branches": 3},
+        {"branches": []},
+        {"branches": [[]]},
+        {"dim": "wide"},
+    ):
         path.write_text(json.dumps(told | {"architecture": wrong}))
-        with pytest.raises(FMError, match=r"location\.json: its architecture is none"):
+        with pytest.raises(FMError, match=r"location\.json: .*; it is damaged") as error:
             location.load(tmp_path / "a")
+        assert "\n" not in str(error.value)
+    wide = told["architecture"] | {"width": 1 << 20, "depth": 3}  # 9 TB
+    path.write_text(json.dumps(told | {"architecture": wide}))
+    with pytest.raises(FMError, match="the weights do not fit"):
+        location.load(tmp_path / "a")
     path.write_text(json.dumps(told | {"weights_sha256": "0" * 64}))
     with pytest.raises(FMError, match="not what location"):
         location.load(tmp_path / "a")

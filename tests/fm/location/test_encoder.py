@@ -184,6 +184,15 @@ def test_months_are_counted_from_one() -> None:
     assert made(PLACES, month=torch.tensor([0.5, 12.5, math.nan])).isfinite()[:2].all()
 
 
+def test_one_month_or_time_is_of_all_places() -> None:
+    made = small(season=True)
+    for key, one in (("month", 6.0), ("time", 1.6e9)):
+        told = made(PLACES, **{key: torch.full((len(PLACES),), one, dtype=torch.float64)})
+        for shape in ((), (1,), (1, 1)):
+            found = made(PLACES, **{key: torch.full(shape, one, dtype=torch.float64)})
+            assert torch.equal(found, told)
+
+
 def test_what_is_no_place_month_or_size_is_refused() -> None:
     made = small(season=True)
     month = torch.ones(len(PLACES))
@@ -192,6 +201,8 @@ def test_what_is_no_place_month_or_size_is_refused() -> None:
         (PLACES.numpy(), {"month": month}, "a torch tensor .*, not ndarray"),
         (PLACES, {"month": 6.0}, "months are a torch tensor"),
         (PLACES, {"month": month[:2]}, r"3 places and months of the shape \[2\]"),
+        (PLACES, {"month": month[:, None]}, r"3 places and months of the shape \[3, 1\]"),
+        (PLACES, {"time": [1.6e9] * 3}, "times are a torch tensor .*, not list"),
         (PLACES, {"time": 1.6e12 * month.double()}, "not milliseconds"),
     ):
         with pytest.raises(FMError, match=text):

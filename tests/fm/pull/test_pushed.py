@@ -1,6 +1,7 @@
 """`fm models pull OWNER/NAME`: a pushed checkpoint comes back byte by byte, or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from bench.flaky_server import FlakyServer, Plan
 from fm import checkpoint
 from fm.cli import main
 from fm.errors import FMError, UsageError
+from fm.export.push import push
+from fm.hub import is_repository
 from fm.pull import download
 from fm.pull.released import pull
 from tests.fm.export.models import vit
@@ -21,13 +24,22 @@ FILES = (checkpoint.CARD, checkpoint.README, checkpoint.WEIGHTS)
 
 @pytest.fixture
 def pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint that lies on a hub, in `tmp_path/hub`."""
+    """A checkpoint that lies on a hub, in `tmp_path/hub`, as `push` puts it there."""
     monkeypatch.setattr(download, "WAIT", 0.0)
-    checkpoint.save(tmp_path / "own", vit())
-    for name in FILES:
-        put(tmp_path / "hub", (tmp_path / "own" / name).read_bytes(), name=name)
+    own = tmp_path / "own"
+    checkpoint.save(own, vit())
+    (own / "notes.txt").write_text("beside it")
+    sent = push(own, REPO, dry=True)
+    assert set(sent.files) == {*FILES, "notes.txt"}
+    for name in sent.files:
+        data = sent.readme.encode() if name == checkpoint.README else (own / name).read_bytes()
+        put(tmp_path / "hub", data, name=name)
     main_is(tmp_path / "hub", OLD)
-    return tmp_path / "own"
+    return own
+
+
+def served(pushed: Path, name: str) -> Path:
+    return pushed.parent / "hub" / REPO / "resolve" / OLD / name
 
 
 def serve(pushed: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan | None = None) -> FlakyServer:
@@ -41,8 +53,9 @@ def test_it_is_the_folder_that_was_pushed(pushed: Path, monkeypatch, capsys) -> 
     with serve(pushed, monkeypatch, Plan({"drop": 1.0}, most=1)) as server:
         assert main(["models", "pull", REPO, "--revision", OLD, "--to", str(to)]) == 0
         assert server.faults["drop"] > 1
+    assert sorted(path.name for path in to.iterdir()) == sorted(FILES)
     for name in FILES:
-        assert (to / name).read_bytes() == (pushed / name).read_bytes()
+        assert (to / name).read_bytes() == served(pushed, name).read_bytes()
     digest = checkpoint.read_card(pushed).weights_sha256
     assert f"{REPO}: {REPO}@{OLD}, sha256 {digest}; licence unknown" in capsys.readouterr().out
     x = {"s2l2a_10": torch.rand(1, 3, 16, 16)}
@@ -96,6 +109,10 @@ def test_weights_that_are_not_the_card_s_are_refused(pushed: Path, monkeypatch) 
         put(hub, (pushed / checkpoint.WEIGHTS).read_bytes(), name=checkpoint.WEIGHTS)
         with pytest.raises(FMError, match="the weights do not fit the model: 12 missing"):
             pull(REPO, to, revision=OLD)
+        for wrong in ({"depth": 1}, {"name": 3}, {"name": "vit_nano", "token_groups": 3}):
+            put(hub, json.dumps(card | {"architecture": wrong}).encode(), name=checkpoint.CARD)
+            with pytest.raises(FMError, match=r"card\.json: .*; it is damaged"):
+                pull(REPO, to, revision=OLD)
         put(hub, b"[]", name=checkpoint.CARD)
         with pytest.raises(FMError, match="not the card of an eofm checkpoint"):
             pull(REPO, to, revision=OLD)
@@ -111,3 +128,46 @@ def test_what_came_whole_is_not_fetched_again(pushed: Path, monkeypatch) -> None
         pull(REPO, to, revision=OLD)
         assert server.bytes_sent < len(weights)
     assert (to / checkpoint.WEIGHTS).read_bytes() == weights
+
+
+def test_a_target_that_may_not_be_replaced_is_told_before_anything_comes(
+    pushed: Path, monkeypatch
+) -> None:
+    (pushed.parent / "yours").mkdir()
+    (pushed.parent / "yours" / "thesis.tex").write_text("x")
+    (pushed.parent / "link").symlink_to(pushed)
+    with serve(pushed, monkeypatch) as server:
+        for name, words in (("yours", "holds no card.json"), ("link", "is a link")):
+            with pytest.raises(FMError, match=words):
+                pull(REPO, pushed.parent / name, revision=OLD, overwrite=True)
+        assert not server.requests
+
+
+def test_an_error_at_the_end_loses_nothing(pushed: Path, monkeypatch) -> None:
+    """Defect: what had come was moved into the folder that was given up."""
+    to, replace = pushed.parent / "mine", os.replace
+
+    def full(source, target) -> None:
+        if Path(target) == to:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    weights = (pushed / checkpoint.WEIGHTS).stat().st_size
+    with serve(pushed, monkeypatch) as server:
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            pull(REPO, to, revision=OLD)
+        monkeypatch.setattr(os, "replace", replace)
+        assert not to.exists()
+        before = server.bytes_sent
+        pull(REPO, to, revision=OLD)
+        assert server.bytes_sent - before < weights
+    assert (to / checkpoint.WEIGHTS).read_bytes() == (pushed / checkpoint.WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["./mine", "../mine", ".hidden/x", "a/b/c", "a/.b", "-a/b", "é/b"])
+def test_what_is_no_repository_is_not_asked_for(name: str) -> None:
+    assert is_repository(REPO)
+    assert not is_repository(name)
+    with pytest.raises(UsageError):
+        pull(name, "mine", revision=OLD)

@@ -52,7 +52,7 @@ class CLOSPConfig(Config):
         text: the text tower, whose rows are what images are projected to.
         place: the location tower of GeoCLOSP; null is CLOSP.
         scale: multiplies the cosines at first.
-        largest_scale: that it may reach; `.inf` for no limit.
+        largest_scale: that it may reach; null for no limit.
         legacy_fixed_scale: the scale is not learned (the published one is 1).
         legacy_one_positive: each image's own caption is its only positive, and the same caption of
             another image a negative (published).
@@ -65,7 +65,7 @@ class CLOSPConfig(Config):
     text: TextConfig = TextConfig()
     place: PlaceConfig | None = None
     scale: float = Field(1 / 0.07, gt=0)
-    largest_scale: float = Field(100.0, gt=0, allow_inf_nan=True)
+    largest_scale: float | None = Field(100.0, gt=0)
     legacy_fixed_scale: bool = False
     legacy_one_positive: bool = False
 

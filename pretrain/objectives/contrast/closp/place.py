@@ -44,7 +44,9 @@ class PlaceConfig(EncoderConfig):
     def _of_one_encoder(self) -> "PlaceConfig":
         if self.folder is None and self.frozen:
             raise ValueError("frozen is of a trained encoder; name its folder")
-        fresh = sorted(self.model_fields_set & EncoderConfig.model_fields.keys())
+        # by value: the config of a run has all fields, and is read again
+        fields = EncoderConfig.model_fields.items()
+        fresh = [name for name, field in fields if getattr(self, name) != field.default]
         if self.folder is not None and fresh:
             raise ValueError(f"folder has an encoder with its own {fresh[0]}; leave {fresh[0]} out")
         return self

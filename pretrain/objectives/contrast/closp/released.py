@@ -5,6 +5,7 @@ that what was broken off goes on, and files of another commit are told apart fro
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fm.errors import FMError, UsageError
@@ -19,6 +20,7 @@ CONFIG, WORDS, CASE, WEIGHTS = FILES = (
 RECORD = "hub.json"
 ADDRESS = re.compile(r"([^/@\s]+/[^/@\s]+)@([0-9a-f]{40})")
 """OWNER/NAME@COMMIT."""
+_LACKED = "answered 404"
 
 
 def fetch_tower(address: str, folder: Path, *, weights: bool = True) -> None:
@@ -34,36 +36,44 @@ def fetch_tower(address: str, folder: Path, *, weights: bool = True) -> None:
         UsageError: the folder holds files of another commit, or of nobody knows where.
     """
     from fm.hub import HubFile  # with what asks servers
-    from fm.pull.download import Wanted, fetch
+    from fm.pull.download import Wanted, fetch, sidecar
 
     found = ADDRESS.fullmatch(address)
     assert found is not None  # the config has seen to that
-    _claim(folder, address)
+    lacks = _claim(folder, address)
+    otherwise = f"put it into {folder} and leave objective.text.hub out"
     for name in FILES if weights else (CONFIG, WORDS, CASE):
-        if (folder / name).is_file():
+        if (folder / name).is_file() or name in lacks:
             continue
         file = HubFile(found[1], name, found[2])
+        wanted = Wanted(file.url(), revision=file.revision, otherwise=otherwise)
         try:
-            fetch(Wanted(file.url(), revision=file.revision), folder / name)
+            fetch(wanted, folder / name)
         except FMError as error:
-            raise FMError(f"objective.text.hub: {error}") from None
+            if name != CASE or _LACKED not in str(error):
+                raise FMError(f"objective.text.hub: {error}") from None
+            # as in a folder: a tower without it is uncased
+            sidecar(folder / name).unlink(missing_ok=True)
+            write_json(folder / RECORD, {"from": address, "lacks": [name]})
 
 
-def _claim(folder: Path, address: str) -> None:
-    """Have a folder say which address its files are of."""
+def _claim(folder: Path, address: str) -> Sequence[str]:
+    """Have a folder say which address its files are of; return those that the hub does not have."""
     record = folder / RECORD
     if record.is_file():
         told = read_json(record, "record of a hub")
-        if told != {"from": address}:
+        if told.get("from") != address:
             raise UsageError(
                 f"objective.text.folder={folder} holds files of {told.get('from')}, not of "
                 f"{address}; name another folder"
             )
-    elif here := [name for name in FILES if (folder / name).exists()]:
+        lacks: list[str] = told.get("lacks", [])
+        return lacks
+    if here := [name for name in FILES if (folder / name).exists()]:
         raise UsageError(
             f"objective.text.folder={folder} holds a {here[0]} that did not come from a hub; leave "
             f"objective.text.hub out to take it, or name another folder"
         )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(record, {"from": address})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(record, {"from": address})
+    return ()
