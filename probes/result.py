@@ -225,8 +225,12 @@ def identify(
     parts = ["@".join(map(str, benchmark)), "@".join(map(str, protocol)), model]
     if text := tag(changed):
         parts.append(text)
-    safe = [re.sub(r"[^A-Za-z0-9@._+-]+", "-", part).strip("-.") for part in parts]
-    return "--".join([*safe, f"s{seed}"])
+    return "--".join([*map(in_a_file, parts), f"s{seed}"])
+
+
+def in_a_file(word: str) -> str:
+    """Return how a word stands in the names of files; several may stand there alike."""
+    return re.sub(r"[^A-Za-z0-9@._+-]+", "-", word).strip("-.")
 
 
 def environment() -> dict[str, Any]:

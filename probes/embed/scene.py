@@ -6,7 +6,7 @@ sensor, and what `probes.embed.scene_checks` finds.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,8 @@ class Scene:
         east: x of the ground that all bands cover.
         south: y of it.
         layers: by modality.
-        sha256: of every file.
+        files: of its bands.
+        sha256: of every file, by its name.
         unit_m: metres in a unit of the coordinate system.
     """
 
@@ -82,6 +83,7 @@ class Scene:
     east: float
     south: float
     layers: Mapping[str, Layer]
+    files: Sequence[Path]
     sha256: Mapping[str, str]
     unit_m: float = 1.0
 
@@ -95,12 +97,6 @@ class Scene:
     def keep(self, modalities: list[str]) -> "Scene":
         """Return the same scene with some of its modalities."""
         return replace(self, layers={m: self.layers[m] for m in modalities})
-
-    @property
-    def files(self) -> list[Path]:
-        """Of its bands."""
-        folder = self.place if self.place.is_dir() else self.place.parent
-        return [folder / name for name in self.sha256]
 
     def square(
         self, modality: str, west: float, north: float, side: float
@@ -210,8 +206,9 @@ def _of_folder(folder: Path, name: str) -> Scene:
     if metres_a_unit(crs) != 1:
         raise FMError(f"{folder}: {crs[:40]} has no unit of a metre; reproject it (gdalwarp)")
     _check_ground(folder, crs, 1.0, bounds, LATTICE_M)
-    hashes = {grid.path.name: sha256_file(grid.path) for grid in grids.values()}
-    return Scene(folder, crs, *bounds, layers, hashes)
+    files = [grid.path for grid in grids.values()]
+    hashes = {file.name: sha256_file(file) for file in files}
+    return Scene(folder, crs, *bounds, layers, files, hashes)
 
 
 def _of_file(path: Path, text: str) -> Scene:
@@ -268,7 +265,8 @@ def _of_file(path: Path, text: str) -> Scene:
         read=read,
     )
     hashes = {path.name: sha256_file(path)}
-    return Scene(path, found.crs, *bounds, {items[0].modality: layer}, hashes, metres)
+    layers = {items[0].modality: layer}
+    return Scene(path, found.crs, *bounds, layers, [path], hashes, metres)
 
 
 def _check_ground(

@@ -1,5 +1,6 @@
 """What the files of a scene must be, beyond what was declared of them: numbers, no-data, ground."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from fm.geo import lonlat_of
 from fm.sensors import Band, Sensor
 
 GROUND = 0.05
-"""How far a pixel of the map may be from the ground it stands for: more than UTM's 0.001, state
-planes' and equal-area maps' few percent, less than Web Mercator's beyond 18 degrees of latitude."""
+"""How far a metre of the map may be from one on the ground: more than UTM's 0.001, state planes'
+and conic equal-area maps' few percent, less than Web Mercator's beyond 17 degrees of latitude."""
 POSSIBLE = {"reflectance": (-0.9, 50.0), "dB": (-200.0, 200.0)}
 """By unit what no measurement lies beyond; -9999, of integers too, and 65535 of floats do."""
 _STEP_M = 1000.0
+_DIRECTIONS = {"x": (1, 0), "y": (0, 1), "x + y": (1, 1), "x - y": (1, -1)}
+"""Along which a metre is measured; a map that is sheared shows it on the diagonals."""
 
 
 def numbers(path: Path, sensor: Sensor, bands: Sequence[Band], dtype: np.dtype) -> None:
@@ -36,7 +39,7 @@ def numbers(path: Path, sensor: Sensor, bands: Sequence[Band], dtype: np.dtype) 
 def ground(
     place: Path, crs: str, unit_m: float, box: tuple[float, float, float, float], gsd_m: float
 ) -> None:
-    """See that a metre of the map is one on the ground, in the middle of a scene.
+    """See that a metre of the map is one on the ground all around the middle of a scene.
 
     Args:
         place: the file or folder.
@@ -46,20 +49,22 @@ def ground(
         gsd_m: metres of a pixel.
 
     Raises:
-        FMError: it is not, as in Web Mercator away from the equator.
+        FMError: it is not, as in Web Mercator away from the equator, or where squares of the map
+            are none of ground: cylindrical equal-area grids, sinusoidal ones off their middle.
     """
     from pyproj import Geod
 
     west, south, east, north = box
     x, y = (west + east) / 2, (south + north) / 2
-    half = _STEP_M / 2 / unit_m
-    (a, b), (c, d) = (lonlat_of(x + side, y, crs).tolist() for side in (-half, half))
-    share = Geod(ellps="WGS84").inv(a, b, c, d)[2] / _STEP_M
-    if abs(share - 1) > GROUND:
-        raise FMError(
-            f"{place}: {gsd_m:g} m of {crs[:40]} are {gsd_m * share:.3g} m on the ground there; "
-            f"reproject it to its UTM zone (gdalwarp)"
-        )
+    for name, (right, up) in _DIRECTIONS.items():
+        half = _STEP_M / 2 / unit_m / math.hypot(right, up)
+        ends = [lonlat_of(x + s * right, y + s * up, crs).tolist() for s in (-half, half)]
+        share = Geod(ellps="WGS84").inv(*ends[0], *ends[1])[2] / _STEP_M
+        if not abs(share - 1) <= GROUND:
+            raise FMError(
+                f"{place}: {gsd_m:g} m of {crs[:40]} are {gsd_m * share:.3g} m on the ground there "
+                f"(along {name}); reproject it to its UTM zone (gdalwarp)"
+            )
 
 
 def known(

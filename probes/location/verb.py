@@ -87,7 +87,7 @@ def run(arguments: Namespace) -> int:
         raise UsageError(f"--protocol {arguments.protocol!r} names nothing; see fm probe --list")
     model = get_encoder(arguments.model, cache, arguments.file)
     if arguments.name is not None:
-        model.name = _called(arguments.name, model)
+        model.name = _called(arguments.name, model, floors=arguments.floors)
     names = [name for name in FLOORS if name != model.name] if arguments.floors else []
     heads = open_database(arguments.database).on(model) if arguments.database else []
     encoders = {name: get_encoder(name, cache) for name in names}
@@ -174,12 +174,15 @@ def _seeds(arguments: Namespace) -> list[int]:
     return seeds
 
 
-def _called(name: str, model: "Encoder") -> str:
-    """Return the name of a model in results, where it is none that a floor has."""
+def _called(name: str, model: "Encoder", *, floors: bool) -> str:
+    """Return the name of a model in results, where its files are not those of a floor beside it."""
     from probes.location.names import FLOORS
+    from probes.result import in_a_file
 
     if not re.search(r"[A-Za-z0-9]", name):
         raise UsageError(f"--name {name!r}: give a word, with a letter or digit for its files")
-    if name in FLOORS and name != model.name:
-        raise UsageError(f"--name {name}: a floor of the table is called so; give another word")
+    if floors and name != model.name and (floor := in_a_file(name)) in FLOORS:
+        raise UsageError(
+            f"--name {name!r}: a floor of the table is called {floor}; give another word"
+        )
     return name

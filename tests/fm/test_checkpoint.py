@@ -87,7 +87,8 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     ("change", "text"),
     [
         ({"width": 1 << 17}, r"wrong shape \("),  # 200 GB
-        ({"depth": 10**6}, r"which has many more"),
+        ({"depth": 40}, "which has many more"),
+        ({"depth": 10**6}, "which has many more"),
         ({"width": 1 << 60}, "malformed architecture"),
     ],
 )

@@ -5,13 +5,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pretrain.objectives.contrast.batch_norm import over_all_ranks
+from pretrain.objectives.contrast.batch_norm import of_each_rank, over_all_ranks
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
 
 SHARES = ((5, 3), (8, 0))
 """Rows of each rank, of 8."""
 SHAPES = ((8, 6), (8, 6, 3, 2))
+FEW = ((1, 4), (1, 1), (1, 0), (0, 0))
+"""Rows of each rank, of which one has no variance and none no mean."""
 
 
 def rows(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -42,6 +44,15 @@ def results(norm: nn.Module, x: Tensor, counts: Tensor) -> dict[str, Tensor]:
     return {"out": out.detach(), "x": x.grad, **grads, **dict(norm.named_buffers())}
 
 
+def few(share: tuple[int, ...], *, alone: bool) -> dict[str, Tensor]:
+    """Normalise twice maps of a pixel, with the moments of each rank or of all."""
+    first, last = sum(share[: collective.rank()]), sum(share[: collective.rank() + 1])
+    x, counts = (x[first:last] for x in rows((8, 6, 1, 1)))
+    norm = norm_of((8, 6, 1, 1))
+    (of_each_rank if alone else over_all_ranks)(norm)
+    return results(norm, x, counts)
+
+
 def main(out: Path) -> None:
     """Write the results of each rank for each share and shape."""
     found = {}
@@ -52,4 +63,6 @@ def main(out: Path) -> None:
                 x, counts = rows(shape)
                 norm = over_all_ranks(norm_of(shape))
                 found[share, shape] = results(norm, x[first:last], counts[first:last])
+        told = {(share, alone): few(share, alone=alone) for share in FEW for alone in (True, False)}
+        torch.save(told, out / f"few{collective.rank()}.pt")
         torch.save(found, out / f"{collective.rank()}.pt")

@@ -9,18 +9,25 @@ from torch import nn
 from pretrain.objectives.contrast.batch_norm import BatchNorm, over_all_ranks
 from tests import ranks as forked
 from tests.pretrain import batch_norm_ranks
-from tests.pretrain.batch_norm_ranks import SHAPES, SHARES, norm_of, results, rows
+from tests.pretrain.batch_norm_ranks import FEW, SHAPES, SHARES, norm_of, results, rows
 
 
 class Fused(nn.BatchNorm2d):
     """A norm that may do more than torch's."""
 
 
-def test_two_ranks_are_one_with_gradients_and_statistics(tmp_path: Path) -> None:
-    """Ranks of 5 and 3 rows, and of 8 and none."""
-    done = forked.launch(tmp_path / "told", batch_norm_ranks.main, tmp_path, ranks=2)
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks found."""
+    folder = tmp_path_factory.mktemp("norms")
+    done = forked.launch(folder / "told", batch_norm_ranks.main, folder, ranks=2)
     assert done.returncode == 0, done.stderr
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    return folder
+
+
+def test_two_ranks_are_one_with_gradients_and_statistics(told: Path) -> None:
+    """Ranks of 5 and 3 rows, and of 8 and none."""
+    ranks = [torch.load(told / f"{rank}.pt") for rank in (0, 1)]
     for share in SHARES:
         for shape in SHAPES:
             want = results(norm_of(shape).double(), *(x.double() for x in rows(shape)))
@@ -31,6 +38,32 @@ def test_two_ranks_are_one_with_gradients_and_statistics(tmp_path: Path) -> None
                 near = 4e-6 * float(value.abs().max())  # float32 sums of numbers near 30
                 for own in got:
                     assert torch.allclose(own.double(), value.double(), 0, near), (share, name)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("share", FEW)
+def test_few_rows_leave_what_they_do_not_know(
+    told: Path, share: tuple[int, int], alone: bool
+) -> None:
+    """Defects: one row ends its rank and hangs the others; none makes the statistics NaN."""
+    parts = [torch.load(told / f"few{rank}.pt")[share, alone] for rank in (0, 1)]
+    x, count = rows((8, 6, 1, 1))[0].double()[: sum(share), :, 0, 0], sum(share)
+    groups = [part for part in (x.split(list(share)) if alone else [x]) if len(part) > 1]
+    mean, variance = torch.zeros(6).double(), torch.ones(6).double()
+    kept = 0.9**2  # of two batches
+    if count:
+        mean = (1 - kept) * x.mean(dim=0)
+    if groups:
+        variance = kept + (1 - kept) * groups[0].var(dim=0)
+    norm = norm_of((8, 6, 1, 1))
+    for rank, part in enumerate(parts):
+        assert torch.allclose(part["running_mean"].double(), mean, 1e-5, 1e-5)
+        assert torch.allclose(part["running_var"].double(), variance, 1e-4, 1e-4)
+        assert len(part["out"]) == share[rank]
+        if share[rank] == 1 and (alone or count == 1):
+            assert torch.equal(part["out"][0, :, 0, 0], norm.bias)
+            assert not part["x"].any()
+        assert all(value.isfinite().all() for value in part.values())
 
 
 def test_one_process_has_torchs_own(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def test_the_suite_has_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[
         (("location:sh10", "--suite", "location", "--seeds", "1", "--seed", "2"), "one of them"),
         (("location:sh10", "--suite", "location", "--protocol", ","), "names nothing"),
         (("location:sh10", "--suite", "location", "--name", "sh40"), "a floor of the table"),
+        (("location:sh10", "--suite", "location", "--name", "sh40 "), "is called sh40; give"),
+        (("location:sh40", "--suite", "location", "--name=-sh40"), "is called sh40; give"),
         (("location:sh10", "--suite", "location", "--name", "東"), "give a word"),
         (("location:sh10", "--benchmark", "location-koppen-random@9"), "koppen-random@1 is"),
     ],

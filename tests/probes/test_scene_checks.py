@@ -10,6 +10,7 @@ from rasterio.transform import from_origin
 from fm.errors import FMError, UsageError
 from probes.embed.dense import embed_scene
 from probes.embed.scene import Scene, open_scene
+from probes.embed.scene_checks import ground
 from tests.probes.test_embed_dense import BANDS, NORTH, SENSOR, TEN, WEST, Means, raster
 
 FOOT = 1200 / 3937
@@ -87,6 +88,33 @@ def test_metres_of_the_map_are_those_of_the_ground(
         return
     with pytest.raises(FMError, match=rf"10 m of EPSG:3857 are {ground} m on the ground"):
         open_scene(path, bands=BANDS)
+
+
+SINUSOIDAL = "+proj=sinu +R=6371007.181 +units=m"
+
+
+@pytest.mark.parametrize(
+    ("crs", "middle", "along"),
+    [
+        ("EPSG:6933", (1e6, 6.9e6), "x"),  # cells of 3.9 m by 25 m
+        ("EPSG:6933", (1e6, 3.7e6), None),  # near 30 degrees they are squares
+        (SINUSOIDAL, (1e5, 5e6), None),
+        (SINUSOIDAL, (2e6, 5e6), r"x \+ y"),  # x is true to .003, y to .05
+        ("EPSG:3035", (6.5e6, 5e6), None),
+        ("EPSG:5070", (-2e6, 3e5), None),
+    ],
+)
+def test_squares_of_the_map_are_squares_of_ground(
+    crs: str, middle: tuple[float, float], along: str | None
+) -> None:
+    """Defect: only x was measured, which a sinusoidal map has right wherever it is sheared."""
+    x, y = middle
+    box = (x - 500, y - 500, x + 500, y + 500)
+    if along is None:
+        ground(Path("a.tif"), crs, 1.0, box, 10)
+        return
+    with pytest.raises(FMError, match=rf"on the ground there \(along {along}\); reproject"):
+        ground(Path("a.tif"), crs, 1.0, box, 10)
 
 
 def test_tiles_are_metres_where_the_map_is_in_feet(tmp_path: Path) -> None:

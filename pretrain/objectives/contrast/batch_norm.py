@@ -53,17 +53,30 @@ class BatchNorm(_BatchNorm):
             # of moments about the ranks' own means, so that nothing is lost where means are large
             told = collective.gather_rows(torch.cat([number, mean, spread])[None])
             numbers, means, spreads = told[:, :1], *told[:, 1:].chunk(2, dim=1)
-            total = numbers.sum()
+            number = numbers.sum()
+            total = number.clamp(min=1)
             mean = (means * numbers).sum(dim=0) / total
             spread = (spreads + numbers * (means - mean).square()).sum(dim=0)
-            share = self._share()
-            for kept, now in ((self.running_mean, mean), (self.running_var, spread / (total - 1))):
-                if kept is not None:
-                    kept.lerp_(now.detach().to(kept.dtype), share)
+            variance = spread / (total - 1).clamp(min=1)
+            self._move(torch.stack([mean, variance]), torch.stack([number, number - 1]))
             x = (x - mean.view(shape)) * torch.rsqrt(spread / total + self.eps).view(shape)
             if weight is not None and bias is not None:
                 x = x * weight.view(shape) + bias.view(shape)
         return x.to(input.dtype)
+
+    def _move(self, now: Tensor, known: Tensor) -> None:
+        """Move the running statistics.
+
+        Args:
+            now: `[2, C]`, mean and variance of the batch.
+            known: `[2]`, above zero where there were rows to make them of.
+        """
+        share = self._share()
+        for kept, value, number in zip(
+            (self.running_mean, self.running_var), now, known, strict=True
+        ):
+            if kept is not None:
+                kept.lerp_(torch.where(number > 0, value.detach().to(kept.dtype), kept), share)
 
     def _share(self) -> float:
         """Count a batch, and return its share of the running statistics."""
@@ -77,23 +90,33 @@ class RankBatchNorm(BatchNorm):
     """Batch norm with the moments of each rank's own rows, as torch's under data parallelism.
 
     The running statistics are the mean of the ranks' by their rows: the same on all of them, so
-    that any rank's are those of the checkpoint. Every rank must call it.
+    that any rank's are those of the checkpoint. A rank of one row has no variance: its result is
+    the bias, and it has no share in the running one. Every rank must call it.
     """
 
     def _over_ranks(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         channels = input.shape[1]
         rows = input.numel() // channels
         mean, spread = torch.zeros((2, channels), dtype=wide(input[:0]).dtype, device=input.device)
-        made = input
-        if rows:
+        spreads = rows if rows > 1 else 0
+        if rows > 1:
             made = functional.batch_norm(input, mean, spread, weight, bias, True, 1.0, self.eps)
-        told = torch.cat([mean.new_full((1,), rows), rows * mean, rows * spread])
-        number, sums = collective.all_reduce_sum(told).split([1, 2 * channels])
-        share = self._share()
-        for kept, now in zip((self.running_mean, self.running_var), sums.chunk(2), strict=True):
-            if kept is not None:
-                kept.lerp_((now / number).to(kept.dtype), share)
+        else:  # torch's refuses one, on this rank alone
+            made = self._alone(input, weight, bias)
+            mean = wide(input.detach()).reshape(rows, channels).sum(dim=0)
+        told = torch.cat([mean.new_tensor([rows, spreads]), rows * mean, spreads * spread])
+        numbers, sums = collective.all_reduce_sum(told).split([2, 2 * channels])
+        self._move(sums.view(2, channels) / numbers.clamp(min=1)[:, None], numbers)
         return made
+
+    def _alone(self, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Normalise at most one row by its own moments: the bias, with a gradient of zero."""
+        x = wide(input)
+        x = x - x
+        if weight is not None and bias is not None:
+            shape = (1, -1, *[1] * (x.ndim - 2))
+            x = x * weight.view(shape) + bias.view(shape)
+        return x.to(input.dtype)
 
 
 def over_all_ranks(module: nn.Module) -> nn.Module:

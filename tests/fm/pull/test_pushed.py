@@ -1,4 +1,4 @@
-"""`fm models pull OWNER/NAME`: a pushed checkpoint comes back byte by byte, or not at all."""
+"""`fm models pull OWNER/NAME`: a pushed checkpoint comes back whole, or not at all."""
 
 import json
 import os
