@@ -40,17 +40,17 @@ class MonitorConfig(Config):
     def _known(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "measure":
             try:
-                return float(value)
+                value = float(value)
             except ValueError:
                 raise ValueError(
                     "give a number (1e12 operations a second), measure or null"
                 ) from None
+        if isinstance(value, int | float) and not 0 < value < float("inf"):
+            raise ValueError("it must be a number above 0")
         return value
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
         if self.profile is not None and self.profile[0] > self.profile[1]:
             raise ValueError(f"profile={list(self.profile)}: give [FIRST, LAST] steps, rising")
-        if isinstance(self.peak_tflops, float) and not 0 < self.peak_tflops < float("inf"):
-            raise ValueError(f"peak_tflops={self.peak_tflops:g} must be a number above 0")
         return self

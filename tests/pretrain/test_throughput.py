@@ -141,8 +141,8 @@ def test_no_two_kinds_are_called_alike() -> None:
             "mesure",
             "peak_tflops='mesure': give a number (1e12 operations a second), measure or null",
         ),
-        (0, "peak_tflops=0 must be a number above 0"),
-        ("nan", "peak_tflops=nan must be a number above 0"),
+        (0, "peak_tflops=0: it must be a number above 0"),
+        ("nan", "peak_tflops='nan': it must be a number above 0"),
     ],
 )
 def test_a_mistyped_peak_is_told_what_may_stand_there(value: object, told: str) -> None:
