@@ -3,6 +3,8 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import fm
 import probes
 from fm.cli import main
 from fm.errors import FMError, UsageError
-from probes.location import points
+from probes.location import points, verb
+from probes.location.encoders import Encoder
 from probes.location.pictures import draw
 from probes.location.published import open_published
 from probes.location.tasks import TASKS
@@ -95,6 +98,12 @@ def test_the_suite_has_every_cell(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert own[0].value is not None
     assert floor.value is not None
     assert first["difference"] == pytest.approx(own[0].value - floor.value)
+
+
+def test_a_floors_name_is_free_where_no_floor_stands_beside() -> None:
+    model = cast(Encoder, SimpleNamespace(name="satclip"))
+    assert verb._called("sh40", model, floors=False) == "sh40"
+    assert verb._called("mine sh40", model, floors=True) == "mine sh40"
 
 
 @pytest.mark.parametrize(
