@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from fm import foreign
 from fm.errors import FMError
+from fm.models import Backbone
+from fm.normalize import Normalisation
 from fm.sensors import Band
 
 TOLERANCE = 1e-5
@@ -50,6 +53,24 @@ class Row:
 
 Compare = Callable[[str, Path, Path], Iterator[Row]]
 """A family's comparison: of the catalogue's name, the authors' code, their weights."""
+
+
+PLACES = ((13.4, 52.5), (-70.7, -33.4))
+"""(lon, lat) of the two samples."""
+
+
+def as_released(
+    name: str, weights: Path, bands: Mapping[str, Sequence[Band]]
+) -> tuple[Backbone, Tensor]:
+    """Return our model of a file, which takes values as they are, and `PLACES` `[2, 2]`."""
+    ours, _ = foreign.load(
+        weights,
+        known=name,
+        bands=bands,
+        normalisation={m: Normalisation.identity(len(b)) for m, b in bands.items()},
+        scaling=dict.fromkeys(bands, (1.0, 0.0)),
+    )
+    return ours, torch.tensor(PLACES, dtype=torch.float64)
 
 
 def module(code: Path, name: str) -> ModuleType:

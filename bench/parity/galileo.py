@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.parity.authors import Row, beside, drawn, index, module
+from bench.parity.authors import Row, as_released, beside, drawn, index, module
 from bench.parity.presto import BANDS as PRESTO
-from fm import adapt, foreign
+from fm import adapt
 from fm.errors import FMError
 from fm.models.galileo import CROPS, WORLD
-from fm.normalize import Normalisation
 
 BANDS = {
     **PRESTO,
@@ -47,14 +46,7 @@ def compare(name: str, code: Path, weights: Path) -> Iterator[Row]:
     if not (weights.parent / "config.json").is_file():
         raise FMError(f"{weights.parent}: no config.json beside the weights, as it was released")
     encoder = single.Encoder.load_from_folder(weights.parent, torch.device("cpu")).eval()
-    ours, _ = foreign.load(
-        weights,
-        known=name,
-        bands=BANDS,
-        normalisation={m: Normalisation.identity(len(b)) for m, b in BANDS.items()},
-        scaling=dict.fromkeys(BANDS, (1.0, 0.0)),
-    )
-    lonlat = torch.tensor([[13.4, 52.5], [-70.7, -33.4]], dtype=torch.float64)
+    ours, lonlat = as_released(name, weights, BANDS)
     times = torch.tensor(
         [[datetime(2021, m, 9, tzinfo=UTC).timestamp() for m in row] for row in MONTHS],
         dtype=torch.float64,

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.parity.authors import Row, beside, drawn, index, module
+from bench.parity.authors import Row, as_released, beside, drawn, index, module
 from fm import foreign
-from fm.normalize import Normalisation
 from fm.sensors import sensor
 
 OPTICAL = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
@@ -35,14 +34,7 @@ def compare(name: str, code: Path, weights: Path) -> Iterator[Row]:
     network = module(code, "single_file_presto").Presto.construct()
     network.load_state_dict(foreign.read(weights).state)
     encoder = network.encoder.eval()
-    ours, _ = foreign.load(
-        weights,
-        known=name,
-        bands=BANDS,
-        normalisation={m: Normalisation.identity(len(b)) for m, b in BANDS.items()},
-        scaling=dict.fromkeys(BANDS, (1.0, 0.0)),
-    )
-    lonlat = torch.tensor([[13.4, 52.5], [-70.7, -33.4]], dtype=torch.float64)
+    ours, lonlat = as_released(name, weights, BANDS)
     pixels = drawn(BANDS, BATCH, IMAGES, HEIGHT, WIDTH)
     pixels["srtm_10"] = pixels["srtm_10"][:, :1].expand_as(pixels["srtm_10"]).contiguous()
     for first in ((0, 6), (3, 9)):
