@@ -1,5 +1,6 @@
 """Write the tables of two studies into `docs/location-probes.md`, between its markers."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,38 +67,35 @@ def findings(found: dict[str, Any]) -> str:
 def bias(found: dict[str, Any]) -> str:
     """Moran's I of the losses and the gap between continents, random and block splits."""
     tasks = [t.name for t in TASKS if any(r["task"] == t.name for r in found["ridge"])]
-    lines = [
-        "| encoder | split | " + " | ".join(tasks) + " |",
-        "| --- | --- |" + " --- |" * len(tasks),
-    ]
-    for encoder in ("sh40", "geoclip"):
-        for split in ("random", "blocks"):
-            shown = []
-            for task in tasks:
-                own = cell(found, encoder, task, split)["bias"]
-                shown.append(f"{own.get('moran', 0):.2f}, {own.get('gap', 0):.2f}")
-            lines.append(f"| {encoder} | {split} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+
+    def shown(encoder: str, task: str, split: str) -> str:
+        own = cell(found, encoder, task, split)["bias"]
+        return f"{own.get('moran', 0):.2f}, {own.get('gap', 0):.2f}"
+
+    return _of_two(tasks, shown)
 
 
 def surprise(found: dict[str, Any]) -> str:
     """TorchSpatial's scores of wrong answers in classes, means over the seeds."""
     asked = {row["task"] for row in found["surprise"]}
-    tasks = [t.name for t in TASKS if t.name in asked]
+
+    def shown(*wanted: str) -> str:
+        (own,) = (r for r in found["surprise"] if (r["encoder"], r["task"], r["split"]) == wanted)
+        return f"{np.mean(own['unmarked']):.1f}, {np.mean(own['marked']):.1f}"
+
+    return _of_two([t.name for t in TASKS if t.name in asked], shown)
+
+
+def _of_two(tasks: Sequence[str], shown: Callable[[str, str, str], str]) -> str:
+    """Two encoders on two splits, a column a task: what `shown(encoder, task, split)` says."""
     lines = [
         "| encoder | split | " + " | ".join(tasks) + " |",
         "| --- | --- |" + " --- |" * len(tasks),
     ]
     for encoder in ("sh40", "geoclip"):
         for split in ("random", "blocks"):
-            shown = []
-            for task in tasks:
-                wanted = (encoder, task, split)
-                (own,) = (
-                    r for r in found["surprise"] if (r["encoder"], r["task"], r["split"]) == wanted
-                )
-                shown.append(f"{np.mean(own['unmarked']):.1f}, {np.mean(own['marked']):.1f}")
-            lines.append(f"| {encoder} | {split} | " + " | ".join(shown) + " |")
+            cells = " | ".join(shown(encoder, task, split) for task in tasks)
+            lines.append(f"| {encoder} | {split} | {cells} |")
     return "\n".join(lines)
 
 
