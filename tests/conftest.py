@@ -1,7 +1,8 @@
-"""Fixtures for every room. Light on imports: nothing heavy loads before a test asks for it."""
+"""Fixtures for every room. Light on imports: nothing heavy loads before the first test."""
 
 import gc
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,23 @@ import pytest
 
 # before torch is imported: small matrices, and several processes share few cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a sweep over seeds look for bounds that hold by luck."""
+    parser.addoption("--seed", type=int, default=0, help="of every test's random numbers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin every test's random numbers anew: none depends on which tests ran before it."""
+    seed = item.config.getoption("seed")
+    random.seed(seed)
+    import numpy as np
+    import torch
+
+    np.random.seed(seed)  # noqa: NPY002  (the numbers of whoever uses numpy's own generator)
+    torch.manual_seed(seed)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -292,7 +292,7 @@ def test_invalid_pixels_do_not_bleed_into_their_neighbours():
     one, mask = resized(x, valid, (21, 21), Axes())
     two, _ = resized(worse, valid, (21, 21), Axes())
     torch.testing.assert_close(one, two)
-    assert one.max() <= x.max()
+    assert one.max() <= x.max() * (1 + 1e-6)  # a mean of equal numbers may round up
     assert mask[0, :, :13].all()
     assert not mask[0, :, -6:].any()
     flat = filled(worse, valid)
