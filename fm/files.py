@@ -93,6 +93,21 @@ def atomic_folder(
         raise
 
 
+@contextlib.contextmanager
+def passing_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; after an error what was made and holds nothing is gone."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # something lies there
+            for path in made:
+                if path.exists():
+                    path.rmdir()
+        raise
+
+
 def refuse_taken(path: Path, *, overwrite: bool = False, ours: Sequence[str] = ()) -> None:
     """Refuse what `atomic_folder` would not put in the place of `path`, before any work.
 

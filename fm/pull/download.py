@@ -21,7 +21,7 @@ import requests
 
 from fm.console import Bar, note, progress
 from fm.errors import FMError
-from fm.files import fsync_folder, read_json, sha256_file, write_json
+from fm.files import fsync_folder, passing_folder, read_json, sha256_file, write_json
 
 TRIES = 5
 """Requests in a row that bring not one byte before the download is given up."""
@@ -69,19 +69,18 @@ def fetch(wanted: Wanted, path: Path) -> str:
 
     Args:
         wanted: the file.
-        path: where it shall be; its folder is made.
+        path: where it shall be; its folder is made, and does not stay for nothing.
 
     Returns:
         its SHA-256.
 
     Raises:
         FMError: no connection, the server lacks the file or serves another revision, it breaks off
-            again and again (what came is kept), no room on the disk, or another hash (nothing is
-            kept). `path` is not there then.
+            again and again (what can be gone on with is kept), no room on the disk, or another
+            hash (nothing is kept). `path` is not there then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = sidecar(path)
-    with _alone(part) as stream:
+    with passing_folder(path.parent), _alone(part) as stream:
         _complete(wanted, path, stream)
         stream.flush()
         os.fsync(stream.fileno())
@@ -148,7 +147,7 @@ class _Part:
 
     @property
     def about(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.json")
+        return _about(self.path)
 
     def recall(self) -> None:
         """Believe an earlier part only of the same address, with a strong tag."""
@@ -166,6 +165,7 @@ class _Part:
     def begin(self) -> None:
         """Throw away what is here."""
         self.stream.truncate(0)
+        self.about.unlink(missing_ok=True)
         self.tag, self.total = "", None
 
     def describe(self, tag: str, total: int) -> None:
@@ -279,11 +279,20 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FMError(f"{part}: another process is downloading it; wait for it") from None
-        yield stream
+        try:
+            yield stream
+        except BaseException:
+            if not (os.fstat(stream.fileno()).st_size and _about(part).exists()):
+                _forget(part)  # nothing that could be gone on with
+            raise
+
+
+def _about(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
 
 
 def _forget(part: Path) -> None:
-    for path in (part, part.with_name(f"{part.name}.json")):
+    for path in (part, _about(part)):
         path.unlink(missing_ok=True)
 
 
@@ -296,9 +305,14 @@ def _given_up(wanted: Wanted, state: _Part, tries: int, why: str) -> str:
         return (
             f"{host} cannot be reached ({why}); offline, {wanted.otherwise} (it comes from {url})"
         )
+    kept = (
+        "what came is kept: run the same command again to go on"
+        if state.tag
+        else "the server gives no strong tag to go on by: the next try begins anew"
+    )
     return (
         f"{url}: broke off at {state.here:,} of {state.total or 0:,} bytes, {tries} times in a row "
-        f"({why}); what came is kept: run the same command again to go on"
+        f"({why}); {kept}"
     )
 
 

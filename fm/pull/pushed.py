@@ -18,6 +18,7 @@ from fm.files import atomic_folder, refuse_taken, sha256_file
 from fm.hub import HubFile
 from fm.pull.download import Wanted, fetch
 from fm.pull.pulled import Pulled
+from fm.pull.waiting import waiting
 
 PAGE_BYTES = 1 << 26
 """Largest card, and largest page."""
@@ -48,8 +49,8 @@ def pull_pushed(
     Raises:
         UsageError: no commit.
         FMError: see `fm.pull.download.fetch`; no checkpoint of eofm there, weights that are not
-            the card's or do not fit its architecture. Nothing stands at `to` then; what came is
-            kept beside it for the next try.
+            the card's or do not fit its architecture. Nothing stands at `to` then; what came of
+            the weights is kept beside it for the next try.
     """
     target = Path(to)
     if target.exists() and not overwrite:
@@ -63,28 +64,27 @@ def pull_pushed(
     if not revision:
         revision = hub.newest(repo)
         note(f"{repo}: unpinned; revision {revision} is the newest now")
-    aside = target.parent / f".{target.name}.pull"
+    with waiting(target, anew=(CARD, README)) as aside:
 
-    def bring(name: str, digest: str, limit: int) -> str:
-        url = HubFile(repo, name, revision).url()
-        return fetch(Wanted(url, digest, revision, limit, OTHERWISE), aside / name)
+        def bring(name: str, digest: str, limit: int) -> str:
+            url = HubFile(repo, name, revision).url()
+            return fetch(Wanted(url, digest, revision, limit, OTHERWISE), aside / name)
 
-    bring(CARD, "", PAGE_BYTES)
-    card = checkpoint.read_card(aside)
-    if sha256 and card.weights_sha256 != sha256.lower():
-        raise FMError(
-            f"{repo}: refused: the card says weights of SHA-256 {card.weights_sha256}, pinned is "
-            f"{sha256}"
-        )
-    bring(README, "", PAGE_BYTES)
-    whole = (aside / WEIGHTS).is_file()
-    if not (whole and sha256_file(aside / WEIGHTS) == card.weights_sha256):
-        bring(WEIGHTS, card.weights_sha256, max_bytes)
-    checkpoint.load(aside)
-    with atomic_folder(target, overwrite=overwrite, ours=(CARD,)) as made:
-        for name in (CARD, README, WEIGHTS):
-            _put(aside / name, made / name)
-    shutil.rmtree(aside, ignore_errors=True)
+        bring(CARD, "", PAGE_BYTES)
+        card = checkpoint.read_card(aside)
+        if sha256 and card.weights_sha256 != sha256.lower():
+            raise FMError(
+                f"{repo}: refused: the card says weights of SHA-256 {card.weights_sha256}, pinned "
+                f"is {sha256}"
+            )
+        bring(README, "", PAGE_BYTES)
+        whole = (aside / WEIGHTS).is_file()
+        if not (whole and sha256_file(aside / WEIGHTS) == card.weights_sha256):
+            bring(WEIGHTS, card.weights_sha256, max_bytes)
+        checkpoint.load(aside)
+        with atomic_folder(target, overwrite=overwrite, ours=(CARD,)) as made:
+            for name in (CARD, README, WEIGHTS):
+                _put(aside / name, made / name)
     parent = f"{repo}@{revision}, sha256 {card.weights_sha256}"
     return Pulled(repo, target, card.weights_sha256, parent, card.licence)
 

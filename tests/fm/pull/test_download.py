@@ -179,8 +179,7 @@ def test_another_revision_is_refused(tmp_path: Path) -> None:
         server.headers = {"X-Linked-ETag": f'"{"0" * 64}"', "X-Repo-Commit": OLD}
         with pytest.raises(FMError, match="refused before any of it came"):
             fetch(Wanted(address(server), sha256, OLD), target)
-        assert sidecar(target).stat().st_size == 0
-    assert not target.exists()
+    assert not target.parent.exists()
 
 
 def test_limits_and_answers_in_words(tmp_path: Path, monkeypatch) -> None:
@@ -205,7 +204,34 @@ def test_limits_and_answers_in_words(tmp_path: Path, monkeypatch) -> None:
         gone = address(server)
     with pytest.raises(FMError, match=r"cannot be reached \(connection refused\); offline, give"):
         fetch(Wanted(gone, sha256), target)
-    assert not target.exists()
+    assert not target.parent.exists()
+
+
+def test_nothing_stays_that_cannot_be_gone_on_with(tmp_path: Path, monkeypatch) -> None:
+    """Defect: a try that never reached the server left an empty part and its folders."""
+    target, mine = tmp_path / "far" / "out" / "w.pth", tmp_path / "mine"
+    mine.mkdir()
+    for path in (target, mine / "w.pth"):
+        with pytest.raises(FMError, match="cannot be reached"):
+            fetch(Wanted("http://127.0.0.1:9/w.pth"), path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert no_trace(mine)
+    put(tmp_path / "hub", DATA)
+    monkeypatch.setattr(module, "TRIES", 1)
+    monkeypatch.setattr(module, "_receive", half(module._receive))
+    ask = module._ask
+
+    def weak(*given):
+        answer = ask(*given)
+        answer.headers["ETag"] = 'W/"x"'  # does not tell whether the bytes are the same
+        return answer
+
+    monkeypatch.setattr(module, "_ask", weak)
+    said = "broke off at .* of 204,800 bytes.* no strong tag to go on by: the next try begins anew"
+    plan = Plan({"truncate": 1.0}, most=1)
+    with FlakyServer(tmp_path / "hub", plan) as server, pytest.raises(FMError, match=said):
+        fetch(Wanted(address(server)), target)
+    assert not target.parent.parent.exists()
 
 
 def test_two_at_once_do_not_write_one_file(tmp_path: Path) -> None:
