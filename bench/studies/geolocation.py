@@ -4,14 +4,17 @@
 pixels for networks of others. Two splits, four ways to answer; the first also with random weights.
 What a cell's middle and the nearest training picture could give stands beside them.
 
-Each network on each split is a process of one thread, `--threads` of them at a time. Every way to
-answer is kept in the work folder as it is done: a call that was ended goes on from there.
+Each split is a process of one thread, `--threads` of them at a time; floors on pixels are judged
+once for both networks. Every way to answer is kept in the work folder as it is done: a call that
+was ended goes on from there.
 """
 
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -49,15 +52,14 @@ def run(
     begun = time.perf_counter()
     folder = dataset("blue-marble", work / "blue-marble", cache)
     opening = time.perf_counter()
-    jobs = [(benchmark, method) for method in methods for benchmark in BENCHMARKS]
     # for the libraries that the new processes load
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     threads, context = torch.get_num_threads(), get_context("spawn")
     with ProcessPoolExecutor(threads, context, torch.set_num_threads, (1,)) as pool:
-        tasks = [pool.submit(judged, work, cache, folder, *job, seeds[0]) for job in jobs]
-        made = {job: task.result() for job, task in zip(jobs, tasks, strict=True)}
-    rows = [row for several in made.values() for one in several for row in one.value]
-    every = [one for several in made.values() for one in several]
+        asked = (folder, tuple(methods), seeds[0])
+        tasks = [pool.submit(judged, work, cache, name, *asked) for name in BENCHMARKS]
+        every = [one for task in tasks for one in task.result()]
+    rows = [row for one in every for row in one.value]
     unique = {(row["benchmark"], row["protocol"], row["model"]): row for row in rows}
     fresh = not any(one.again for one in every)
     return {
@@ -81,12 +83,12 @@ def summary(found: dict[str, Any], work: Path) -> str:
 
 
 def judged(
-    work: Path, cache: Path, folder: Path, benchmark: str, method: str, seed: int
+    work: Path, cache: Path, benchmark: str, folder: Path, methods: Sequence[str], seed: int
 ) -> list[Part]:
-    """Judge a network and its floors on a benchmark, a part for each way to answer."""
+    """Judge networks and their floors on a benchmark, a part for each way to answer."""
     session: Session | None = None
 
-    def rows(protocol: str) -> list[dict[str, Any]]:
+    def rows(method: str, protocol: str) -> list[dict[str, Any]]:
         nonlocal session
         session = session or opened(benchmark, folder, seed=seed, cache=work / "features")
         results = evaluate_many(
@@ -102,7 +104,7 @@ def judged(
         return [_row(benchmark, result) for result in results]
 
     found = []
-    for protocol in PROTOCOLS:
+    for method, protocol in product(methods, PROTOCOLS):
         if protocol == "linear" and method not in LINEAR:
             continue
         about = {
@@ -110,7 +112,7 @@ def judged(
             **{"protocol": protocol, "axes": AXES},
             "data": sha256_file(folder / "dataset.json"),
         }
-        made = part(work / "judged", about, lambda protocol=protocol: rows(protocol))
+        made = part(work / "judged", about, partial(rows, method, protocol))
         how = "as before" if made.again else f"{made.seconds:.0f} s ({made.cpu:.0f} cpu)"
         print(f"{benchmark}, {method}, {protocol}: {how}", flush=True)
         found.append(made)

@@ -31,14 +31,32 @@ def test_ways_that_were_answered_are_not_answered_again(
     monkeypatch.setattr(geolocation, "opened", lambda *_, **__: None)
     monkeypatch.setattr(geolocation.backbones, "load", lambda name, **_: name)
     (tmp_path / "dataset.json").write_text("{}")
-    job = (tmp_path / "work", tmp_path, tmp_path, "geolocation-random", "efficientnet-lite0", 0)
+    job = (tmp_path / "work", tmp_path, "geolocation-random", tmp_path)
+    first = (*job, ("efficientnet-lite0",), 0)
     with pytest.raises(KeyboardInterrupt):
-        geolocation.judged(*job)
+        geolocation.judged(*first)
     ends_before["name"] = ""
-    parts = geolocation.judged(*job)
+    parts = geolocation.judged(*first)
     assert asked == list(geolocation.PROTOCOLS)
     assert [part.again for part in parts] == [True, True, False, False]
     assert [part.value[0]["protocol"] for part in parts] == list(geolocation.PROTOCOLS)
-    assert [part.again for part in geolocation.judged(*job)] == [True] * 4
-    other = geolocation.judged(*job[:4], "augnet-resnet50", 0)
-    assert [part.value[0]["protocol"] for part in other] == ["knn", "ridge", "gallery"]
+    assert [part.again for part in geolocation.judged(*first)] == [True] * 4
+    both = geolocation.judged(*job, geolocation.METHODS, 0)
+    assert [part.again for part in both] == [True] * 4 + [False] * 3
+    assert [part.value[0]["protocol"] for part in both[4:]] == ["knn", "ridge", "gallery"]
+
+
+def test_floors_are_judged_once_for_all_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[Any] = []
+    monkeypatch.setattr(
+        geolocation, "evaluate_many", lambda *_, session, **__: sessions.append(session) or []
+    )
+    monkeypatch.setattr(geolocation, "opened", lambda *_, **__: object())
+    monkeypatch.setattr(geolocation.backbones, "load", lambda name, **_: name)
+    (tmp_path / "dataset.json").write_text("{}")
+    asked = (tmp_path / "work", tmp_path, "geolocation-random", tmp_path)
+    geolocation.judged(*asked, geolocation.METHODS, 0)
+    assert len(sessions) == 7
+    assert all(session is sessions[0] for session in sessions)
