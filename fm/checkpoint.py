@@ -237,9 +237,7 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
     """
     folder = carried.place(folder)
     if not folder.is_dir():
-        elsewhere = len(folder.parts) == 2 and not folder.parent.exists()
-        hint = f"; if it is on the hub, fm models pull {folder} brings it" if elsewhere else ""
-        raise FMError(f"{folder}: no such checkpoint folder{hint}")
+        raise FMError(f"{folder}: no such checkpoint folder{elsewhere(folder)}")
     if not (folder / CARD).is_file():
         inside = folder / "export"
         hint = (
@@ -252,6 +250,21 @@ def read_card(folder: str | os.PathLike[str]) -> Card:
     if not isinstance(values, dict):
         raise FMError(f"{folder / CARD}: not the card of an eofm checkpoint")
     return Card.from_dict(values, str(folder / CARD))
+
+
+def elsewhere(model: str | os.PathLike[str]) -> str:
+    """Say for an error where a model may be that is no folder here; nothing where none is known."""
+    from fm.foreign.catalogue import catalogue
+    from fm.hub import is_repository
+
+    if ours := carried.meant(model):
+        return f"; did you mean {ours!r}, which eofm carries?"
+    released = catalogue().get(str(model))
+    if released is not None and released.kind == "backbone":
+        return f"; fm models pull {model} makes one of known weights"
+    if is_repository(str(model)) and not Path(model).parent.exists():
+        return f"; if it is on the hub, fm models pull {model} brings it"
+    return ""
 
 
 def load_strict(model: torch.nn.Module, state: dict[str, torch.Tensor], where: str) -> None:

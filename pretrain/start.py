@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fm.adapt import to_bands
-from fm.checkpoint import load, load_strict, read_card
+from fm.checkpoint import elsewhere, load, load_strict, read_card
 from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.first_layer import POLICIES, begin_with, check_unseen
@@ -72,9 +72,8 @@ def _parent(source: str, settings: InitConfig) -> Backbone:
     if is_carried(source) or not Path(source).is_file():
         if wrong := settings.of_files:
             if not (is_carried(source) or Path(source).is_dir()):
-                raise FMError(
-                    f"init_from={source}: no such file; give the weights by init_from=FILE"
-                )
+                hint = elsewhere(source) or "; give the weights by init_from=FILE"
+                raise FMError(f"init_from={source}: no such file{hint}")
             raise UsageError(
                 f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint of ours, "
                 f"whose card says it"

@@ -9,7 +9,7 @@ import torch
 
 from fm import weights as carried
 from fm.card import Card
-from fm.checkpoint import load, read_card
+from fm.checkpoint import elsewhere, load, read_card
 from fm.console import note
 from fm.errors import FMError, UsageError
 from fm.files import sha256_file
@@ -47,9 +47,9 @@ def _sha256(settings: TeacherConfig) -> str:
     elif source.is_file():
         found = sha256_file(source)
     else:
+        hint = elsewhere(settings.source) or "; train the teacher first, or name another"
         raise FMError(
-            f"{WHERE}.source={settings.source}: no such checkpoint folder or weight file; train "
-            f"the teacher first, or name another"
+            f"{WHERE}.source={settings.source}: no such checkpoint folder or weight file{hint}"
         )
     if settings.sha256 not in (None, found):
         raise FMError(

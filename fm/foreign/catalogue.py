@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from fm import weights
 from fm.errors import FMError, UsageError, suggest
 from fm.foreign.bands import parse
 from fm.foreign.inventory import inventory
@@ -183,7 +184,7 @@ def find(name: str) -> Known:
     """Look an entry up as `known` does, and any of torchgeo's weight enums.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none; one that eofm carries is suggested with its prefix.
     """
     from fm.foreign.torchgeo_weights import NAME, described, torchgeo_names
 
@@ -191,7 +192,21 @@ def find(name: str) -> Known:
         return item
     if NAME.fullmatch(name):
         raise UsageError(f"torchgeo has no weights {name!r}; {suggest(name, torchgeo_names())}")
+    if name not in _named() and weights.meant(name):
+        raise UsageError(f"no known weights {name!r}; {near(name)} (fm models list lists them)")
     return known(name)
+
+
+def near(name: str) -> str:
+    """Say which weights a wrong name may mean: of the catalogue, or those that eofm carries."""
+    ours = weights.meant(name)
+    return f"did you mean {ours!r}?" if ours else suggest(name, _named())
+
+
+def _named() -> dict[str, Known]:
+    """Return all entries by name, and by torchgeo's."""
+    entries = catalogue()
+    return {item.torchgeo: item for item in entries.values() if item.torchgeo} | entries
 
 
 def known(name: str) -> Known:
@@ -200,11 +215,9 @@ def known(name: str) -> Known:
     Raises:
         UsageError: there is none.
     """
-    entries = catalogue()
-    by_torchgeo = {item.torchgeo: item for item in entries.values() if item.torchgeo}
-    if found := entries.get(name) or by_torchgeo.get(name):
-        return found
-    raise UsageError(
-        f"no known weights {name!r}; {suggest(name, [*entries, *by_torchgeo])} "
-        f"(fm models list lists them)"
-    )
+    named = _named()
+    if name not in named:
+        raise UsageError(
+            f"no known weights {name!r}; {suggest(name, named)} (fm models list lists them)"
+        )
+    return named[name]

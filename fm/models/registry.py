@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from fm import weights
 from fm.errors import UsageError, suggest
 from fm.linear import quicken
 from fm.models.backbone import Backbone
@@ -160,7 +161,9 @@ def family_of(name: str) -> tuple[Family, Mapping[str, Any]]:
         UsageError: there is no such model.
     """
     if name not in list_models():
-        raise UsageError(f"there is no model {name!r}; {suggest(name, list_models())}")
+        ours = weights.meant(name)
+        hint = f"weights come by fm.load({ours!r})" if ours else suggest(name, list_models())
+        raise UsageError(f"there is no model {name!r}; {hint}")
     family, _, size = name.rpartition("_")
     return FAMILIES[family], FAMILIES[family].sizes[size]
 

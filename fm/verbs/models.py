@@ -62,8 +62,8 @@ def _show(arguments: argparse.Namespace) -> int:
         _refuse_part(arguments)
         return _show_places(arguments)
     if not (is_carried(arguments.model) or Path(arguments.model).exists()):
-        from fm.errors import UsageError, suggest
-        from fm.foreign.catalogue import catalogue
+        from fm.errors import UsageError
+        from fm.foreign.catalogue import catalogue, near
         from fm.foreign.torchgeo_weights import NAME
 
         if arguments.model in catalogue() or NAME.fullmatch(arguments.model):
@@ -72,7 +72,7 @@ def _show(arguments: argparse.Namespace) -> int:
         if "/" not in arguments.model:
             raise UsageError(
                 f"{arguments.model}: no such folder or file, and no known weights; "
-                f"{suggest(arguments.model, catalogue())}"
+                f"{near(arguments.model)}"
             )
     from fm.checkpoint import read_card
 

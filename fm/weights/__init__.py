@@ -10,6 +10,7 @@ Each is a folder here: what `fm.checkpoint.save` writes (`model.safetensors`, `c
 `python -m bench.weights` makes all of it again (docs/weights.md).
 """
 
+import difflib
 import os
 import shutil
 from pathlib import Path
@@ -44,13 +45,20 @@ def place(model: str | os.PathLike[str]) -> Path:
         return Path(model)
     name = str(model).removeprefix(PREFIX)
     if name not in names():
-        raise UsageError(f"eofm carries no weights {name!r}; {suggest(name, names())}")
+        full = [PREFIX + known for known in names()]
+        raise UsageError(f"eofm carries no weights {name!r}; {suggest(str(model), full)}")
     if Path(model).exists():
         raise UsageError(
             f"{model} names weights that eofm carries and a folder that is here; write ./{model} "
             f"for the folder, or go elsewhere"
         )
     return HERE / name
+
+
+def meant(model: str | os.PathLike[str]) -> str:
+    """Return `eofm/NAME` where a model is named so without the prefix, or nearly; else nothing."""
+    near = difflib.get_close_matches(str(model).removeprefix(PREFIX), names(), n=1, cutoff=0.8)
+    return PREFIX + near[0] if near else ""
 
 
 def card(name: str) -> dict[str, Any]:

@@ -12,9 +12,13 @@ from fm import checkpoint, weights
 from fm.cli import main
 from fm.errors import FMError, UsageError
 from fm.files import read_json, sha256_file, write_json
+from fm.foreign.catalogue import catalogue
 from fm.models import create_model
 from fm.pull.released import pull
 from fm.sensors import sensor
+from pretrain import start, teacher
+from pretrain.config import RunConfig
+from pretrain.settings.init import InitConfig
 from pretrain.trainer import load_config
 from probes.statistics.bootstrap import LEVEL
 
@@ -141,7 +145,7 @@ def test_a_name_is_the_carried_folder_and_nothing_else(
     folder = carried_copy(tmp_path, monkeypatch)
     assert weights.place("eofm/one") == folder
     assert weights.place("one") == Path("one")
-    with pytest.raises(UsageError, match="carries no weights 'on'; did you mean 'one'"):
+    with pytest.raises(UsageError, match="carries no weights 'on'; did you mean 'eofm/one'"):
         fm.load("eofm/on")
     shutil.copytree(folder, tmp_path / "eofm" / "one")
     with pytest.raises(UsageError, match=r"write ./eofm/one for the folder"):
@@ -189,7 +193,7 @@ def test_the_verbs_know_the_names(
     assert weights.probes("mae-landsat7")["worth"] in worth
     assert (own / "README.md").read_text(encoding="utf-8").rstrip().endswith(worth.rstrip())
     assert main(["models", "show", "eofm/mae-landsat"]) == 2
-    assert "did you mean 'mae-landsat7'" in capsys.readouterr().err
+    assert "did you mean 'eofm/mae-landsat7'" in capsys.readouterr().err
     assert main(["models", "pull", "eofm/mae-landsat7", "--to", "mine"]) == 0
     assert "licence Apache-2.0" in capsys.readouterr().out
     for path in own.iterdir():
@@ -229,8 +233,52 @@ def test_python_pulls_them_too(tmp_path: Path) -> None:
         pull("eofm/mae-landsat7", tmp_path / "mine")
     with pytest.raises(UsageError, match=r"came with eofm.*leave out file, heads"):
         pull("eofm/mae-landsat7", tmp_path / "mine", file="x", heads=3, overwrite=True)
-    with pytest.raises(UsageError, match="did you mean 'mae-landsat7'"):
+    with pytest.raises(UsageError, match="did you mean 'eofm/mae-landsat7'"):
         pull("eofm/mae-landsat", tmp_path / "other")
+
+
+def test_a_name_without_its_prefix_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Defect: `mae-aviris`, as its page is headed, was near none of the names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"")
+    init = InitConfig(known="dofa-v1-vitb16", first_layer="select")
+    for name in ("mae-aviris", "mae-avris"):
+        for words, status in (
+            (["models", "pull", name], 2),
+            (["models", "show", name], 2),
+            (["models", "export", name, "--to", "onnx", "--out", "x"], 1),
+            (["models", "push", name, "o/n", "--dry-run"], 1),
+            (["embed", name, "scene.tif", "--out", "x.parquet"], 1),
+            (["probe", name, "--benchmark", "indian-pines", "--data", "."], 1),
+        ):
+            assert main(words) == status, words
+            assert "did you mean 'eofm/mae-aviris'" in capsys.readouterr().err, words
+        for does in (
+            lambda name=name: fm.load(name, weights="random"),
+            lambda name=name: teacher.pinned(taught_by(name)),
+            lambda name=name: start._parent(name, InitConfig()),
+            lambda name=name: start._parent(name, init),
+        ):
+            with pytest.raises(FMError, match="did you mean 'eofm/mae-aviris'"):
+                does()
+        with pytest.raises(UsageError, match=r"weights come by fm\.load\('eofm/mae-aviris'\)"):
+            create_model(name, bands=sensor("sentinel2-l2a"))
+    with pytest.raises(FMError, match="folder; fm models pull dofa-v1-vitb16 makes"):
+        fm.load("dofa-v1-vitb16")
+    with pytest.raises(FMError, match=r"no such checkpoint folder$"):
+        fm.load("runs/mine/export")
+    # a name of the catalogue is not taken for one of these
+    assert not any(weights.meant(name) for name in catalogue())
+    with pytest.raises(UsageError, match="'dofa-v1-vtb16'; did you mean 'dofa-v1-vitb16'"):
+        pull("dofa-v1-vtb16", tmp_path / "other")
+
+
+def taught_by(source: str) -> RunConfig:
+    return load_config(
+        "distill_tiny", ["data.path=.", "out=x", f"objective.teacher.source={source}"]
+    )
 
 
 def test_carried_weights_export_and_are_pushed_by_their_name(
