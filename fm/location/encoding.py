@@ -94,7 +94,8 @@ def check(lonlat: Tensor) -> None:
         raise FMError(f"places are [N, 2] longitude and latitude, not {list(lonlat.shape)}")
     if lonlat.device.type != "cpu" or torch.compiler.is_compiling() or not len(lonlat):
         return  # a look at the values would make the device wait
-    if float(lonlat.detach()[:, 1].abs().max()) > 90 + 1e-6:
+    # not by the largest: that of a batch with an unknown place is NaN, which exceeds nothing
+    if bool((lonlat.detach()[:, 1].abs() > 90 + 1e-6).any()):
         raise FMError("a latitude lies beyond the poles; coordinates are (lon, lat) in degrees")
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import FMError
-from fm.location.encoding import unit_vector
+from fm.hardware import full_precision
+from fm.location.encoding import check, unit_vector
 
 _WEIGHTS = 1 << 24
 """Shares held at a time: places by images of the database."""
@@ -17,7 +18,8 @@ class Retrieval(nn.Module):
 
     RANGE (Dhakal et al. 2025, arXiv 2502.19781): with the query q, keys k and values v of a
     database of places, `softmax(temperature * cos(q, k)) v`; in RANGE+ mixed with
-    `softmax(sharpness * cos(angle between the places)) v`.
+    `softmax(sharpness * cos(angle between the places)) v`. Cosines and values are float32 whatever
+    the autocast: in bfloat16 a cosine is known to 0.004, which the temperature multiplies.
 
     Args:
         encoder: makes the queries from places.
@@ -29,7 +31,7 @@ class Retrieval(nn.Module):
         share: of the retrieval by meaning; 0.5 in RANGE+.
 
     Raises:
-        FMError: sizes that do not fit, or places missing.
+        FMError: sizes that do not fit, places missing, or a latitude beyond the poles.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Retrieval(nn.Module):
             raise FMError(f"temperature={temperature}, sharpness={sharpness}: give numbers above 0")
         if not 0 <= share <= 1 or (share < 1 and (lonlat is None or len(lonlat) != len(keys))):
             raise FMError(f"share={share}: from 0 to 1, and below 1 give lonlat= of the database")
+        if lonlat is not None:
+            check(lonlat)
         self.encoder = encoder
         self.temperature, self.sharpness, self.share = temperature, sharpness, share
         self.keys = nn.Buffer(nn.functional.normalize(keys.float(), dim=1))
@@ -66,7 +70,8 @@ class Retrieval(nn.Module):
             raise FMError(f"keys of width {self.keys.shape[1]} for queries of {query.shape[1]}")
         step = max(1, _WEIGHTS // len(self.keys))
         parts = zip(query.split(step), lonlat.split(step), strict=True)
-        found = [self._weights(some, places) @ self.values for some, places in parts]
+        with full_precision(query.device):
+            found = [self._weights(some, places) @ self.values for some, places in parts]
         return torch.cat([query, torch.cat(found) if found else self.values[:0]], dim=1)
 
     def _weights(self, query: Tensor, lonlat: Tensor) -> Tensor:

@@ -50,9 +50,12 @@ def test_floors_are_judged_once_for_all_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions: list[Any] = []
-    monkeypatch.setattr(
-        geolocation, "evaluate_many", lambda *_, session, **__: sessions.append(session) or []
-    )
+
+    def answered(*_: Any, session: Any, **__: Any) -> list[Any]:
+        sessions.append(session)
+        return []
+
+    monkeypatch.setattr(geolocation, "evaluate_many", answered)
     monkeypatch.setattr(geolocation, "opened", lambda *_, **__: object())
     monkeypatch.setattr(geolocation.backbones, "load", lambda name, **_: name)
     (tmp_path / "dataset.json").write_text("{}")

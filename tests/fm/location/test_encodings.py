@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fm.errors import UsageError
+from fm.errors import FMError, UsageError
 from fm.location import create_encoding, list_encodings
 from fm.location.fourier_features import equal_earth
 
@@ -141,3 +141,12 @@ def test_options_are_checked() -> None:
         create_encoding("grid", scales=1)
     with pytest.raises(UsageError, match="equal_earth"):
         create_encoding("rff", projection="equal")
+
+
+def test_an_unknown_place_does_not_hide_one_that_cannot_be() -> None:
+    """The largest latitude of a batch with a NaN is NaN, and was above nothing."""
+    unknown, swapped = [float("nan")] * 2, [48.0, 151.0]
+    made = create_encoding("cartesian")
+    assert made(torch.tensor([unknown, [151.0, 48.0]]))[1].isfinite().all()
+    with pytest.raises(FMError, match=r"coordinates are \(lon, lat\)"):
+        made(torch.tensor([unknown, swapped]))

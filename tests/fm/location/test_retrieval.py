@@ -49,3 +49,23 @@ def test_temperatures_that_turn_nearness_around_are_refused(given: dict[str, flo
     keys = torch.ones(2, 3)
     with pytest.raises(FMError, match="give numbers above 0"):
         Retrieval(create_encoding("cartesian"), keys, keys, PLACES, **given)
+
+
+def test_what_is_retrieved_does_not_depend_on_the_autocast() -> None:
+    """Rounded to bfloat16, the cosines moved what was retrieved by 4 % of its size."""
+    drawn = torch.Generator().manual_seed(0)
+    keys, values = torch.randn(200, 3, generator=drawn), torch.randn(200, 8, generator=drawn)
+    database = torch.rand(200, 2, generator=drawn, dtype=torch.float64) * 100 - 50
+    made = Retrieval(create_encoding("cartesian"), keys, values, database, share=0.5)
+    expected = made(PLACES)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(PLACES)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_database_of_latitudes_first_is_refused() -> None:
+    keys = torch.ones(2, 3)
+    with pytest.raises(FMError, match="beyond the poles"):
+        Retrieval(
+            create_encoding("cartesian"), keys, keys, torch.tensor([[50.0, 10.0], [0, 151.0]])
+        )
