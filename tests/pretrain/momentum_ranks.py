@@ -31,7 +31,7 @@ def unlike(case: ObjectiveCase, objective: Objective) -> MicroBatch:
     batch.weight[1], batch.weight[7], batch.weight[4] = 0.0, 0.0, 0.5
     generator = torch.Generator().manual_seed(3)
     for x in batch.pixels.values():
-        x *= 2 * torch.rand((len(x), x.shape[1], 1, 1), generator=generator)
+        x *= 2 * torch.rand((*x.shape[:2], *[1] * (x.ndim - 2)), generator=generator)
     return batch
 
 

@@ -1,4 +1,4 @@
-"""Momentum contrast with shuffled batch norms on some ranks: one pass, and a run that goes on."""
+"""Contrasts with shuffled batch norms on some ranks: one pass, and a run that goes on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,12 @@ from torch import Tensor
 
 from fm.rng import CounterRng
 from pretrain.engine.batches import MicroBatch
+from pretrain.objective import Objective
 from pretrain.objectives.contrast.moco import MoCo
+from pretrain.objectives.contrast.seco import Subspaces
 from pretrain.ranks import collective
 from pretrain.ranks.processes import processes
+from tests.conformance.objectives import CONTRASTS, ObjectiveCase
 from tests.conformance.two_ranks import GLOBAL_BATCH, engine_of
 from tests.pretrain import double_ranks
 from tests.pretrain.double_ranks import doubled
@@ -19,6 +22,12 @@ from tests.pretrain.momentum_ranks import one_pass, unlike
 
 PLAIN = double_ranks.CASES["moco-v2-resnet"]
 CASE = replace(PLAIN, config={**PLAIN.config, "legacy_shuffle_bn": True})
+_SECO = CONTRASTS["seco-resnet"]
+_CACO = {"kind": "caco", "era_years": 0.2, "places": 32}
+SEASONS = {
+    "seco": replace(_SECO, config={**_SECO.config, "queue": 12}),
+    "caco": replace(_SECO, config={**_SECO.config, "queue": 24, **_CACO}),
+}
 STEP = 3
 STEPS = 3
 
@@ -34,7 +43,19 @@ def built(*, shuffled: bool) -> tuple[MoCo, MicroBatch]:
     return objective, batch
 
 
-def statistics(objective: MoCo) -> dict[str, Tensor]:
+def seasonal(name: str, *, shuffled: bool) -> tuple[Subspaces, MicroBatch]:
+    """Build a seasonal contrast and its batch, in float64 likewise."""
+    case: ObjectiveCase = SEASONS[name]
+    case = replace(case, config={**case.config, "legacy_shuffle_bn": shuffled})
+    objective = case.build()
+    assert isinstance(objective, Subspaces)
+    batch = unlike(case, objective)
+    batch.weight, batch.step = batch.weight.double(), STEP
+    doubled(objective)
+    return objective, batch
+
+
+def statistics(objective: Objective) -> dict[str, Tensor]:
     """Return the running statistics of student and teacher."""
     return {n: x.clone() for n, x in objective.state_dict().items() if "running" in n}
 
@@ -66,5 +87,8 @@ def main(out: Path) -> None:
     with processes():
         objective, batch = built(shuffled=True)
         told = {"pass": one_pass(objective, batch), "statistics": statistics(objective)}
+        for name in SEASONS:
+            seasons, batch = seasonal(name, shuffled=True)
+            told[name] = {"pass": one_pass(seasons, batch), "statistics": statistics(seasons)}
         told["steps"] = steps(out / "checkpoint")
         torch.save(told, out / f"{collective.rank()}.pt")

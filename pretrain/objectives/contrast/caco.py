@@ -20,7 +20,6 @@ from pretrain.augment.season import there
 from pretrain.losses import normalised, subspace_contrast
 from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.contrast.places import Places, place_ids
-from pretrain.objectives.contrast.rows import readable
 from pretrain.objectives.contrast.seco import (
     Keys,
     Subspaces,
@@ -91,15 +90,14 @@ class CACo(Subspaces):
         usable = there(batch)
         era = eras_of(batch.times, usable, self.config.era_years)
         has = [(usable & (era == e)).any(dim=1) for e in range(ERAS)]
-        rows, count = readable(batch.weight), len(batch.weight)
         asked: list[list[Tensor]] = []
         keys: list[Keys] = []
         again = torch.zeros_like(batch.weight)
         for e in range(ERAS):
             images = self.chosen(batch, rng, among=era == e, purpose=f"seasons:era{e}")
-            views = self.views(batch, rng, images, rows, name=f"era{e}:")
-            asked.append(self.asked(views[0], rows, count))
-            keys.append(self.answered(views, rows, count))
+            views = self.views(batch, rng, images, name=f"era{e}:")
+            asked.append(self.asked(views[0], batch.weight))
+            keys.append(self.answered(views, batch, rng))
             again = again + repeated(images) / ERAS
         ids = place_ids(batch.lonlat, batch.weight)
         changed = self.places.changed_at(ids)
@@ -107,6 +105,7 @@ class CACo(Subspaces):
         ratios = change_ratio(keys)
         self.places.add(ids, ratios, both)
         answers = [[views[1:] for views in spaces] for spaces in keys]
+        first = collective.rank() * len(batch.weight)
         # which columns there are: of samples that could be read and have images of the era
         counted = [collective.gather_rows(batch.weight * x) > 0 for x in has]
         joined = [gathered(own) for own in answers]
@@ -118,12 +117,12 @@ class CACo(Subspaces):
                 asked[e],
                 joined[e],
                 temperature=self.config.temperature,
-                own=collective.rank() * count,
+                own=first,
                 readable=counted[e],
                 queues=[rows_ for rows_, _ in held],
                 queue_allowed=[filled for _, filled in held],
                 others=[spaces[s] for s, spaces in enumerate(joined[1 - e])],
-                others_allowed=repelled(changed, counted[1 - e], collective.rank() * count),
+                others_allowed=repelled(changed, counted[1 - e], first),
             )
             for s, queue in enumerate(self.queues_of(e)):
                 queue.add(normalised(answers[e][s][s]), has[e] & (batch.weight > 0))

@@ -22,10 +22,9 @@ from pretrain.augment import View, draw_view, repeated, seasons
 from pretrain.losses import normalised
 from pretrain.losses.precision import wide
 from pretrain.objective import MomentumPair, ObjectiveBatch, Output
-from pretrain.objectives.contrast.batch_norm import of_each_rank
 from pretrain.objectives.contrast.heads import normed_perceptron, perceptron
 from pretrain.objectives.contrast.rows import placed, readable, taken
-from pretrain.objectives.contrast.shuffle import Shuffle
+from pretrain.objectives.contrast.shuffle import SETTING, keys_of, norms_of_ranks
 from pretrain.objectives.contrast.siamese import pooled, visible
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, TwoViewsConfig
@@ -124,7 +123,12 @@ class MomentumContrast(TwoViews):
                 )
             cast(VisionTransformer, backbone).patch_embed.requires_grad_(False)
         if config.legacy_shuffle_bn:
-            self._norms_of_ranks()
+            if config.version != "v2":
+                raise UsageError(
+                    f"{SETTING} is of MoCo-v2, the batch norms of version=v3 are over all ranks; "
+                    f"leave it out, or take version=v2"
+                )
+            self.between_ranks = norms_of_ranks(backbone)
         self.queue: Queue | None = None
         self.queued_labels: Queue | None = None
         self.predictor: nn.Module = nn.Identity()
@@ -141,24 +145,6 @@ class MomentumContrast(TwoViews):
             self.projector = normed_perceptron(backbone.width, *more, out)
             self.predictor = normed_perceptron(out, inside, out, last="plain" if vit else "none")
         self.teacher = teacher_of(backbone=backbone, projector=self.projector)
-
-    def _norms_of_ranks(self) -> None:
-        """Have each rank normalise its own rows.
-
-        Raises:
-            UsageError: no batch norm would notice.
-        """
-        if self.config.version != "v2":
-            raise UsageError(
-                "objective.legacy_shuffle_bn is of MoCo-v2, the batch norms of version=v3 are over "
-                "all ranks; leave it out, or take version=v2"
-            )
-        if not of_each_rank(self.backbone):
-            raise UsageError(
-                f"objective.legacy_shuffle_bn shuffles for batch norms, and "
-                f"{self.backbone.architecture.get('name')} has none; leave it out"
-            )
-        self.between_ranks = "objective.legacy_shuffle_bn"
 
     @property
     def symmetric(self) -> bool:
@@ -258,16 +244,14 @@ class MomentumContrast(TwoViews):
         return placed(wide(made), rows, count)
 
     def _key(self, inputs: Inputs, batch: ObjectiveBatch, rng: CounterRng, view: str) -> Tensor:
-        weight = batch.weight
-        shuffle: Shuffle | None = None
-        if self.config.legacy_shuffle_bn:
-            shuffle = Shuffle.drawn(rng, batch.step, view, len(weight))
-            inputs, weight = shuffle.given(inputs), shuffle.weight(weight)
-        rows = readable(weight)
         backbone = cast(Backbone, self.teacher["backbone"])
-        made = self.teacher["projector"](pooled(backbone, taken(inputs, rows), None))
-        key = placed(wide(made), rows, len(weight))
-        return key if shuffle is None else shuffle.undone(key)
+
+        def encode(some: Inputs) -> Tensor:
+            made: Tensor = self.teacher["projector"](pooled(backbone, some, None))
+            return made
+
+        shuffled = self.config.legacy_shuffle_bn
+        return keys_of(inputs, batch, rng, view, encode, shuffled=shuffled)
 
     def _compared(self, key: Tensor, weight: Tensor, labels: Tensor | None) -> Compared:
         own = torch.arange(len(key), device=key.device)

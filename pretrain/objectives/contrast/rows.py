@@ -3,13 +3,14 @@
 Every rank still gives as many rows as it has samples, zeros for those, since gathers need that.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fm.models import Inputs
+from pretrain.losses.precision import wide
 
 
 def readable(weight: Tensor) -> Tensor | None:
@@ -64,3 +65,18 @@ def placed(made: Tensor, rows: Tensor | None, count: int) -> Tensor:
     if rows is None:
         return made
     return made.new_zeros(count, made.shape[1]).index_copy(0, rows, made)
+
+
+def encoded(inputs: Inputs, weight: Tensor, encode: Callable[[Inputs], Tensor]) -> Tensor:
+    """Encode the samples of a batch that could be read.
+
+    Args:
+        inputs: of all samples.
+        weight: `[B]` of these.
+        encode: makes a row of each sample that it is given.
+
+    Returns:
+        `[B, D]` float32 at least, zeros where a sample could not be read.
+    """
+    rows = readable(weight)
+    return placed(wide(encode(taken(inputs, rows))), rows, len(weight))

@@ -6,7 +6,7 @@ keys of the other views are negatives. Views in the order of SSL4Eco (Plekhanova
 2504.18256, and its release), whose seasons are those of vegetation and drawn without replacement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, cast
 
 import torch
@@ -20,7 +20,8 @@ from pretrain.augment import draw_view, repeated, seasons
 from pretrain.losses import normalised, subspace_contrast
 from pretrain.objective import MomentumPair, ObjectiveBatch, Output
 from pretrain.objectives.contrast.heads import perceptron
-from pretrain.objectives.contrast.rows import placed, readable, taken
+from pretrain.objectives.contrast.rows import encoded
+from pretrain.objectives.contrast.shuffle import keys_of, norms_of_ranks
 from pretrain.objectives.contrast.siamese import pooled
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import Viewed, ViewedConfig
@@ -33,6 +34,8 @@ SPACES = 3
 
 Keys = list[list[Tensor]]
 """`[s][v]`: view v by the key head of space s, `[n, D]`."""
+NamedView = tuple[str, Inputs]
+"""The name that a view's random numbers are drawn under, and the view of all samples."""
 
 
 class SubspacesConfig(ViewedConfig):
@@ -44,6 +47,9 @@ class SubspacesConfig(ViewedConfig):
             the phenological one; views are then of different seasons. Null takes each image for a
             season.
         legacy_seasons_with_replacement: draw each view's image on its own (SeCo).
+        legacy_shuffle_bn: batch norms take the moments of each rank's own rows, and the samples
+            change ranks before the teacher and back, each view in another order, as SeCo and CACo
+            are released: a batch is another on another number of ranks.
         temperature: divides the cosines.
         momentum: share of the teacher that stays in each step.
         queue: keys that each space holds; random directions at first.
@@ -53,6 +59,7 @@ class SubspacesConfig(ViewedConfig):
 
     season_label: str | None = None
     legacy_seasons_with_replacement: bool = False
+    legacy_shuffle_bn: bool = False
     temperature: float = Field(0.07, gt=0)
     momentum: Momentum = 0.999
     queue: Positive = 16384
@@ -84,6 +91,8 @@ class Subspaces(Viewed):
 
     def __init__(self, backbone: Backbone, config: SubspacesConfig, eras: int = 1) -> None:
         super().__init__(backbone, config)
+        if config.legacy_shuffle_bn:
+            self.between_ranks = norms_of_ranks(backbone)
         self.plain = config.view.without_effects()
         self.label_names = () if config.season_label is None else (config.season_label,)
         self.label_kinds = dict.fromkeys(self.label_names, ("class",))
@@ -132,51 +141,46 @@ class Subspaces(Viewed):
         )
 
     def views(
-        self,
-        batch: ObjectiveBatch,
-        rng: CounterRng,
-        images: Sequence[Tensor],
-        rows: Tensor | None,
-        name: str = "",
-    ) -> list[Inputs]:
+        self, batch: ObjectiveBatch, rng: CounterRng, images: Sequence[Tensor], name: str = ""
+    ) -> list[NamedView]:
         """Make the view that asks and those that answer, one a space.
 
         Args:
             batch: series.
             rng: of the same samples.
             images: three image numbers `[B]` of each sample.
-            rows: samples that could be read.
             name: put before the views' names.
         """
         first, second, third = images
         made = [
-            ("asks", self.plain, first),
-            ("both", self.config.view, second),
-            ("season", self.plain, third),
-            ("augmented", self.config.view, first),
+            (f"{name}asks", self.plain, first),
+            (f"{name}both", self.config.view, second),
+            (f"{name}season", self.plain, third),
+            (f"{name}augmented", self.config.view, first),
         ]
         bands = self.backbone.bands
         return [
-            taken(
-                self.inputs(draw_view(batch, rng, f"{name}{label}", how, image, bands=bands)), rows
-            )
+            (label, self.inputs(draw_view(batch, rng, label, how, image, bands=bands)))
             for label, how, image in made
         ]
 
-    def asked(self, view: Inputs, rows: Tensor | None, count: int) -> list[Tensor]:
-        """Return the student's rows of a view in each space, `[count, D]`."""
-        found = pooled(self.backbone, view, None)
-        return [placed(head(found).float(), rows, count) for head in self.heads]
+    def asked(self, view: NamedView, weight: Tensor) -> list[Tensor]:
+        """Return the student's rows of a view of samples of weights `[B]`, by space: `[B, D]`."""
+        made = encoded(view[1], weight, _all_spaces(self.backbone, self.heads))
+        return list(made.chunk(SPACES, dim=1))
 
     @torch.no_grad()
-    def answered(self, views: Sequence[Inputs], rows: Tensor | None, count: int) -> Keys:
+    def answered(self, views: Sequence[NamedView], batch: ObjectiveBatch, rng: CounterRng) -> Keys:
         """Return the teacher's rows of each view in each space, of this process's samples."""
-        backbone = cast(Backbone, self.teacher["backbone"])
-        seen = [pooled(backbone, view, None) for view in views]
-        return [
-            [placed(head(found).float(), rows, count) for found in seen]
-            for head in cast(nn.ModuleList, self.teacher["heads"])
+        encode = _all_spaces(
+            cast(Backbone, self.teacher["backbone"]), cast(nn.ModuleList, self.teacher["heads"])
+        )
+        shuffled = self.config.legacy_shuffle_bn
+        made = [
+            keys_of(inputs, batch, rng, name, encode, shuffled=shuffled).chunk(SPACES, dim=1)
+            for name, inputs in views
         ]
+        return [list(of_space) for of_space in zip(*made, strict=True)]
 
     def queues_of(self, era: int = 0) -> list[Queue]:
         """Return the queue of each space."""
@@ -213,16 +217,15 @@ class SeCo(Subspaces):
             the sum over samples of weight times the three spaces' losses.
         """
         images = self.chosen(batch, rng)
-        rows, count = readable(batch.weight), len(batch.weight)
-        asks, *answer = self.views(batch, rng, images, rows)
-        query = self.asked(asks, rows, count)
-        own_keys = self.answered(answer, rows, count)
+        asks, *answer = self.views(batch, rng, images)
+        query = self.asked(asks, batch.weight)
+        own_keys = self.answered(answer, batch, rng)
         held = [queue.read() for queue in self.queues_of()]
         losses = subspace_contrast(
             query,
             gathered(own_keys),
             temperature=self.config.temperature,
-            own=collective.rank() * count,
+            own=collective.rank() * len(batch.weight),
             readable=collective.gather_rows(batch.weight) > 0,
             queues=[keys for keys, _ in held],
             queue_allowed=[filled for _, filled in held],
@@ -233,6 +236,16 @@ class SeCo(Subspaces):
         found["one_season"] = repeated(images)
         sums = {name: (value * batch.weight).sum().detach() for name, value in found.items()}
         return Output((losses.sum(dim=1) * batch.weight).sum(), self.weight(batch), sums)
+
+
+def _all_spaces(backbone: Backbone, heads: nn.ModuleList) -> Callable[[Inputs], Tensor]:
+    """Say how samples become rows: those of all spaces beside each other."""
+
+    def encode(some: Inputs) -> Tensor:
+        found = pooled(backbone, some, None)
+        return torch.cat([head(found) for head in heads], dim=1)
+
+    return encode
 
 
 def gathered(keys: Keys) -> Keys:

@@ -5,15 +5,35 @@ samples and could find each other by them. So the keys are encoded among other s
 back to their own ranks before they are compared.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fm.models import Inputs
+from fm.errors import UsageError
+from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
-from pretrain.objectives.contrast.rows import taken
+from pretrain.objective import ObjectiveBatch
+from pretrain.objectives.contrast.batch_norm import of_each_rank
+from pretrain.objectives.contrast.rows import encoded, taken
 from pretrain.ranks import collective
+
+SETTING = "objective.legacy_shuffle_bn"
+
+
+def norms_of_ranks(backbone: Backbone) -> str:
+    """Have each rank normalise its own rows; return what `Objective.between_ranks` is then.
+
+    Raises:
+        UsageError: no batch norm would notice.
+    """
+    if not of_each_rank(backbone):
+        raise UsageError(
+            f"{SETTING} shuffles for batch norms, and {backbone.architecture.get('name')} has "
+            f"none; leave it out"
+        )
+    return SETTING
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,35 @@ class Shuffle:
         every = collective.gather_rows(rows)[self.order.argsort()]
         count = len(rows)
         return every[collective.rank() * count :][:count]
+
+
+def keys_of(
+    inputs: Inputs,
+    batch: ObjectiveBatch,
+    rng: CounterRng,
+    view: str,
+    encode: Callable[[Inputs], Tensor],
+    *,
+    shuffled: bool,
+) -> Tensor:
+    """Encode a view of each sample by a teacher.
+
+    Args:
+        inputs: the view of this rank's samples.
+        batch: of these.
+        rng: of the same samples.
+        view: its name, which the shuffle is drawn under.
+        encode: makes a row of each sample that it is given.
+        shuffled: the samples change ranks before, and their rows come back.
+
+    Returns:
+        `[B, D]` float32 at least, zeros where a sample could not be read.
+    """
+    if not shuffled:
+        return encoded(inputs, batch.weight, encode)
+    shuffle = Shuffle.drawn(rng, batch.step, view, len(batch.weight))
+    made = encoded(shuffle.given(inputs), shuffle.weight(batch.weight), encode)
+    return shuffle.undone(made)
 
 
 def _masks(x: Tensor) -> Tensor:
