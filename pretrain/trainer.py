@@ -91,7 +91,7 @@ def run(
         token_grids(data.layout, objective)
         read_fragment(settings.engine)
         ranks = collective.world_size()
-        check_passes(objective, check_batch(settings, ranks)[1], ranks)
+        check_passes(objective, *check_batch(settings, ranks), ranks)
         with contextlib.ExitStack() as stack:
             collective.on_first(lambda: _enter(stack, folder))
             finished = collective.on_first(lambda: _prepare(folder, settings, data, force))

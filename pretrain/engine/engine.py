@@ -52,17 +52,24 @@ class Step:
     taken: bool = True
 
 
-def check_passes(objective: Objective, accumulate: int, world: int) -> None:
+def check_passes(objective: Objective, micro_batch: int, accumulate: int, world: int) -> None:
     """Refuse to cut a batch in a way that an objective does not take.
 
     Args:
         objective: of a run.
+        micro_batch: samples of a forward pass on one rank.
         accumulate: forward passes in one step.
         world: number of ranks.
 
     Raises:
-        UsageError: it compares all samples of a batch; or asks for what one process cannot do.
+        UsageError: it compares all samples of a batch, and a pass has not all, or there is but
+            one; or it asks for what one process cannot do.
     """
+    if objective.whole_batch and micro_batch * accumulate * world == 1:
+        raise UsageError(
+            "data.batch_size=1: this objective compares the samples of a batch, or normalises by "
+            "them; give 2 or more"
+        )
     if objective.whole_batch and accumulate > 1:
         raise UsageError(
             "engine.micro_batch cuts the batch, and this objective compares all samples of a "
@@ -100,7 +107,7 @@ class Engine:
         import deepspeed
 
         self.objective, self.device, self.accumulate = objective, device, accumulate
-        check_passes(objective, accumulate, collective.world_size())
+        check_passes(objective, micro_batch, accumulate, collective.world_size())
         settings: dict[str, Any] = {
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,

@@ -1,12 +1,13 @@
 """Batch norm over ranks is torch's on one process that holds all rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from pretrain.objectives.contrast.batch_norm import BatchNorm, over_all_ranks
+from pretrain.objectives.contrast.batch_norm import BatchNorm, of_each_rank, over_all_ranks
 from tests import ranks as forked
 from tests.pretrain import batch_norm_ranks
 from tests.pretrain.batch_norm_ranks import FEW, SHAPES, SHARES, norm_of, results, rows
@@ -73,6 +74,24 @@ def test_one_process_has_torchs_own(tmp_path: Path) -> None:
     assert all(torch.equal(got[name], value) for name, value in want.items())
     norm = over_all_ranks(norm_of(x.shape)).eval()
     assert torch.allclose(norm(x), norm_of(x.shape).eval()(x))
+
+
+@pytest.mark.parametrize("of", [over_all_ranks, of_each_rank])
+@pytest.mark.parametrize("shape", [(1, 6), (1, 6, 1, 1)])
+def test_one_row_of_one_process_is_the_bias(
+    of: Callable[[nn.Module], object], shape: tuple[int, ...]
+) -> None:
+    """Defect: torch refuses it, and the step that could read one sample ends the run."""
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    norm = norm_of(shape).double()
+    of(norm)
+    made = norm(x)
+    assert torch.equal(made.flatten(), norm.bias)
+    made.square().sum().backward()
+    assert x.grad is not None
+    assert not x.grad.any()
+    assert torch.allclose(norm.running_mean, 0.1 * x.detach().flatten())
+    assert torch.equal(norm.running_var, torch.ones(6, dtype=torch.float64))
 
 
 def test_norms_are_changed_where_they_are() -> None:

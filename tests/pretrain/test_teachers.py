@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fm.errors import UsageError
-from pretrain.engine.engine import Engine
+from pretrain.engine.engine import Engine, check_passes
 from pretrain.engine.teachers import Teachers
 from pretrain.ranks.processes import processes
 from pretrain.runs.universal import convert
@@ -152,6 +152,10 @@ def test_two_ranks_hold_what_one_does(stage: int, tmp_path: Path) -> None:
 def test_what_compares_the_whole_batch_cannot_be_cut(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"leave engine\.micro_batch out"):
         engine_of(Contrast(gathered=True), tmp_path, accumulate=2)
+    with pytest.raises(UsageError, match=r"batch_size=1: .* give 2 or more"):
+        check_passes(Contrast(gathered=True), 1, 1, 1)
+    check_passes(Contrast(gathered=True), 1, 1, 2)
+    check_passes(Contrast(), 1, 1, 1)
 
 
 def test_statistics_follow_and_counters_are_copied() -> None:

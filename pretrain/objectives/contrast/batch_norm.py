@@ -23,7 +23,8 @@ class BatchNorm(_BatchNorm):
     """Batch norm of `[B, C]` or `[B, C, ...]`, in training with the moments of all ranks' rows.
 
     Parameters, buffers and results are those of torch's on one process that holds all rows. Ranks
-    may hold different numbers of rows, also none; every rank must call it.
+    may hold different numbers of rows, also none; every rank must call it. A batch of one row has
+    no variance: the result is the bias, and the running variance stays.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -35,7 +36,8 @@ class BatchNorm(_BatchNorm):
         self._check_input_dim(input)
         weight, bias = (None if x is None else wide(x) for x in (self.weight, self.bias))
         own = self.training or self.running_mean is None
-        if own and collective.world_size() > 1:
+        alone = input.numel() == input.shape[1]  # torch's refuses one row
+        if own and (alone or collective.world_size() > 1):
             return self._over_ranks(input, weight, bias)
         share = self._share() if own else 0.0
         return functional.batch_norm(
