@@ -214,6 +214,9 @@ def _zarr(sheet: Sheet, path: Path) -> None:
     group.attrs.update({"Conventions": "CF-1.11", **{k: _plain(v) for k, v in sheet.about.items()}})
     shape = (ground.height, ground.width, sheet.dim)
     side = sheet.side
+    told = {"grid_mapping": "crs", "long_name": "embedding"}
+    # readers of CF mask by this, and not by what a Zarr array is filled with; floats have NaN
+    missing = {"missing_value": int(coding.missing)} if coding.dtype == "int8" else {}
     array = group.create_array(
         "embedding",
         shape=shape,
@@ -221,7 +224,7 @@ def _zarr(sheet: Sheet, path: Path) -> None:
         dtype=coding.dtype,
         fill_value=coding.missing,
         dimension_names=(*names, "feature"),
-        attributes={"grid_mapping": "crs", "long_name": "embedding"},
+        attributes={**told, **missing},
     )
     for top, coded in sheet.strips("writing"):
         array[top : top + len(coded)] = coded

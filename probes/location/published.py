@@ -106,6 +106,7 @@ def _places(path: Path, wanted: Column) -> Places:
     rows = rows[kept]
     if not len(rows) or np.abs(rows[:, 1]).max() > 90 or np.abs(rows[:, 0]).max() > 360:
         raise FMError(f"{path}: no places, or Lon and Lat are not degrees")
+    rows[:, 0] -= 360 * np.round(rows[:, 0] / 360)  # maps are drawn from 180 W to 180 E
     if len(rows) > LARGEST:
         rows = rows[
             np.sort(np.random.Generator(np.random.PCG64(4)).permutation(len(rows))[:LARGEST])

@@ -75,6 +75,25 @@ def test_zarr_has_coordinates_and_the_same_numbers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(cube.lat.values, np.arange(80, -81, -20.0))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_cells_without_land_are_missing_to_readers_of_zarr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Of int8 they were read as -128, which by scale and offset is a number like others."""
+    xarray = pytest.importorskip("xarray")
+    land = np.zeros((1800, 3600), bool)
+    land[5, 7] = True  # 89.45 N, 179.25 W
+    monkeypatch.setattr("shards.seeing.land._land", lambda: land)
+    encoder, grid = small(), Grid(10.0)
+    path = embed_map(encoder, grid, tmp_path / "m.zarr", dtype=dtype, land=True)
+    with xarray.open_zarr(path, consolidated=False) as cube:
+        found = cube.embedding.values
+        if dtype == "int8":
+            found = found * cube.scale.values + cube.offset.values
+    assert np.argwhere(np.isfinite(found).all(axis=2)).tolist() == [[0, 0]]
+    np.testing.assert_allclose(found[0, 0], encoder(np.array([[-175.0, 85.0]]))[0], atol=1e-3)
+
+
 def test_encodings_sums_and_seasons(tmp_path: Path) -> None:
     plain = Encoder("xyz", fm.location.create_encoding("cartesian"), "floor")
     with rasterio.open(embed_map(plain, Grid(30.0, nodes=True), tmp_path / "e.tif")) as raster:
