@@ -84,7 +84,8 @@ def load(
         folder: a folder that `save` wrote (a run's `export/`), or `eofm/NAME` of weights that eofm
             carries (`fm.weights`).
         weights: `"pretrained"`, or `"random"` for the same architecture, bands and normalisation
-            with fresh weights. What was fitted to pixels and not trained (spectral bases) stays.
+            with fresh weights; of those that lie there the shapes are compared. What was fitted to
+            pixels and not trained (spectral bases) stays.
         seed: of the fresh weights.
         verify: compare the weights' hash with the card's.
 
@@ -97,15 +98,16 @@ def load(
     if weights not in ("pretrained", "random"):
         raise UsageError(f"weights={weights!r}: give 'pretrained' or 'random'")
     card = read_card(folder)
-    path = _weights(folder, card, verify) if weights == "pretrained" else None
+    fresh = weights == "random"
+    path = _weights(folder, card, verify and not fresh)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(
             lambda: rebuild(card.architecture, card.bands, card.normalisation, card.scaling),
             folder / CARD,
-            None if path is None else (path, shapes_of(path)),
+            (path, shapes_of(path)),
         )
-    if path is None:
+    if fresh:
         if model.bases():
             keep_fitted(model, _read(_weights(folder, card, verify)))
         model.card = replace(
@@ -126,7 +128,7 @@ def load(
 def build(
     make: Callable[[], M],
     card: Path,
-    weights: tuple[Path, Mapping[str, Sequence[int]]] | None,
+    weights: tuple[Path, Mapping[str, Sequence[int]]],
 ) -> M:
     """Make the model that a card describes, once it is known to be that of the weights.
 
@@ -136,18 +138,16 @@ def build(
     Args:
         make: makes it; called twice, where the random numbers stand the second time.
         card: the file, for errors.
-        weights: their file and the shape of each of them; None compares nothing.
+        weights: their file and the shape of each of them.
 
     Raises:
         FMError: the card describes no model, or one that the weights do not fit.
     """
     before = torch.get_rng_state()
     try:
-        most = None if weights is None else 4 * len(weights[1]) + 64
-        with _parameters(most), torch.device("meta"):
+        with _parameters(4 * len(weights[1]) + 64), torch.device("meta"):
             likeness = make()
     except _TooManyError:
-        assert weights is not None
         raise FMError(
             f"{weights[0]}: the weights do not fit the model of {card.name}, which has many more"
         ) from None
@@ -158,8 +158,7 @@ def build(
         raise FMError(
             f"{card}: malformed architecture ({type(error).__name__}: {said}); it is damaged"
         ) from None
-    if weights is not None:
-        _compare(likeness, weights[1], str(weights[0]))
+    _compare(likeness, weights[1], str(weights[0]))
     torch.set_rng_state(before)
     return make()
 
@@ -169,14 +168,14 @@ class _TooManyError(Exception):
 
 
 @contextlib.contextmanager
-def _parameters(most: int | None) -> Iterator[None]:
+def _parameters(most: int) -> Iterator[None]:
     """Stop this thread from making more than `most` parameters: even empty ones take memory."""
     count, own = 0, threading.get_ident()
 
     def seen(*_: object) -> None:
         nonlocal count
         count += threading.get_ident() == own
-        if most is not None and count > most:
+        if count > most:
             raise _TooManyError
 
     handle = register_module_parameter_registration_hook(seen)

@@ -92,24 +92,30 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
         ({"width": 1 << 60}, "malformed architecture"),
     ],
 )
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_a_card_does_not_decide_how_much_memory_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, text: str, weights: str
 ) -> None:
-    """Defect: the card's model was made in memory before the weights were looked at."""
+    """Defect: the card's model was made in memory before the weights were looked at.
+
+    Of a model with random weights they were not looked at.
+    """
     save(tmp_path / "m", make())
     path = tmp_path / "m" / "card.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps({**card, "architecture": {**card["architecture"], **change}}))
-    devices = []
-    monkeypatch.setattr(
-        checkpoint,
-        "rebuild",
-        lambda *given: devices.append(torch.get_default_device().type) or rebuild(*given),
-    )
+
+    def without_memory(*given: object) -> object:
+        assert torch.get_default_device().type == "meta"
+        return rebuild(*given)
+
+    monkeypatch.setattr(checkpoint, "rebuild", without_memory)
     with pytest.raises(FMError, match=text) as error:
-        load(tmp_path / "m")
+        load(tmp_path / "m", weights=weights)
     assert "\n" not in str(error.value)
-    assert devices == ["meta"]
+    (tmp_path / "m" / "model.safetensors").unlink()
+    with pytest.raises(FMError, match=r"has no model\.safetensors"):
+        load(tmp_path / "m", weights=weights)
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
