@@ -17,16 +17,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="of every test's random numbers")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begin every test's random numbers anew: none depends on which tests ran before it."""
-    seed = item.config.getoption("seed")
-    random.seed(seed)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let hypothesis draw other examples in a sweep; without one they are always the same."""
+    number = config.getoption("seed")
+    for item in items if number else ():
+        if getattr(item.obj, "is_hypothesis_test", False):  # type: ignore[attr-defined]
+            from hypothesis import seed
+
+            seed(number)(item.obj)  # type: ignore[attr-defined]
+
+
+def _begin_anew(number: int) -> None:
+    """Seed every generator that is not somebody's own."""
     import numpy as np
     import torch
 
-    np.random.seed(seed)  # noqa: NPY002  (the numbers of whoever uses numpy's own generator)
-    torch.manual_seed(seed)
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002  (the numbers of whoever uses numpy's own generator)
+    torch.manual_seed(number)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin every test's random numbers anew: none depends on which tests ran before it."""
+    _begin_anew(item.config.getoption("seed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest) -> Any:
+    """Make what tests share from numbers of its own, whichever test is the first to ask for it."""
+    if fixturedef.scope == "function":
+        return (yield)
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    _begin_anew(request.config.getoption("seed"))
+    try:
+        return (yield)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
 
 
 @pytest.hookimpl(wrapper=True)
