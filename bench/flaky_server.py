@@ -96,6 +96,7 @@ class FlakyServer:
         bytes_sent: of bodies.
         status: every request gets this error status instead while it is not None.
         headers: sent with every answer besides.
+        goes: requests that came are answered while it is set.
     """
 
     def __init__(self, folder: Path, plan: Plan | None = None) -> None:
@@ -108,7 +109,8 @@ class FlakyServer:
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self.throttle = _Throttle(self.plan.bandwidth)
-        self.stopped = threading.Event()
+        self.stopped, self.goes = threading.Event(), threading.Event()
+        self.goes.set()
         handler = type("Handler", (_Handler,), {"flaky": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -125,6 +127,7 @@ class FlakyServer:
         trace: TracebackType | None,
     ) -> None:
         self.stopped.set()
+        self.goes.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -202,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         flaky = self.flaky
         flaky.count(self.command)
         flaky.stopped.wait(flaky.plan.latency)
+        flaky.goes.wait()
         path = unquote(urlsplit(self.path).path).lstrip("/")
         file = (flaky.folder / path).resolve()
         if flaky.status is not None:
