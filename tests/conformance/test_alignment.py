@@ -102,7 +102,8 @@ def test_t1_targets_are_what_the_encoder_did_not_see(case: ObjectiveCase) -> Non
     for cell in wanted:
         given = given_to_heads(objective, case, token_by_token(batch, *cell))
         moved = torch.stack([(x[1:] - x[:1]).abs().flatten(1).amax(dim=1) for x in given])
-        seen[cell] = moved.amax(dim=0) > 1e-6  # rounding, where sums run in another order
+        # rounding, where sums run in another order, is below 1e-5; what is seen moves by .05
+        seen[cell] = moved.amax(dim=0) > 1e-4
     blind(objective, case)
     for cell in wanted:
         losses = sample_losses(objective, token_by_token(batch, *cell))

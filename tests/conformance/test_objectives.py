@@ -63,8 +63,10 @@ def test_t10_losses_and_gradients_add_up_over_any_split(name: str) -> None:
     parts = [gradients(objective, whole.select(rows)) for rows in (slice(0, 3), slice(3, 4))]
     assert sum(part[0] for part in parts) == pytest.approx(loss, rel=1e-5)
     for name, want in gradient.items():
-        got = sum(part[1][name] for part in parts)
-        assert torch.allclose(torch.as_tensor(got), want, rtol=1e-3, atol=1e-5), name
+        got = torch.as_tensor(sum(part[1][name] for part in parts))
+        # float32 sums that cancel are off by what they are made of, not by what is left
+        atol = 1e-5 * max(1.0, float(want.abs().max()))
+        assert torch.allclose(got, want, rtol=1e-3, atol=atol), name
 
 
 def test_a_sample_that_could_not_be_read_counts_nothing(built: Built) -> None:

@@ -99,7 +99,9 @@ def test_rows_of_one_caption_share_the_mass() -> None:
     first, second = texts[:1], pulled[:2]
     both = info_nce(first, second, temperature=TEMPERATURE, positives=torch.ones(1, 2))
     sums = cosines(first, second)[0] / TEMPERATURE
-    assert both.item() == pytest.approx((sums.logsumexp(0) - sums.mean()).item(), rel=1e-6)
+    want_both = (sums.logsumexp(0) - sums.mean()).item()
+    # float32 of numbers up to 1 / TEMPERATURE, which cancel
+    assert both.item() == pytest.approx(want_both, abs=1e-6 / TEMPERATURE)
 
 
 def test_a_row_without_a_positive_learns_nothing() -> None:
@@ -127,7 +129,8 @@ def test_a_queue_that_is_filling_gives_what_it_holds_only() -> None:
     loss = info_nce(
         queries, keys, temperature=0.1, own=0, queue=queue, queue_allowed=torch.zeros(6).bool()
     )
-    assert torch.equal(loss, info_nce(queries, keys, temperature=0.1, own=0))
+    # sums of other lengths: float32 rounding; such a row would count exp(0) and more
+    assert torch.allclose(loss, info_nce(queries, keys, temperature=0.1, own=0), atol=1e-5)
 
 
 def test_own_columns_of_a_later_rank() -> None:

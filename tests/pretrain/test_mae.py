@@ -104,7 +104,7 @@ def test_cross_decoder_predictions_do_not_depend_on_each_other() -> None:
     whole = objective._predict(objective.inputs(batch), masks)["s2l1c"]["s2l1c_20"]
     some = TokenMasks(masks.keep, {"s2l1c": masks.predict["s2l1c"][:, :3]})
     few = objective._predict(objective.inputs(batch), some)["s2l1c"]["s2l1c_20"]
-    assert torch.allclose(whole[:, :3], few, atol=1e-6)
+    assert torch.allclose(whole[:, :3], few, atol=1e-5)  # products of other shapes
     with pytest.raises(UsageError, match="kind=cross"):
         mae(decoder={"kind": "joint", "predict": 0.5})
 

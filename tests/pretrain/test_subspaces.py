@@ -119,7 +119,7 @@ def test_rows_of_a_later_rank_and_samples_that_could_not_be_read() -> None:
     late = subspace_contrast(
         [q[2:] for q in queries], keys, temperature=T, own=2, readable=readable
     )
-    assert torch.allclose(late, whole[2:], rtol=1e-6)
+    assert torch.allclose(late, whole[2:], rtol=1e-5)  # products of other shapes
     assert not whole[1].any()
     kept = [0, 2, 3]
     alone = subspace_contrast(
