@@ -226,12 +226,7 @@ def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
             sizes that are. A queue that a batch does not fit in.
     """
     size, micro = config.data.batch_size, config.engine.micro_batch
-    queue = getattr(config.objective, "queue", None)
-    if queue is not None and queue < size:
-        raise UsageError(
-            f"objective.queue={queue} does not hold the keys of a batch (data.batch_size={size}); "
-            f"give {size} or more"
-        )
+    _check_queue(config.objective, size)
     if size % world:
         raise UsageError(
             f"data.batch_size={size} does not divide over {world} ranks; nearest that does: "
@@ -249,6 +244,19 @@ def check_batch(config: RunConfig, world: int) -> tuple[int, int]:
             f"{_multiples(size, world * micro)}"
         )
     return micro or share, share // (micro or share)
+
+
+def _check_queue(objective: Any, size: int, where: str = "objective") -> None:
+    beside = getattr(objective, "beside", None)
+    if beside is not None:
+        return _check_queue(beside, size, f"{where}.beside")
+    queue = getattr(objective, "queue", None)
+    least = 0 if queue is None else objective.keys_of(size)
+    if queue is not None and queue < least:
+        raise UsageError(
+            f"{where}.queue={queue} does not hold the keys of a batch (data.batch_size={size}); "
+            f"give {least} or more"
+        )
 
 
 def _multiples(size: int, of: int) -> str:

@@ -76,6 +76,7 @@ class LandCover(Objective):
             vars(self)["backbone"] = backbone
             self.whole_batch = beside.whole_batch
             self.needs_places = beside.needs_places
+            self.between_ranks = beside.between_ranks
             if config.label in beside.label_names:
                 raise UsageError(
                     f"objective.label: {config.label} is the label of objective.beside too; name "

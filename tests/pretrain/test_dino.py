@@ -258,7 +258,7 @@ def test_seasons_of_a_place() -> None:
 
 def test_views_that_do_not_fit_are_refused() -> None:
     objective, batch = made(local_view={"size": 16})
-    with pytest.raises(UsageError, match="whole"):
+    with pytest.raises(UsageError, match=r"^objective\.local_view\.size=16: .*whole"):
         objective.grids(batch.pixels)
     with pytest.raises(UsageError, match=r"objective\.local_view\.radar is set"):
         made(local_view={"size": 12, "radar": {"speckle": 8.0}})

@@ -124,11 +124,11 @@ def test_an_objective_of_places_wants_samples_that_have_one(tmp_path: Path) -> N
     text = {"width": 16, "depth": 1, "heads": 2, "words": 64}
     closp = {"kind": "closp", "label": "cover", "classes": 2, "text": text}
     cases = [
-        ({"kind": "caco", "queue": 8}, True),
+        ({"kind": "caco", "queue": 64}, True),
         ({"kind": "satclip", "image": "tuned"}, True),
         ({**closp, "place": {}}, True),
-        ({"kind": "landcover", "classes": 2, "beside": {"kind": "caco", "queue": 8}}, True),
-        ({"kind": "seco", "queue": 8}, False),
+        ({"kind": "landcover", "classes": 2, "beside": {"kind": "caco", "queue": 64}}, True),
+        ({"kind": "seco", "queue": 64}, False),
     ]
     for settings, needs in cases:
         config = load_config(str(config_file(tmp_path, folder, objective=settings)))

@@ -1,6 +1,7 @@
 """Shuffle-BN: keys are made among other samples, on other ranks, and come back."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from fm.errors import UsageError
 from fm.models import Backbone, Inputs
 from fm.rng import CounterRng
+from pretrain.engine.engine import check_passes
 from pretrain.losses import info_nce, normalised, subspace_contrast
 from pretrain.objectives.contrast.moco import MoCo, MoCoConfig
 from pretrain.objectives.contrast.rows import placed, taken
@@ -211,6 +213,16 @@ def test_where_it_means_nothing_it_is_refused(settings: dict[str, str], said: st
 def test_a_seasonal_contrast_without_batch_norms_is_refused() -> None:
     with pytest.raises(UsageError, match=r"vit_\w+ has none; leave it out"):
         SeCo(backbone(), SeCoConfig(legacy_shuffle_bn=True))
+
+
+def test_beside_land_cover_one_process_is_refused_too() -> None:
+    """Defect: the other objective's setting is not seen, and nothing moves, all run long."""
+    case = shuffle_ranks.CASE
+    beside = {"kind": "landcover", "label": "cover", "classes": 3, "beside": {**case.config}}
+    objective = replace(case, config=beside).build()
+    with pytest.raises(UsageError, match=r"legacy_shuffle_bn moves samples between ranks"):
+        check_passes(objective, 8, 1, 1)
+    check_passes(objective, 8, 1, 2)
 
 
 def test_one_process_is_refused_before_anything_is_written(

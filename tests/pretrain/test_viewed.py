@@ -1,13 +1,16 @@
 """What objectives over views share: sizes of two views, whole samples as features, teachers."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from fm.errors import UsageError
 from pretrain.augment import seasons
+from pretrain.objectives import ObjectiveConfig
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, Viewed
 from tests.conformance.objectives import CONTRASTS
@@ -22,6 +25,10 @@ def test_two_views_have_one_token_grid(name: str) -> None:
     assert isinstance(objective, TwoViews)
     with pytest.raises(UsageError, match=r"objective\.second_view\.size: its tokens would be"):
         objective.grids(case.batch(objective).pixels)
+    for view in ("view", "second_view"):
+        broken = replace(case, config={**case.config, view: {"size": 26}}).build()
+        with pytest.raises(UsageError, match=rf"^objective\.{view}\.size=26: "):
+            broken.grids(case.batch(broken).pixels)
     second = {"size": 24, "radar": {"speckle": 8.0}}
     other = replace(case, config={**case.config, "second_view": second})
     with pytest.raises(UsageError, match=r"objective\.second_view\.radar is set"):
@@ -56,3 +63,22 @@ def test_a_teacher_is_a_copy_beside_what_it_follows() -> None:
     assert not any(p.requires_grad for p in teacher.parameters())
     assert torch.equal(teacher["head"].weight, student["head"].weight)  # type: ignore[arg-type]
     assert teacher["head"].weight is not student["head"].weight
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "moco", "queue": 32}, r"queue=32 is of version=v2; version=v3 compares"),
+        (
+            {"kind": "dino", "centring": "sinkhorn", "centre_momentum": 0.5},
+            r"centre_momentum=0.5 is of centring=mean",
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(settings: dict[str, Any], said: str) -> None:
+    kinds: TypeAdapter[Any] = TypeAdapter(ObjectiveConfig)
+    with pytest.raises(ValidationError, match=said):
+        kinds.validate_python(settings)
+    usual = {k: v for k, v in settings.items() if k in ("kind", "centring")}
+    config = kinds.validate_python(usual)
+    assert kinds.validate_python(config.model_dump()) == config  # as a run's own config is read

@@ -52,6 +52,10 @@ class CACoConfig(SubspacesConfig):
     era_years: float = Field(2.0, gt=0)
     places: Positive = 262144
 
+    def keys_of(self, batch_size: int) -> int:
+        """Return how many keys a batch puts into the queues of a space: of each era its own."""
+        return ERAS * batch_size
+
 
 class CACo(Subspaces):
     """Seasonal contrast within two eras, each repelled by the other where a place has changed.

@@ -6,10 +6,10 @@ all small ones of a third.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -75,6 +75,16 @@ class DINOConfig(TwoViewsConfig):
     momentum: Momentum = Ramp(start=0.996, end=1.0)
     export: Literal["student", "teacher"] = "teacher"
 
+    @model_validator(mode="after")
+    def _of_this_centring(self) -> Self:
+        usual = type(self).model_fields["centre_momentum"].default
+        if self.centring == "sinkhorn" and self.centre_momentum != usual:
+            raise ValueError(
+                f"centre_momentum={self.centre_momentum:g} is of centring=mean; sinkhorn keeps no "
+                f"centre: leave it out"
+            )
+        return self
+
 
 class DINO(TwoViews):
     """The student says of every view what the teacher says of the other large ones.
@@ -110,7 +120,7 @@ class DINO(TwoViews):
         """Return the token grid of each group in a large view of pixels as stored."""
         found = super().grids(pixels)
         if self.config.local_views:
-            self.grids_of(pixels, self.config.local_view)
+            self.grids_in(pixels, self.config.local_view, "objective.local_view")
         return found
 
     def momentum_pairs(self) -> list[MomentumPair]:

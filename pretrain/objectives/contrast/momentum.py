@@ -9,10 +9,10 @@ learns the same.
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fm.errors import UsageError
@@ -75,6 +75,25 @@ class MomentumConfig(TwoViewsConfig):
     mask_ratio: float = Field(0.0, ge=0, lt=1)
     frozen_embedding: bool = False
     export: Literal["student", "teacher"] = "student"
+
+    @model_validator(mode="after")
+    def _of_this_version(self) -> Self:
+        # by value: the config of a run has all fields, and is read again
+        if self.version == "v3" and self.queue != type(self).model_fields["queue"].default:
+            raise ValueError(
+                f"queue={self.queue} is of version=v2; version=v3 compares with the keys of the "
+                f"batch alone: leave it out"
+            )
+        return self
+
+    @property
+    def both_ask(self) -> bool:
+        """Each view asks and answers."""
+        return self.version == "v3" if self.symmetric is None else self.symmetric
+
+    def keys_of(self, batch_size: int) -> int:
+        """Return how many keys a batch puts into the queue."""
+        return 0 if self.version == "v3" else batch_size * (1 + self.both_ask)
 
 
 @dataclass(frozen=True)
@@ -149,8 +168,7 @@ class MomentumContrast(TwoViews):
     @property
     def symmetric(self) -> bool:
         """Both views ask."""
-        asked = self.config.symmetric
-        return self.config.version == "v3" if asked is None else asked
+        return self.config.both_ask
 
     def momentum_pairs(self) -> list[MomentumPair]:
         """Return the teacher's backbone and projector; the predictor has no teacher."""

@@ -66,6 +66,10 @@ class SubspacesConfig(ViewedConfig):
     hidden: Positive | None = None
     width: Positive = 128
 
+    def keys_of(self, batch_size: int) -> int:
+        """Return how many keys a batch puts into a queue."""
+        return batch_size
+
 
 class SeCoConfig(SubspacesConfig):
     """Seasonal contrast, see `SubspacesConfig`.

@@ -58,7 +58,18 @@ class Viewed(Objective):
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group in a view of pixels as stored."""
-        return self.grids_of(pixels, self.config.view)
+        return self.grids_in(pixels, self.config.view, "objective.view")
+
+    def grids_in(
+        self, pixels: Mapping[str, Tensor], view: ViewConfig, where: str
+    ) -> dict[str, tuple[int, int]]:
+        """Return the same, with errors that say of which view they are."""
+        try:
+            return self.grids_of(pixels, view)
+        except UsageError as error:
+            if view.size is None:
+                raise
+            raise UsageError(f"{where}.size={view.size}: {error}") from None
 
     def grids_of(
         self, pixels: Mapping[str, Tensor], view: ViewConfig
@@ -99,7 +110,10 @@ class TwoViews(Viewed):
         Raises:
             UsageError: two sizes of views.
         """
-        first, second = (self.grids_of(pixels, view) for view in self.how)
+        names = ("objective.view", "objective.second_view")
+        first, second = (
+            self.grids_in(pixels, view, name) for view, name in zip(self.how, names, strict=True)
+        )
         if first != second:
             raise UsageError(
                 f"objective.second_view.size: its tokens would be {second}, those of view {first}; "

@@ -101,6 +101,10 @@ class SatCLIPConfig(ViewedConfig):
     queue_apart_km: float | None = Field(None, gt=0)
     chunk: Positive | None = None
 
+    def keys_of(self, batch_size: int) -> int:
+        """Return how many places a batch puts into the queue."""
+        return batch_size
+
 
 class SatCLIP(Viewed):
     """Images and their places are alike, among all of the global batch, in both directions.
