@@ -89,6 +89,17 @@ def test_views_of_the_sensors_are_drawn_apart(monkeypatch: pytest.MonkeyPatch) -
     together, _ = made(case, same_season=True)
     together(batch, batch.rng)
     assert torch.equal(chosen[0][0], chosen[1][0])
+    # an image that one sensor lacks is shown by neither, or their views would be of two seasons
+    chosen.clear()
+    valid = {m: torch.ones_like(x, dtype=torch.bool) for m, x in batch.pixels.items()}
+    for modality in ("s2l1c_20", "s2l1c_60"):
+        valid[modality][1:3, 0] = False
+        valid[modality][3] = False
+    together(replace(batch, valid=valid), batch.rng)
+    ten, coarser = (torch.stack(images, dim=1) for images in chosen)
+    assert torch.equal(ten[:3], coarser[:3])
+    assert (ten[1:3] == 1).all()
+    assert ten[3].tolist() in ([0, 1], [1, 0])  # what one sensor alone has it shows
 
 
 def test_what_is_left_behind_holds_both_sensors(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fm.models import Backbone, Inputs
 from fm.models.towers import Towers
 from fm.rng import CounterRng, purpose_bits
 from pretrain.augment import ViewConfig, draw_view, seasons
+from pretrain.augment.season import there
 from pretrain.losses import correlation, decoupled, redundancy
 from pretrain.objective import ObjectiveBatch, Output
 from pretrain.objectives.contrast.crops import together
@@ -35,9 +36,10 @@ class DeCURConfig(TwoViewsConfig):
     Attributes:
         kind: tells objectives apart.
         view: how the first view of each sensor is made; `second_view` likewise.
-        same_season: views of the two sensors are of one image of a series; each sensor's two views
-            are of different ones either way. As published the seasons of all four are drawn apart,
-            so that what the sensors share is the place.
+        same_season: views of the two sensors are of one image of a series, one that both have
+            where there is any; each sensor's two views are of different ones either way. As
+            published the seasons of all four are drawn apart, so that what the sensors share is
+            the place.
         legacy_seasons_with_replacement: draw the seasons of a sensor's two views each on its own.
         hidden: width inside the projectors, one a sensor.
         width: dimensions that are correlated.
@@ -122,9 +124,9 @@ class DeCUR(TwoViews):
         by = self.config.off_diagonal
         first, second = (self._embedded(name, batch, rng) for name in self.backbone.groups)
         found = {}
-        for name, (one, other, there) in zip(self.backbone.groups, (first, second), strict=True):
-            matrix = correlation(one, other, weight=there, reduce=collective.sum_over_ranks)
-            found[f"within_{name}"] = redundancy(matrix, off_diagonal=by) * enough(there)
+        for name, (one, other, counts) in zip(self.backbone.groups, (first, second), strict=True):
+            matrix = correlation(one, other, weight=counts, reduce=collective.sum_over_ranks)
+            found[f"within_{name}"] = redundancy(matrix, off_diagonal=by) * enough(counts)
         both = first[2] & second[2]
         between = correlation(
             first[0], second[0], weight=both, reduce=collective.sum_over_ranks
@@ -146,39 +148,57 @@ class DeCUR(TwoViews):
         bands = self.backbone.tower(name).bands
         return {modality: x for modality, x in pixels.items() if modality in bands}
 
+    def _alone(self, name: str, batch: ObjectiveBatch) -> ObjectiveBatch:
+        """Return a batch as one sensor sees it."""
+        alone = copy.copy(batch)
+        alone.pixels = self._own(name, batch.pixels)
+        alone.valid = self._own(name, batch.valid or {}) or None
+        return alone
+
+    def _shared(self, batch: ObjectiveBatch) -> Tensor | None:
+        """Say which images both sensors have: `[B, T]` bool, all of a sample that shares none.
+
+        None where one sensor has but one image.
+        """
+        first, second = (there(self._alone(name, batch)) for name in self.backbone.groups)
+        if first.shape != second.shape:
+            return None
+        both = first & second
+        return both | ~both.any(dim=1, keepdim=True)
+
     def _embedded(
         self, name: str, batch: ObjectiveBatch, rng: CounterRng
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the projections of a sensor's two views `[B, K]`, and which there are `[B]`."""
-        alone = copy.copy(batch)
-        alone.pixels = self._own(name, batch.pixels)
-        alone.valid = self._own(name, batch.valid or {}) or None
-        drawn = rng
-        if not self.config.same_season:  # by numbers of its own
+        alone = self._alone(name, batch)
+        drawn, among = rng, None
+        if self.config.same_season:
+            among = self._shared(batch)
+        else:  # by numbers of its own
             drawn = replace(rng, seed=rng.seed ^ purpose_bits(f"sensor:{name}"))
         again = self.config.legacy_seasons_with_replacement
-        chosen = seasons(alone, drawn, 2, replace=again)
+        chosen = seasons(alone, drawn, 2, replace=again, among=among)
         views: list[Inputs] = []
         for number, (how, image) in enumerate(zip(self.how, chosen, strict=True)):
             view = draw_view(alone, rng, f"{name}:{number}", how, image, bands=self.backbone.bands)
             views.append(self.backbone.of(name, self.inputs(view)))
-        there = batch.weight > 0
+        counts = batch.weight > 0
         for inputs in views:
-            there = there & shown(inputs.pixels, inputs.valid)
-        count, projector = len(there), self.projectors[name]
-        if not there.is_meta and not bool(enough(there)):
+            counts = counts & shown(inputs.pixels, inputs.valid)
+        count, projector = len(counts), self.projectors[name]
+        if not counts.is_meta and not bool(enough(counts)):
             # nothing is encoded, but what is learned must be found in the graph
             still = next(projector.parameters()).float().sum() * 0.0
             nothing = still.expand(count, self.config.width)
-            return nothing, nothing, torch.zeros_like(there)
-        rows = numbers(there)
+            return nothing, nothing, torch.zeros_like(counts)
+        rows = numbers(counts)
         features = pooled(
             self.backbone.tower(name), together([taken(view, rows) for view in views]), None
         )
         one, other = projector(features).chunk(2)
-        return placed(one, rows, count), placed(other, rows, count), there
+        return placed(one, rows, count), placed(other, rows, count), counts
 
 
-def enough(there: Tensor) -> Tensor:
+def enough(counts: Tensor) -> Tensor:
     """Say whether samples of all ranks `[B]` bool make a correlation: 1 from two on, else 0."""
-    return (collective.all_reduce_sum(there.sum()) > 1).float()
+    return (collective.all_reduce_sum(counts.sum()) > 1).float()
