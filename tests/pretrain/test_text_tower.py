@@ -65,6 +65,15 @@ def test_words_are_cut_into_the_longest_known_pieces(tmp_path: Path) -> None:
     assert read("b\u200b\x00uilt") == "[CLS] built [SEP]"  # what is not seen is not there
 
 
+def test_a_piece_may_be_a_separator(tmp_path: Path) -> None:
+    """Defect: it ends a line, and all pieces behind it have the number of the next."""
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n\u2028\nfield\n", encoding="utf-8")
+    words = WordPiece(path)
+    assert words.size == 6
+    assert words.numbers("field", 8) == [2, 5, 3]
+
+
 def test_hashed_words_are_the_same_in_every_process() -> None:
     words = HashedWords(1024)
     found = words.numbers("Snow and ICE", 64)

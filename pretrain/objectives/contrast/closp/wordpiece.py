@@ -46,7 +46,8 @@ class WordPiece(Tokenizer):
 
     def __init__(self, path: Path, lower: bool = True) -> None:
         try:
-            pieces = path.read_text(encoding="utf-8").splitlines()
+            # not splitlines: pieces of multilingual vocabularies are separators of other kinds
+            pieces = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise FMError(f"{path}: no vocabulary that can be read ({error})") from None
         self._numbers = {piece: number for number, piece in enumerate(pieces)}
