@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fm.errors import FMError
+from fm.foreign.stack import RefusedError, Stack
 
 MAX_PICKLE = 64 << 20
 """Bytes of a pickle: of a ViT-g with its optimizer state it is 1 MB."""
@@ -105,27 +106,33 @@ def check_pickles(path: Path) -> None:
     """
     with open(path, "rb") as stream:
         if stream.read(4) == b"PK\x03\x04":
-            for data in _archived(path):
-                _check(data, path, 1)
+            for data, records in _archived(path):
+                _check(data, path, 1, records)
             return
         stream.seek(0)
-        _check(stream.read(MAX_PICKLE), path, _LEGACY)
+        _check(stream.read(MAX_PICKLE), path, _LEGACY, None)
 
 
-def _archived(path: Path) -> Iterator[bytes]:
+def _archived(path: Path) -> Iterator[tuple[bytes, frozenset[str]]]:
+    """Yield every pickle of an archive, and the keys of the storages beside it."""
     with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
         for item in archive.infolist():
+            folder, _, name = item.filename.rpartition("/")
             # torch looks the name up in any case
-            if item.filename.rpartition("/")[2].lower() == "data.pkl":
+            if name.lower() == "data.pkl":
                 if item.file_size > MAX_PICKLE:
                     raise FMError(f"{path}: its pickle has {item.file_size:,} bytes; refused")
-                yield archive.read(item)
+                beside = f"{folder}/data/"
+                records = (n.removeprefix(beside) for n in names if n.startswith(beside))
+                yield archive.read(item), frozenset(records)
 
 
-def _check(data: bytes, path: Path, count: int) -> None:
+def _check(data: bytes, path: Path, count: int, records: frozenset[str] | None) -> None:
     stream, operations, encodes = io.BytesIO(data), 0, False
     words: list[str] = []
     for number in range(count):
+        stack = Stack(len(data), records)
         try:
             for operation, argument, _ in pickletools.genops(stream):
                 operations += 1
@@ -143,7 +150,15 @@ def _check(data: bytes, path: Path, count: int) -> None:
                     encodes |= name == "_codecs encode"
                 elif isinstance(argument, str) and len(argument) <= 100:
                     words.append(argument)
-        except (ValueError, EOFError, UnicodeDecodeError) as error:
+                stack.step(operation.name, argument)
+            if stack.unread:
+                raise RefusedError(f"holds the operation {stack.unread}")
+        except RefusedError as error:
+            raise FMError(
+                f"{path}: refused, nothing of it was run: the pickle {error}, which no weight file "
+                f"needs"
+            ) from None
+        except (LookupError, ValueError, EOFError, UnicodeDecodeError) as error:
             if isinstance(error, FMError):
                 raise
             line = str(error).splitlines()[0] if str(error) else "it ends too early"

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "teacher.", "student
 """Prefixes of wrapping modules, taken off when every key has them (`pre`: AugNet's)."""
 
 State = dict[str, Tensor]
+
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, LookupError, OSError, TypeError, AttributeError),
+    *(AssertionError, ArithmeticError, struct.error),
+)
+"""What torch says to files that are none of its own."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +196,26 @@ def _open(path: Path, max_bytes: int) -> tuple[dict[str, Any], dict[str, float]]
             f"values, numpy's numbers and argparse.Namespace are read. Save its state dict as "
             f"safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, IndexError) as error:
+    except _DAMAGED as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FMError(f"{path}: not a weight file that can be read ({line})") from None
     if not isinstance(content, Mapping):
         raise FMError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    _check_stored(content, path)
     return dict(content), {}
+
+
+def _check_stored(content: Mapping[Any, Any], path: Path) -> None:
+    """Refuse tensors of more bytes than the file has: nothing filled them."""
+    rooms: dict[int, int] = {}
+    for value in content.values():
+        for tensor in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                storage = tensor.untyped_storage()
+                rooms[storage.data_ptr()] = storage.nbytes()
+    total, size = sum(rooms.values()), path.stat().st_size
+    if total > size:
+        raise FMError(f"{path}: tensors of {total:,} bytes in a file of {size:,}; damaged")
 
 
 def _check_archive(path: Path, max_bytes: int) -> None:
@@ -217,9 +238,33 @@ def _check_archive(path: Path, max_bytes: int) -> None:
         raise FMError(f"{path}: says it unpacks to {total:,} bytes and has {size:,}; refused")
     if odd := next((i for i in items if i.filename != i.orig_filename), None):
         raise FMError(f"{path}: {odd.filename} has a second name, which others may go by; refused")
+    if not _one_directory(path):
+        raise FMError(f"{path}: a damaged archive (its list of entries is not at its end)")
     names = {item.filename for item in items}
     if len(names) < len(items) or min((i.header_offset for i in items), default=0):
         raise FMError(f"{path}: a damaged archive (entries of one name, or bytes before the first)")
+
+
+def _one_directory(path: Path) -> bool:
+    """Say whether an archive ends as torch writes it, so that all readers find one list of entries.
+
+    Python looks for the list before the end of the file, torch at the place that the end tells.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        stream.seek(max(0, size - 98))
+        tail = stream.read()
+    end, locator, wide = tail[-22:], tail[-42:-22], tail[-98:-42]
+    if not (end.startswith(b"PK\5\6") and end.endswith(b"\0\0")):
+        return False  # no end, or a comment behind it
+    length, start = struct.unpack("<II", end[12:20])
+    place = size - 22
+    if locator.startswith(b"PK\6\7"):
+        place = size - 98
+        if not wide.startswith(b"PK\6\6") or struct.unpack("<Q", locator[8:16])[0] != place:
+            return False
+        length, start = struct.unpack("<QQ", wide[40:56])
+    return bool(start + length == place)
 
 
 def _unwrap(

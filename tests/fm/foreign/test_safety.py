@@ -2,13 +2,16 @@
 
 import copy
 import io
+import itertools
 import json
+import math
 import os
 import pickle
 import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,69 @@ def tensor(*, size: int, zipped: bool) -> bytes:
         return old.read("archive/data.pkl").replace(b"M\xe8\x03", claim)
 
 
+def named_again(value: bytes, call_of: bytes, times: int) -> bytes:
+    """Operations that keep a value and a function, and call it with the value again and again."""
+    kept = text("value") + value + b"q\x00" + text("function") + call_of + b"q\x01"
+    calls = (b"J" + struct.pack("<i", n) + b"h\x01h\x00\x85R" for n in range(times))
+    return b"\x80\x02}(" + kept + b"".join(calls) + b"u."
+
+
+def encoded_again(length: int, times: int) -> bytes:
+    kept = text("value") + text("x" * length) + b"q\x00" + text("how") + text("latin1") + b"q\x01"
+    function = text("function") + b"c_codecs\nencode\nq\x02"
+    calls = (b"J" + struct.pack("<i", n) + b"h\x02h\x00h\x01\x86R" for n in range(times))
+    return b"\x80\x02}(" + kept + function + b"".join(calls) + b"u."
+
+
+def stored_once(path: Path, record: str, keys: list[bytes], size: int) -> None:
+    """Write a torch file with one storage, which tensors name by keys of their own."""
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    count = b"J" + struct.pack("<i", size // 4)
+    tail = b"K\x00" + count + b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+    made = b""
+    for number_, key in enumerate(keys):
+        place = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + key + text("cpu") + count
+        made += text(f"t{number_}") + rebuild + b"(" + place + b"tQ" + tail
+    archive(path, b"\x80\x02}(" + made + b"u.", **{record: bytes(size)})
+
+
+def same_for_torch(record: str, count: int) -> dict[str, list[bytes]]:
+    """Keys that are told apart and lead to one record."""
+    cases = itertools.product(*((c, c.upper()) for c in record))
+    return {
+        "in-any-case": [text("".join(word)) for word in itertools.islice(cases, count)],
+        "to-a-zero-byte": [text(f"{record}\0{n}") for n in range(count)],
+        "not-itself": [b"G" + struct.pack(">d", math.nan)] * count,
+    }
+
+
+def two_directories(path: Path, shown: bytes, hidden: bytes) -> None:
+    """An archive whose end leads Python to one list of entries, and torch to another."""
+    made, lists = io.BytesIO(), []
+    for data in (shown, hidden):
+        entries = b""
+        for name, value in ((b"w/data.pkl", data), (b"w/version", b"3\n")):
+            fields = (zlib.crc32(value), len(value), len(value), len(name))
+            place = made.tell()
+            made.write(
+                b"PK\3\4" + struct.pack("<5H3I2H", 20, 0, 0, 0, 0, *fields, 0) + name + value
+            )
+            entries += b"PK\1\2" + struct.pack("<6H3I", 20, 20, 0, 0, 0, 0, *fields[:3])
+            entries += struct.pack("<5H2I", len(name), 0, 0, 0, 0, 0, place) + name
+        lists.append(entries)
+    for entries in reversed(lists):
+        start = made.tell()
+        made.write(entries)
+        end = made.tell()
+        told = (44, 45, 45, 0, 0, 2, 2, len(entries), start)
+        made.write(b"PK\6\6" + struct.pack("<QHHIIQQQQ", *told))
+        if entries is lists[1]:
+            pointed = end
+    made.write(b"PK\6\7" + struct.pack("<IQI", 0, pointed, 1))
+    made.write(b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0))
+    path.write_bytes(made.getvalue())
+
+
 def kind(word: str) -> bytes:
     return call("numpy dtype", text(word), b"\x89", b"\x88")
 
@@ -154,6 +220,23 @@ def bombs(folder: Path) -> dict[str, str]:
     (folder / "claim-old.pth").write_bytes(tensor(size=HUGE // 4 - 1, zipped=False))
     said |= {"overlapping.pth": "says it unpacks to", "nested.pth": "not a weight file"}
     said |= {"claim.pth": "not a weight file", "claim-old.pth": "not a weight file"}
+    for record, name in (
+        ("abcdefgh", "in-any-case"),
+        ("0", "to-a-zero-byte"),
+        ("nan", "not-itself"),
+    ):
+        stored_once(folder / f"{name}.pth", record, same_for_torch(record, 200)[name], 4 << 20)
+        said[f"{name}.pth"] = "loads a storage that is not in the file"
+    several = b"](" + b"".join(b"J" + struct.pack("<i", n) for n in range(20_000)) + b"e"
+    archive(folder / "copies.pth", named_again(several, b"cbuiltins\nset\n", 1000))
+    archive(folder / "texts.pth", encoded_again(2 << 20, 300))
+    said |= dict.fromkeys(("copies.pth", "texts.pth"), "copies the same values again and again")
+    two_directories(folder / "directories.pth", pickled(b"]"), bomb)
+    said["directories.pth"] = "a damaged archive"
+    archive(folder / "unfilled.pth", pickled(call("torch Tensor", number(HUGE // 4))))
+    said["unfilled.pth"] = "damaged"
+    archive(folder / "no-tensor.pth", pickled(call("torch.nn.parameter Parameter", number(5))))
+    said["no-tensor.pth"] = "not a weight file"
     headers = {
         "long": ({}, b"", 1 << 60),
         "short": ({"a": one("F32", 0, 4, (1,))}, bytes(4), 3),
@@ -229,6 +312,22 @@ def test_the_crafted_files_are_such_that_would_have_gone_off(tmp_path: Path) -> 
     legacy(tmp_path / "o.pth", small, "x" * 1000)
     for name in ("n.pth", "o.pth"):
         assert len(torch.load(tmp_path / name, weights_only=True)["a"]) == 1000
+    for record in ("ab", "nan"):
+        for name, keys in same_for_torch(record, 3).items():
+            if (record == "nan") == (name == "not-itself"):
+                stored_once(tmp_path / f"{name}.pth", record, keys, 400)
+                found = torch.load(tmp_path / f"{name}.pth", weights_only=True)
+                assert len({x.data_ptr() for x in found.values()}) == 3  # loaded three times
+    two_directories(tmp_path / "d.pth", pickled(b"]"), small)
+    with zipfile.ZipFile(tmp_path / "d.pth") as shown:
+        assert shown.read("w/data.pkl") == pickled(b"]")
+    assert len(torch.load(tmp_path / "d.pth", weights_only=True)["a"]) == 1000
+    archive(tmp_path / "c.pth", named_again(b"](K\x01K\x02e", b"cbuiltins\nset\n", 2))
+    made = torch.load(tmp_path / "c.pth", weights_only=True)
+    assert made[0] == {1, 2}
+    assert made[0] is not made[1]
+    archive(tmp_path / "t.pth", encoded_again(3, 2))
+    assert torch.load(tmp_path / "t.pth", weights_only=True)[1] == b"xxx"
     pickle.loads(pickled(call("os mkdir", text(str(tmp_path / "ran")))))
     assert (tmp_path / "ran").exists()
     small = call("_codecs encode", call("_codecs encode", text("x"), text("latin1")), text("hex"))
