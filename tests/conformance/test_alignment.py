@@ -107,7 +107,8 @@ def test_t1_targets_are_what_the_encoder_did_not_see(case: ObjectiveCase) -> Non
     blind(objective, case)
     for cell in wanted:
         losses = sample_losses(objective, token_by_token(batch, *cell))
-        target = ((losses[1:] - losses[0]) / losses[0]).abs() > 1e-6
+        # the least of 500 changes of one token moves the loss by 2e-6, rounding by 1e-7
+        target = ((losses[1:] - losses[0]) / losses[0]).abs() > 5e-7
         assert target.any()
         if case.hidden_only:
             assert not (seen[cell] & target).any(), cell

@@ -67,8 +67,8 @@ def test_zero_3_learns_what_zero_0_does(name: str, zero3: str, device: torch.dev
     for (loss, norm), (want, want_norm) in zip(
         steps(case, cut, range(3)), steps(case, plain, range(3)), strict=True
     ):
-        assert loss == pytest.approx(want, rel=1e-6 * case.rounding)
-        assert norm == pytest.approx(want_norm, rel=1e-6 * case.rounding)
+        assert loss == pytest.approx(want, rel=1e-5 * case.rounding)
+        assert norm == pytest.approx(want_norm, rel=1e-5 * case.rounding)
     batch = case.batch(cut.objective, 2)
     drawn, wanted = cut.panels(batch), plain.panels(batch)
     assert [[p.modality for p in own] for own in drawn] == [
@@ -78,7 +78,7 @@ def test_zero_3_learns_what_zero_0_does(name: str, zero3: str, device: torch.dev
         for panel, want_panel in zip(own, want_own, strict=True):
             assert panel.predicted == pytest.approx(want_panel.predicted, abs=1e-2)
     assert steps(case, cut, range(3, 5)) == [
-        pytest.approx(want, rel=1e-6 * case.rounding) for want in steps(case, plain, range(3, 5))
+        pytest.approx(want, rel=1e-5 * case.rounding) for want in steps(case, plain, range(3, 5))
     ]
     ours, theirs = (engine.state_of(engine.objective) for engine in (cut, plain))
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
@@ -188,7 +188,7 @@ def test_a_step_without_a_modality_gives_its_weights_the_gradient_zero(
             result, _ = engine.step([replace(batch, pixels=pixels, rng=rng)], 1e-2, stop=False)
             curve += [result.loss, result.grad_norm]
         curves.append(curve)
-    assert curves[1:] == [pytest.approx(curves[0], rel=1e-6)] * 3
+    assert curves[1:] == [pytest.approx(curves[0], rel=1e-5)] * 3  # sums in another order
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_float64(wide, rows, turned, with_bias
     single = [value.detach().requires_grad_() for value in given]
     double = [value.detach().double().requires_grad_() for value in given]
     made, right = linear(*single), torch.nn.functional.linear(*double)
-    torch.testing.assert_close(made.double(), right, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(made.double(), right, rtol=1e-5, atol=5e-5)  # sums of 70
     made.backward(gradient)
     right.backward(gradient.double())
     for a, b in zip(single, double, strict=True):
@@ -66,7 +66,7 @@ def test_leading_axes_are_rows(wide):
     double = [value.double().requires_grad_() for value in (x, weight, bias)]
     single = [value.requires_grad_() for value in (x, weight, bias)]
     made, right = linear(*single), torch.nn.functional.linear(*double)
-    torch.testing.assert_close(made.double(), right, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(made.double(), right, rtol=1e-5, atol=5e-5)  # sums of 70
     made.backward(gradient)
     right.backward(gradient.double())
     for a, b in zip(single, double, strict=True):

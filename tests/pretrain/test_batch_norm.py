@@ -36,7 +36,7 @@ def test_two_ranks_are_one_with_gradients_and_statistics(told: Path) -> None:
             for name, value in want.items():
                 got = [part[name] for part in parts]
                 got = [torch.cat(got)] if name in ("out", "x") else got
-                near = 4e-6 * float(value.abs().max())  # float32 sums of numbers near 30
+                near = 2e-5 * float(value.abs().max())  # float32 sums of numbers near 30
                 for own in got:
                     assert torch.allclose(own.double(), value.double(), 0, near), (share, name)
 

@@ -111,11 +111,11 @@ def test_two_ranks_draw_the_same_part_and_give_the_curve_of_one(
 ) -> None:
     done = launch(mixed(tmp_path, tiny_dataset, radar), "engine.micro_batch=1", ranks=2)
     assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-6)
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
     # what a step leaves out moves alike too: without zero gradients it would differ by lr, 1e-3
     ours = fm.load(tmp_path / "run" / "export").state_dict()
     for name, value in fm.load(whole / "export").state_dict().items():
-        assert ours[name].numpy() == pytest.approx(value.numpy(), abs=1e-4), name
+        assert ours[name].numpy() == pytest.approx(value.numpy(), abs=3e-4), name
 
 
 def test_what_changed_in_a_part_is_named(

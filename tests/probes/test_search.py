@@ -60,7 +60,7 @@ def test_the_rows_with_the_largest_cosines(tmp_path: Path, monkeypatch: pytest.M
     cosines = plain(VECTORS[3])
     order = [i for i in np.argsort(-cosines).tolist() if i != 3][:12]
     assert [hit.key for hit in hits] == [f"<s{i}>" for i in order]
-    np.testing.assert_allclose([hit.cosine for hit in hits], cosines[order], atol=1e-6)
+    np.testing.assert_allclose([hit.cosine for hit in hits], cosines[order], atol=1e-5)
     for hit, row in zip(hits, order, strict=True):
         if row != 7:
             assert (hit.lon, hit.lat) == pytest.approx(tuple(PLACES[row]), abs=1e-6)
