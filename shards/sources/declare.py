@@ -65,6 +65,11 @@ class Recipe:
     offset: float = 0.0
     nodata: float | None = None
 
+    def number(self, place: int) -> int | None:
+        """Return the stored number of a band of integers that is no data; None where none is."""
+        numbers = self.declared.nodata
+        return numbers[place] if isinstance(numbers, Sequence) else numbers
+
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of `OPTIONS`; each may come once a modality."""

@@ -14,6 +14,7 @@ from shards.sources.declare import Given, Recipe
 from shards.sources.lattice import Lattice, align, north_up
 from shards.sources.raster_io import Header, Warp
 from shards.sources.raster_items import MASK, Item
+from shards.sources.raster_masks import has_alpha, masked_files, without_numbers
 from shards.sources.raster_warp import Wanted, numbers_of_edges, target_grids
 from shards.sources.sensor_file import SensorFile, read_sensor_file
 
@@ -37,6 +38,7 @@ class Plan:
         lattices: by item.
         systems: item to the coordinate system of its lattice.
         warps: item to band to target grid; empty when nothing is reprojected.
+        masked: item to the files that tell by a mask where they have data.
     """
 
     items: Sequence[Item]
@@ -45,6 +47,7 @@ class Plan:
     lattices: Mapping[str, Lattice]
     systems: Mapping[str, str]
     warps: Mapping[str, Mapping[str, Warp]]
+    masked: Mapping[str, frozenset[str]]
 
 
 def source_of(wanted: Wanted) -> sensors.Sensor | SensorFile:
@@ -69,7 +72,7 @@ def survey(
         UsageError: unknown sensor or bands, or a patch that is no whole number of coarse pixels.
     """
     if not items:
-        return Plan((), {}, {}, {}, {}, {})
+        return Plan((), {}, {}, {}, {}, {}, {})
     source = source_of(wanted)
     table = source.table if isinstance(source, SensorFile) else source.bands
     names = {band.name for band in source.select(items[0].files)}
@@ -99,7 +102,7 @@ def survey(
         except FMError as error:
             problems.append(f"{item.name}: {error}")
     if not good:
-        return Plan((), {}, {}, {}, {}, {})
+        return Plan((), {}, {}, {}, {}, {}, {})
     _same_grids(good, lattices, systems, problems)
     first = lattices[good[0].name]
     if wanted.patch is not None and wanted.patch % first.step:
@@ -116,6 +119,8 @@ def survey(
         modalities[name] = tuple(band.name for band in group)
         if recipe is not None:
             recipes[name] = recipe
+    masked = {item.name: masked_files(item, headers) for item in good}
+    problems += without_numbers(good, headers, recipes, wanted.mask_ignore)
     if wanted.crs is not None and len(recipes) == len(modalities):
         try:
             fill = numbers_of_edges(good[0], headers, modalities, recipes, wanted)
@@ -123,11 +128,17 @@ def survey(
             problems.append(str(error))
         else:
             for item in good:
+                files = {band: path for band, (path, _) in item.files.items()}
                 warps[item.name] = {
-                    name: replace(warp, missing=fill[name][0], fill=fill[name][1])
+                    name: replace(
+                        warp,
+                        missing=fill[name][0],
+                        fill=fill[name][1],
+                        alpha=files.get(name) in masked[item.name],
+                    )
                     for name, warp in warps[item.name].items()
                 }
-    return Plan(good, modalities, recipes, lattices, systems, warps)
+    return Plan(good, modalities, recipes, lattices, systems, warps, masked)
 
 
 def _grids(item: Item, headers: Mapping[str, Header]) -> dict[str, Header]:
@@ -138,7 +149,7 @@ def _grids(item: Item, headers: Mapping[str, Header]) -> dict[str, Header]:
     alone = {path for path, _ in item.files.values()}
     for path in alone:
         named = sum(1 for other, _ in item.files.values() if other == path)
-        if headers[path].count != named:
+        if headers[path].count - has_alpha(headers[path], item.files.values()) != named:
             raise FMError(f"{path}: {headers[path].count} bands, {named} of them named")
     if item.mask is not None:
         mask = headers[item.mask]
@@ -325,7 +336,6 @@ def _agree(recipe: Recipe, files: Sequence[tuple[Header, int, Band]], problems: 
     if floating:
         scale, offset = (1.0 if recipe.scale is None else recipe.scale), recipe.offset
     scale, offset = scale or 1.0, offset or 0.0
-    numbers = declared.nodata
     for header, place, band in files:
         where = f"{header.path}: {band.name}"
         said = header.scales[place], header.offsets[place]
@@ -342,10 +352,8 @@ def _agree(recipe: Recipe, files: Sequence[tuple[Header, int, Band]], problems: 
             continue
         if floating:
             known: float | None = recipe.nodata
-        elif numbers is None or isinstance(numbers, int):
-            known = numbers
         else:
-            known = numbers[[b.name for b in recipe.table].index(band.name)]
+            known = recipe.number([b.name for b in recipe.table].index(band.name))
         if known is None or float(known) != missing:
             problems.append(f"{where} states no-data {missing:g}, but {known} was declared")
 

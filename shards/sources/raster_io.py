@@ -6,7 +6,7 @@ forked opens its own: GDAL's handles must not be shared).
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +44,7 @@ class Header:
         offsets: GDAL's offset, a band each; 0 where not stated.
         units: GDAL's unit type, a band each; None where not stated.
         masked: no-data is told by a mask beside the bands.
+        alpha: number of the band that is called alpha, counted from 1; None when there is none.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Header:
     offsets: tuple[float, ...]
     units: tuple[str | None, ...]
     masked: bool = False
+    alpha: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,8 +94,9 @@ def open_raster(path: str | os.PathLike[str]) -> Any:
 
 def describe(raster: Any, path: str | os.PathLike[str]) -> Header:
     """Read the header of an open raster."""
-    from rasterio.enums import MaskFlags
+    from rasterio.enums import ColorInterp, MaskFlags
 
+    called = list(raster.colorinterp)
     crs = raster.crs.to_string() if raster.crs else None
     return Header(
         path=str(path),
@@ -112,6 +115,7 @@ def describe(raster: Any, path: str | os.PathLike[str]) -> Header:
             MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
             for flags in raster.mask_flag_enums
         ),
+        alpha=called.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in called else None,
     )
 
 
@@ -167,6 +171,7 @@ class Warp:
         resampling: GDAL's name, such as `nearest` or `bilinear`.
         missing: number of the source that is no data; None is NaN.
         fill: what the target holds where there is no data; None is NaN.
+        alpha: a band that is called alpha says where there is data; else it is a band as others.
     """
 
     crs: str
@@ -176,6 +181,7 @@ class Warp:
     resampling: str
     missing: float | None = None
     fill: float | None = None
+    alpha: bool = False
 
 
 def read_window(
@@ -192,18 +198,42 @@ def read_window(
     Raises:
         FMError: the file cannot be read, or the window leaves it.
     """
+    raster = _kept_open(path, os.getpid(), warp)
+    return _read(path, raster, window, lambda box: raster.read(index, window=box))
+
+
+def read_mask(path: str, index: int, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Read where a band has data, `[H, W]`: as the mask beside the bands says, or an alpha band.
+
+    What is transparent in part is data.
+
+    Raises:
+        FMError: see `read_window`.
+    """
+    raster = _kept_open(path, os.getpid(), None)
+    about = describe(raster, path)
+    if about.masked or about.alpha is None:
+        return _read(path, raster, window, lambda box: raster.read_masks(index, window=box)) > 0
+    # GDAL sees a mask in alphas of 8 and 16 bits alone
+    return _read(path, raster, window, lambda box: raster.read(about.alpha, window=box)) > 0
+
+
+def _read(
+    path: str,
+    raster: Any,
+    window: tuple[int, int, int, int],
+    read: Callable[[tuple[tuple[int, int], tuple[int, int]]], np.ndarray],
+) -> np.ndarray:
     from rasterio.errors import RasterioError
 
     row, column, height, width = window
-    raster = _kept_open(path, os.getpid(), warp)
     if min(row, column) < 0 or row + height > raster.height or column + width > raster.width:
         raise FMError(f"{path}: window {window} leaves its {raster.height} x {raster.width} pixels")
     box = ((row, row + height), (column, column + width))
     try:
-        data: np.ndarray = raster.read(index, window=box)
+        return read(box)
     except RasterioError as error:
         raise FMError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    return data
 
 
 @lru_cache(maxsize=64)
@@ -225,6 +255,8 @@ def _kept_open(path: str, process: int, warp: Warp | None) -> Any:
         resampling=Resampling[warp.resampling],
         src_nodata=float("nan") if warp.missing is None else warp.missing,
         nodata=float("nan") if warp.fill is None else warp.fill,
+        # rasterio takes what is called alpha for one, unless told of a band that there is not
+        **({} if warp.alpha else {"src_alpha": -1}),
     )
 
 

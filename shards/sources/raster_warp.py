@@ -113,13 +113,12 @@ def numbers_of_edges(
         result[MASK] = float(wanted.mask_ignore), float(wanted.mask_ignore)
     for modality, bands in modalities.items():
         recipe = recipes[modality]
-        numbers = recipe.declared.nodata
         for place, band in enumerate(bands):
             path, index = item.files[band]
             if headers[path].dtypes[index - 1].startswith("float"):
                 result[band] = recipe.nodata, None
                 continue
-            number = numbers[place] if isinstance(numbers, Sequence) else numbers
+            number = recipe.number(place)
             if number is None:
                 raise FMError(f"--reproject leaves edges without data: {band} needs a --nodata")
             result[band] = float(number), float(number)

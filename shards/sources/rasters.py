@@ -41,6 +41,7 @@ from shards.sources.raster_items import (
     read_rows,
     with_attributes,
 )
+from shards.sources.raster_masks import read_masked
 from shards.sources.raster_stated import with_stated
 from shards.sources.raster_warp import Wanted
 from shards.sources.sensor_file import listed
@@ -64,6 +65,7 @@ class Task:
         lattice: the item's grids; the mask's is `MASK`.
         crs: of the lattice.
         warps: band to the grid it is brought to; empty when nothing is reprojected.
+        masked: files that tell by a mask where they have data, where they are not reprojected.
         box: `(row, column, height, width)` on the lattice, in pixels of the finest grid.
         whole: take every grid as it is.
     """
@@ -73,6 +75,7 @@ class Task:
     lattice: Lattice
     crs: str
     warps: Mapping[str, Warp]
+    masked: frozenset[str]
     box: tuple[int, int, int, int]
     whole: bool
 
@@ -151,7 +154,7 @@ def read(arguments: Namespace) -> Content:
     return Content(
         name=arguments.name,
         tasks=tasks,
-        make=partial(_sample, plan.modalities, plan.recipes, bool(labels)),
+        make=partial(_sample, plan.modalities, plan.recipes, bool(labels), arguments.mask_ignore),
         files=_files,
         modalities={name: recipe.declared for name, recipe in plan.recipes.items()},
         labels={**labels, **wanted.mask_label},
@@ -286,7 +289,7 @@ def _paths(item: Item) -> list[str]:
 
 
 def _files(task: Task) -> list[str]:
-    return _paths(task.item)
+    return [name for path in _paths(task.item) for name in (path, f"{path}.msk")]
 
 
 def _headers(items: Sequence[Item], problems: list[str]) -> dict[str, Header]:
@@ -356,8 +359,10 @@ def _tasks(items: Sequence[Item], plan: Plan, arguments: Namespace) -> list[Task
                 raise FMError(f"items {item.name} and another both make samples {key}; rename one")
             keys.add(key)
             warps = plan.warps.get(item.name, {})
+            masked = frozenset() if warps else plan.masked[item.name]
             crs = plan.systems[item.name]
-            tasks.append(Task(key, item, lattice, crs, warps, box, bool(arguments.whole)))
+            whole = bool(arguments.whole)
+            tasks.append(Task(key, item, lattice, crs, warps, masked, box, whole))
     return tasks
 
 
@@ -365,22 +370,29 @@ def _sample(
     modalities: Mapping[str, Sequence[str]],
     recipes: Mapping[str, declare.Recipe],
     labelled: bool,
+    ignore: int | None,
     task: Task,
 ) -> Sample:
-    def plane(band: str, path: str, index: int) -> np.ndarray:
+    def plane(band: str, path: str, index: int, missing: int | None) -> np.ndarray:
         extent = task.lattice.extents[band]
         box = (0, 0, extent.height, extent.width)
         if not task.whole:
             box = extent.window(*task.box[:3])
+        if path in task.masked:
+            return read_masked(path, index, box, missing)
         return raster_io.read_window(path, index, box, task.warps.get(band))
 
     arrays = {}
     for modality, bands in modalities.items():
-        pixels = np.stack([plane(band, *task.item.files[band]) for band in bands])
+        recipe = recipes[modality]
+        planes = [
+            plane(band, *task.item.files[band], recipe.number(place))
+            for place, band in enumerate(bands)
+        ]
         where = f"{task.item.name}, {modality}"
-        arrays[modality] = declare.apply(recipes[modality], pixels, where)
+        arrays[modality] = declare.apply(recipe, np.stack(planes), where)
     if task.item.mask is not None:
-        arrays[MASK] = plane(MASK, task.item.mask, 1)
+        arrays[MASK] = plane(MASK, task.item.mask, 1, ignore)
     fine = task.lattice.extents[task.lattice.fine]
     row, column, height, width = task.box
     centre = row + height / 2, column + width / 2
