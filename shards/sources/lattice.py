@@ -8,10 +8,10 @@ counted from the coarsest grid's upper left corner.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 
 from fm.errors import FMError
-from shards.sources.raster_io import Header, Transform
+from shards.sources.raster_io import Header, Transform, whole_turn
 
 TOLERANCE = 1e-3
 """Share of a pixel by which corners may miss each other (rounding in the files)."""
@@ -64,15 +64,21 @@ class Lattice:
         fine: name of a grid of the smallest pixels.
         transform: of the lattice in finest pixels (pixel to CRS).
         step: pixels of the finest grid in one of the coarsest.
+        turn: pixels of the finest grid in a whole turn of longitude, so many as are whole; None
+            where the coordinates are no angles.
     """
 
     extents: Mapping[str, Extent]
     fine: str
     transform: Transform
     step: int
+    turn: int | None = None
 
     def patches(self, side: int) -> list[tuple[int, int]]:
         """Patches inside the ground that all grids cover: (row, column), row by row.
+
+        No two of them show the same ground: of a raster around the whole Earth, columns that lie a
+        turn from the first ones or over them in part are left out.
 
         Args:
             side: in pixels of the finest grid, a multiple of `step`.
@@ -81,7 +87,10 @@ class Lattice:
         top = ceil(max(e.top for e in every) / self.step) * self.step
         left = ceil(max(e.left for e in every) / self.step) * self.step
         rows = (min(e.bottom for e in every) - top) // side
-        columns = (min(e.right for e in every) - left) // side
+        right = min(e.right for e in every)
+        if self.turn is not None:
+            right = min(right, left + self.turn)
+        columns = (right - left) // side
         return [
             (top + r * side, left + c * side)
             for r in range(max(rows, 0))
@@ -136,4 +145,6 @@ def align(grids: Mapping[str, Header]) -> Lattice:
             f"{grids[odd[0]].path}: its pixels do not tile those of {grids[coarse].path}; build "
             "them as two datasets, or warp them to one grid with --reproject"
         )
-    return Lattice(extents, fine, (width, 0.0, west, 0.0, down, north), step)
+    turn = whole_turn(str(grids[fine].crs)) if grids[fine].crs else None
+    most = None if turn is None else floor(turn / width + TOLERANCE)
+    return Lattice(extents, fine, (width, 0.0, west, 0.0, down, north), step, most)

@@ -5,6 +5,7 @@ Files that are read window by window stay open in the process that reads them (a
 forked opens its own: GDAL's handles must not be shared).
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -267,6 +268,15 @@ def metres_a_unit(crs: str) -> float | None:
 
     found = CRS.from_user_input(crs)
     return float(found.linear_units_factor[1]) if found.is_projected else None
+
+
+@lru_cache(maxsize=256)
+def whole_turn(crs: str) -> float | None:
+    """A whole turn of longitude in units of a coordinate system; None when they are no angles."""
+    from rasterio.crs import CRS
+
+    found = CRS.from_user_input(crs)
+    return 2 * math.pi / float(found.units_factor[1]) if found.is_geographic else None
 
 
 def read_all(path: str | os.PathLike[str]) -> tuple[np.ndarray, Header]:

@@ -52,6 +52,27 @@ def test_degrees_and_oblong_pixels_align_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pixel", "width", "side", "columns"),
+    [
+        (1.0, 360, 60, 6),
+        (1.0, 361, 19, 18),  # pixels' centres: the last column is the first one again
+        (0.7, 515, 5, 102),  # 514.3 pixels a turn: the last column lies over the first one in part
+        (1 / 3, 1080, 90, 12),  # a whole number but for rounding
+    ],
+)
+def test_around_the_earth_no_ground_is_cut_twice(
+    pixel: float, width: int, side: int, columns: int
+) -> None:
+    """Defect: the last patch of a row showed ground of the first one, a sample of another split."""
+    about = {"crs": "EPSG:4326", "width": width, "height": 2 * side}
+    fine = grid(-180.0, 90.0, pixel, **about)
+    places = align({"fine": fine}).patches(side)
+    assert places == [(r * side, c * side) for r in (0, 1) for c in range(columns)]
+    in_metres = align({"fine": grid(-180.0, 90.0, pixel, **about | {"crs": "EPSG:32633"})})
+    assert len(in_metres.patches(side)) == 2 * (width // side)
+
+
+@pytest.mark.parametrize(
     ("other", "text"),
     [
         (grid(1005, 5000, 20), "misaligned: its left edge"),
