@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError
 from fm.hardware import full_precision
+from fm.models.backbone import Backbone
 from fm.models.embed.patches import to_physical
 from fm.models.inputs import Inputs
 
@@ -82,6 +83,23 @@ def group_values(inputs: Inputs, groups: Groups) -> dict[str, tuple[Tensor, Tens
             valid = valid.all(dim=1, keepdim=True)
         found[group] = values, valid
     return found
+
+
+def grid_of_series(model: Backbone, longest: int, inputs: Inputs) -> tuple[str, int, int]:
+    """Return the one grid of a batch: its name, and the token rows and columns of an image.
+
+    Args:
+        model: one of a single token group.
+        longest: images that it knows the places of.
+        inputs: the batch.
+
+    Raises:
+        UsageError: longer series.
+    """
+    if inputs.images > longest:
+        raise UsageError(f"series of {inputs.images} images, the model knows {longest} at most")
+    ((name, (rows, columns)),) = model.grids(inputs.pixels).items()
+    return name, rows // inputs.images, columns
 
 
 def through_blocks(blocks: Iterable[nn.Module], x: Tensor, mask: Tensor) -> Iterator[Tensor]:

@@ -10,7 +10,13 @@ from torch.nn import functional
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
-from fm.models.band_groups import INDEX, group_values, present_groups, through_blocks
+from fm.models.band_groups import (
+    INDEX,
+    grid_of_series,
+    group_values,
+    present_groups,
+    through_blocks,
+)
 from fm.models.embed.patch_size import resize_matrix
 from fm.models.embed.patches import fill_invalid, gather_patches
 from fm.models.features import Features, pool
@@ -152,10 +158,7 @@ class Galileo(Backbone):
 
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         images = inputs.images
-        if images > self.longest:
-            raise UsageError(f"series of {images} images, the model knows {self.longest} at most")
-        ((name, (rows, columns)),) = self.grids(inputs.pixels).items()
-        rows //= images
+        name, rows, columns = grid_of_series(self, self.longest, inputs)
         values = self._values(inputs)
         codes = self._codes(inputs, rows, columns)
         made: list[Tensor] = []

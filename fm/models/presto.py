@@ -6,7 +6,13 @@ from torch import Tensor, nn
 
 from fm.errors import UsageError
 from fm.models.backbone import Backbone
-from fm.models.band_groups import INDEX, group_values, present_groups, through_blocks
+from fm.models.band_groups import (
+    INDEX,
+    grid_of_series,
+    group_values,
+    present_groups,
+    through_blocks,
+)
 from fm.models.features import Features, pool
 from fm.models.inputs import Inputs
 from fm.models.intake import Intake
@@ -96,10 +102,7 @@ class Presto(Backbone):
 
     def _encode(self, inputs: Inputs, hidden: bool) -> Features:
         images = inputs.images
-        if images > self.longest:
-            raise UsageError(f"series of {images} images, the model knows {self.longest} at most")
-        ((name, (rows, columns)),) = self.grids(inputs.pixels).items()
-        rows //= images
+        name, rows, columns = grid_of_series(self, self.longest, inputs)
         values = group_values(inputs, {group: GROUPS[group] for group in self.present})
         months = month_codes(self.month_embed.weight, inputs)
         tokens, keep = [], []

@@ -60,3 +60,14 @@ def test_longer_series_than_there_are_codes_for_are_refused(small: Small) -> Non
     count = 3 * small.images
     with pytest.raises(UsageError, match=f"series of {count} images, the model knows 6 at most"):
         ours.encode(x, times=torch.cat([small.times] * 3, dim=1))
+
+
+@both
+def test_a_series_beyond_the_stored_places_is_refused(small: Small) -> None:
+    ours, _ = small.load(small.state())
+    count = ours.longest + 1
+    x = {m: v[:, :1].expand(-1, count, *v.shape[2:]) for m, v in small.series().items()}
+    times = small.times[:, :1].expand(-1, count)
+    said = f"series of {count} images, the model knows {ours.longest} at most"
+    with pytest.raises(UsageError, match=said):
+        ours.encode(x, times=times, lonlat=LONLAT)
