@@ -108,16 +108,28 @@ def passing_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def refuse_taken(path: Path, *, overwrite: bool = False, ours: Sequence[str] = ()) -> None:
+def refuse_taken(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    ours: Sequence[str] = (),
+    instead: str = "name another folder or remove it first",
+) -> None:
     """Refuse what `atomic_folder` would not put in the place of `path`, before any work.
+
+    Args:
+        path: see there.
+        overwrite: see there.
+        ours: see there.
+        instead: what to do where it is there.
 
     Raises:
         FMError: see there.
     """
     if path.is_symlink():
-        raise FMError(f"{path} is a link to {path.readlink()}; name the folder itself")
+        raise FMError(f"{path} is a link to {path.readlink()}; name that itself")
     if path.exists() and not overwrite:
-        raise FMError(f"{path} exists already; name another folder or remove it first")
+        raise FMError(f"{path} exists already; {instead}")
     if ours and path.exists() and not _replaceable(path, ours):
         raise FMError(
             f"{path} is there and holds no {' or '.join(ours)}; remove it yourself or name another"

@@ -18,7 +18,7 @@ from fm.files import atomic_folder, refuse_taken, sha256_file
 from fm.hub import HubFile
 from fm.pull.download import Wanted, fetch
 from fm.pull.pulled import Pulled
-from fm.pull.waiting import waiting
+from fm.pull.waiting import INSTEAD, waiting
 
 PAGE_BYTES = 1 << 26
 """Largest card, and largest page."""
@@ -53,9 +53,7 @@ def pull_pushed(
             the weights is kept beside it for the next try.
     """
     target = Path(to)
-    if target.exists() and not overwrite:
-        raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
-    refuse_taken(target, overwrite=overwrite, ours=(CARD,))
+    refuse_taken(target, overwrite=overwrite, ours=(CARD,), instead=INSTEAD)
     if not revision and not accept_unpinned:
         raise UsageError(
             f"{repo} is unpinned: give --revision, the commit that fm models push printed, or "

@@ -15,16 +15,17 @@ from typing import Any
 from fm import checkpoint, foreign, hub, weights
 from fm.console import note
 from fm.errors import FMError, UsageError
-from fm.files import refuse_within, sha256_file
+from fm.files import refuse_taken, refuse_within, sha256_file
 from fm.foreign import catalogue
 from fm.foreign.catalogue import Known
 from fm.foreign.reading import MAX_BYTES
 from fm.foreign.report import Report
 from fm.hub import HubFile, is_repository
+from fm.location.checkpoint import DESCRIPTION
 from fm.pull.download import Wanted, fetch
 from fm.pull.pulled import Pulled
 from fm.pull.pushed import pull_pushed
-from fm.pull.waiting import waiting
+from fm.pull.waiting import INSTEAD, waiting
 
 COPY = "copy"
 """Name of a file given by hand until all of it is written."""
@@ -96,8 +97,9 @@ def pull(
         refuse_within(file, target)
     if raw and target.is_dir():
         raise UsageError(f"{target} is a folder; name a file by --file")
-    if target.exists() and not overwrite:
-        raise FMError(f"{target} exists already; name another with --to, or give --overwrite")
+    description = DESCRIPTION if item.kind == "location" else checkpoint.CARD
+    ours = () if raw else (description,)
+    refuse_taken(target, overwrite=overwrite, ours=ours, instead=INSTEAD)
     if not raw:
         _ready(item, said)
     pin = _pin(item, sha256, revision)

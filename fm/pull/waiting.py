@@ -7,6 +7,9 @@ from pathlib import Path
 
 from fm.files import passing_folder
 
+INSTEAD = "name another with --to, or give --overwrite"
+"""What to do where the target is there."""
+
 
 @contextlib.contextmanager
 def waiting(target: Path, anew: Sequence[str] = ()) -> Iterator[Path]:

@@ -51,7 +51,7 @@ def test_a_link_is_not_replaced(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(to)
         for overwrite in (True, False):
             with (
-                pytest.raises(FMError, match=f"{name} is a link to {to}; name the folder itself"),
+                pytest.raises(FMError, match=f"{name} is a link to {to}; name that itself"),
                 atomic_folder(tmp_path / name, overwrite=overwrite),
             ):
                 pass

@@ -210,6 +210,21 @@ def test_what_would_be_lost_or_passed_over_is_refused(place, tmp_path: Path, cap
     assert only(tmp_path / "new", "w.pth")
 
 
+def test_a_folder_of_yours_is_told_before_the_download(place: Place, tmp_path: Path) -> None:
+    """Defect: all of the file came, and then the folder was refused."""
+    (tmp_path / "yours").mkdir()
+    (tmp_path / "yours" / "thesis.tex").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "yours")
+    for name, words in (("yours", r"is there and holds no card\.json"), ("link", "is a link")):
+        with place.serve() as server, pytest.raises(FMError, match=words):
+            pull(NAME, tmp_path / name, overwrite=True)
+        assert not server.requests
+    with pytest.raises(FMError, match=r"holds no location\.json"):
+        pull("satclip-r18-l10", tmp_path / "yours", overwrite=True)
+    with pytest.raises(FMError, match="yours exists already; name another with --to, or give --ov"):
+        pull(NAME, tmp_path / "yours")
+
+
 def test_a_file_that_came_whole_is_not_fetched_twice(place: Place, tmp_path: Path) -> None:
     place.entry(numbers={"stages": [9]})
     with place.serve() as server:
