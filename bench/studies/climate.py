@@ -24,8 +24,8 @@ from bench.studies.kept import once, part
 from bench.studies.location import WORKERS, rows
 from bench.studies.location_page import clipped
 from bench.studies.retrieval import Beside
+from bench.studies.scoring import only_test
 from fm.console import progress
-from fm.errors import UsageError
 from fm.location.checkpoint import describe
 from probes.location import fields
 from probes.location.encoders import Encoder, get_encoder, of_module
@@ -52,8 +52,7 @@ def run(
     Raises:
         UsageError: another split than `test`; nothing is chosen here.
     """
-    if split != "test":
-        raise UsageError(f"--split {split}: nothing here is chosen, so test alone is scored")
+    only_test(split)
     folder = trained(work / "encoder", cache)
     told, places = describe(folder), open_places(cache)
     found = {

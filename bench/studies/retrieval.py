@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from bench.studies.kept import once, part
 from bench.studies.location import WORKERS, rows
-from bench.studies.scoring import dataset, pretrained
-from fm.errors import UsageError
+from bench.studies.scoring import dataset, only_test, pretrained
 from fm.files import read_json, sha256_file
 from fm.location.checkpoint import describe
 from probes.embed.table import embed
@@ -76,8 +75,7 @@ def run(
     Raises:
         UsageError: another split than `test`; nothing is chosen here.
     """
-    if split != "test":
-        raise UsageError(f"--split {split}: nothing here is chosen, so test alone is scored")
+    only_test(split)
     folder = dataset("blue-marble", work / "blue-marble", cache)
     export, _ = pretrained(RECIPE, [f"data.path={folder}", "seed=0", *SETTINGS], work / "satclip")
     state = read_json(work / "satclip" / "state.json")

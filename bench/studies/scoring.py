@@ -11,7 +11,7 @@ import torch
 import pretrain
 import shards
 from fm.console import note
-from fm.errors import FMError
+from fm.errors import FMError, UsageError
 from fm.files import read_json
 from probes.families.job import best_of, standardise
 from probes.solvers import logistic
@@ -20,6 +20,16 @@ from shards.sources import get_source
 
 GRID = tuple(float(c) for c in np.geomspace(1e-5, 1e5, 21))
 """Values of C; wide enough that no choice lies on its edge."""
+
+
+def only_test(split: str) -> None:
+    """Refuse another split of a study in which nothing is chosen.
+
+    Raises:
+        UsageError: another than `test`.
+    """
+    if split != "test":
+        raise UsageError(f"--split {split}: nothing here is chosen, so test alone is scored")
 
 
 def dataset(source: str, folder: Path, cache: Path, words: Sequence[str] = ()) -> Path:

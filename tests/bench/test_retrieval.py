@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import fm.location
-from bench.studies import retrieval
+from bench.studies import climate, retrieval
 from bench.studies.retrieval import beside_each_other
+from fm.errors import UsageError
 from fm.files import write_json
 from probes.location.database import Database
 from probes.location.encoders import get_encoder, of_module
@@ -62,3 +63,10 @@ def test_another_run_embeds_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert [path.name for path in paths] == ["keys.parquet", "values.parquet"]
             assert asked == both * times
         write_json(export / "card.json", {"weights_sha256": "other"})
+
+
+def test_nothing_is_chosen_so_test_alone_is_scored(tmp_path: Path) -> None:
+    for study in (climate, retrieval):
+        with pytest.raises(UsageError, match="--split val: nothing here is chosen, so test alone"):
+            study.run(tmp_path, tmp_path, split="val", seeds=(0,), methods=study.METHODS)
+    assert list(tmp_path.iterdir()) == []
