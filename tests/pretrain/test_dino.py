@@ -233,8 +233,9 @@ def test_three_steps_are_the_papers_algorithm(device: torch.device) -> None:
     for made_here, reference in ((ours, student), (moved, teacher)):
         want = dict(reference.named_parameters())
         for name, value in made_here.named_parameters():
-            # float32 features behind a temperature of .04 and steps of .5
-            assert torch.allclose(value, want[name], rtol=1e-4, atol=2e-5), name
+            # float32 features behind a temperature of .04, and steps of .5 to entries of 12
+            atol = 1e-5 * max(1.0, float(want[name].abs().max()))
+            assert torch.allclose(value, want[name], rtol=1e-4, atol=atol), name
 
 
 def test_seasons_of_a_place() -> None:
