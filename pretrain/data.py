@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 import shards
 from fm.errors import UsageError, suggest
 from fm.normalize import Kind, Normalisation
@@ -19,6 +17,7 @@ from pretrain.labels import ReadLabels
 from pretrain.objective import Objective
 from pretrain.ranks import collective
 from pretrain.settings.data import DataConfig, Samples
+from pretrain.whereabouts import check_whereabouts
 
 Shape = tuple[int, ...]
 Statistics = dict[str, list[float]]
@@ -126,16 +125,10 @@ class RunData:
         """Have the loader read the labels that an objective asks for, and tell it their classes.
 
         Raises:
-            UsageError: a part has not such a label, or not as the objective needs it; or it needs
-                places, and no sample has one.
+            UsageError: a part has not such a label, or not as the objective needs it; see
+                `check_whereabouts`.
         """
-        if objective.needs_places and not any(_placed(ds) for ds in self.parts.values()):
-            where = ", ".join(str(ds.place) for ds in self.parts.values())
-            raise UsageError(
-                f"{where}: the objective needs to know where samples are, and none of the "
-                f"{sum(map(len, self.parts.values()))} has a place; write it with the samples "
-                f"(lonlat=), or take another objective"
-            )
+        check_whereabouts(objective, self.parts)
         self.labels = ReadLabels(objective.label_names, self.parts, objective.label_kinds)
         objective.take_classes(self.labels.classes)
 
@@ -307,11 +300,6 @@ def _dated(ds: shards.Dataset) -> bool:
     """Say whether any sample has times of its images."""
     table = ds.index
     return "times" in table.column_names and table.column("times").null_count < len(table)
-
-
-def _placed(ds: shards.Dataset) -> bool:
-    """Say whether any sample has a place."""
-    return bool(np.isfinite(ds.lonlat).all(axis=1).any())
 
 
 def _check_images(samples: Samples, part: str, modality: str, shape: Shape) -> None:

@@ -122,6 +122,10 @@ class Objective(nn.Module, ABC):
     """Kinds of a label (`shards.LabelInfo`) that the objective can use, where not all."""
     needs_places: bool = False
     """Learns nothing it is meant to learn where no sample says where it is."""
+    most_places: int | None = None
+    """Places that it can keep something of; None where it keeps nothing."""
+    needs_years: float = 0.0
+    """Learns nothing it is meant to where no sample's images are so far apart in time."""
 
     @abstractmethod
     def weight(self, batch: ObjectiveBatch) -> Tensor:

@@ -76,6 +76,7 @@ class LandCover(Objective):
             vars(self)["backbone"] = backbone
             self.whole_batch = beside.whole_batch
             self.needs_places = beside.needs_places
+            self.most_places, self.needs_years = beside.most_places, beside.needs_years
             self.between_ranks = beside.between_ranks
             if config.label in beside.label_names:
                 raise UsageError(

@@ -108,7 +108,12 @@ def test_a_run_reads_what_its_objective_asks_for_and_nothing_else(
     assert before.labels == {}
     told = {}
     asks = SimpleNamespace(
-        label_names=("tags",), label_kinds={}, take_classes=told.update, needs_places=True
+        label_names=("tags",),
+        label_kinds={},
+        take_classes=told.update,
+        needs_places=True,
+        most_places=None,
+        needs_years=0.0,
     )
     data.read_labels(asks)
     assert told == {"tags": ("land", "even", "odd")}

@@ -78,6 +78,7 @@ class CACo(Subspaces):
             )
         super().__init__(backbone, config, eras=ERAS)
         self.places = Places(config.places)
+        self.most_places, self.needs_years = config.places, config.era_years
 
     def forward(self, batch: ObjectiveBatch, rng: CounterRng) -> Output:
         """Compare views of each era with their keys in three spaces.
