@@ -1,7 +1,8 @@
 """Means of points on a lattice along an image's axes, bilinear between pixels.
 
 Of all points at once by `torch.nn.functional.grid_sample`; or along one axis after the other, where
-each pixel of the image is read once however many points there are: several times as fast on a CPU.
+each pixel of the image is read once however many points there are: faster on a CPU, several times
+where points lie denser than the pixels of the result.
 """
 
 from dataclasses import dataclass, replace
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fm.linear import linear
-
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
+AT_ONCE = 2**20
+"""Numbers of an image whose bands are gone through together: what a last-level cache holds."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Lattice:
     def of(cls, down: Tensor, along: Tensor, many: int, shape: tuple[int, int]) -> "Lattice":
         """Prepare the points of images of `shape`, height and width."""
         lines = None
-        if many > 1 and down.device.type == "cpu":
+        if down.device.type == "cpu":
             lines = (Line.of(down, shape[0], many), Line.of(along, shape[1], many))
         return cls(down, along, many, lines)
 
@@ -115,14 +116,14 @@ class Lattice:
         """Return the means of an image's points.
 
         Args:
-            x: `[B, C, H, W]` float32, finite.
+            x: `[B, C, H, W]` of any dtype, finite.
             window: x is this part of the images; None is all of them.
 
         Returns:
-            `[B, C, h, w]`.
+            `[B, C, h, w]` float32.
         """
         if self.lines is None:
-            return by_grid(x, self.down, self.along, self.many)
+            return by_grid(x.float(), self.down, self.along, self.many)
         top, left = (part.start or 0 for part in window or (slice(0), slice(0)))
         made = [_by_axes(image, *self.lines, i, (top, left)) for i, image in enumerate(x)]
         return made[0][None] if len(made) == 1 else torch.stack(made)
@@ -143,18 +144,36 @@ def by_grid(x: Tensor, down: Tensor, along: Tensor, many: int) -> Tensor:
     return made if many == 1 else functional.avg_pool2d(made, many)
 
 
+def weighted_rows(x: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+    """Return weighted sums of rows of each band: `[C, n, W]`.
+
+    Args:
+        x: `[C, H, W]` float32.
+        place: `[n, K]` int64, which rows.
+        weight: `[n, K]` float32.
+    """
+    bands, height, width = x.shape
+    first = torch.arange(0, bands * height, height, device=x.device)
+    at = (place + first[:, None, None]).view(-1, place.shape[1])
+    each = weight.expand(bands, -1, -1).reshape(at.shape).contiguous()
+    # a bag is the weighted sum of some rows of a table: one pass, whatever their number
+    table = x.reshape(-1, width)
+    made = functional.embedding_bag(at, table, per_sample_weights=each, mode="sum")
+    return made.view(bands, -1, width)
+
+
 def _by_axes(x: Tensor, down: Line, along: Line, number: int, corner: tuple[int, int]) -> Tensor:
     """Add up weighted rows, then columns, of `[C, H, W]`, whose first pixel is a corner."""
     (top, bottom), (left, right) = (
         (part.start - first, part.stop - first)
         for part, first in zip((down.window(number), along.window(number)), corner, strict=True)
     )
-    x = x[:, top:bottom, left:right]
-    weight, at = along.one(number)
-    columns = weight.new_zeros(len(weight), x.shape[2]).scatter_(1, at, weight)
-    weight, at = down.one(number)
-    # a bag is the weighted sum of some rows of a table: one pass, whatever their number
-    table = x.movedim(0, 1).reshape(x.shape[1], -1)
-    rows = functional.embedding_bag(at, table, per_sample_weights=weight.contiguous(), mode="sum")
-    made = linear(rows.view(-1, x.shape[2]), columns)
-    return made.view(len(at), len(x), -1).movedim(1, 0).contiguous()
+    (of_row, row), (of_column, column) = down.one(number), along.one(number)
+    made = of_row.new_empty(len(x), len(row), len(column))
+    step = max(1, AT_ONCE // ((bottom - top) * (right - left)))
+    for first in range(0, len(x), step):
+        some = slice(first, first + step)
+        part = x[some, top:bottom, left:right].to(torch.float32)
+        part = weighted_rows(part, row, of_row).mT
+        made[some] = weighted_rows(part, column, of_column).mT
+    return made

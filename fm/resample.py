@@ -148,19 +148,19 @@ class Resampling:
         """Resample: bilinear, invalid pixels count for nothing.
 
         Args:
-            x: `[B, C, H, W]` float32, finite.
+            x: `[B, C, H, W]` of any dtype, finite.
             valid: bool of that shape or `[B, H, W]`; None if all is valid.
             window: x and valid are this part of the images; None is all of them.
 
         Returns:
-            `[B, C, h, w]`, 0 where invalid, and its validity.
+            `[B, C, h, w]` float32, 0 where invalid, and its validity.
         """
         with full_precision(x.device):
             if valid is None:
                 return self.lattice.means(x, window), None
             mask = valid if valid.ndim == 4 else valid[:, None]
             share = self.lattice.means(mask.float(), window)
-            summed = self.lattice.means(torch.where(mask, x, 0.0), window)
+            summed = self.lattice.means(torch.where(mask, x.float(), 0.0), window)
             known = share >= ENOUGH
             made = torch.where(known, summed / share.clamp(min=ENOUGH), 0.0)
             return made, known.expand(made.shape)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fm.hardware import full_precision
+from fm.points import weighted_rows
 
 REACH = 3.0
 """Kernels end at so many of the largest standard deviation."""
@@ -55,16 +56,35 @@ def _blur(x: Tensor, valid: Tensor | None, sigma: Tensor, largest: float) -> Ten
 
 
 def _convolved(x: Tensor, taps: Tensor) -> Tensor:
-    """Convolve rows and columns of each sample with its kernel."""
+    """Convolve rows and columns of each sample with its kernel; on a CPU of the one there is."""
+    return by_convolution(x, taps) if x.device.type != "cpu" else by_axes(x[0], taps[0])[None]
+
+
+def by_axes(x: Tensor, taps: Tensor) -> Tensor:
+    """Convolve `[C, H, W]` with a kernel `[2 r + 1]`, columns and then rows."""
+    lines = {length: _mirrored(taps, length) for length in set(x.shape[1:])}
+    for _ in range(2):
+        x = weighted_rows(x.mT, *lines[x.shape[2]])
+    return x
+
+
+def _mirrored(taps: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return what each pixel of a line is the sum of, `[n, K]`, and the weights."""
+    kernel = _reaching(taps, length)
+    reach, last = len(kernel) // 2, length - 1
+    at = torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)
+    at = last - (last - at.abs()).abs()
+    return at, kernel.expand(at.shape)
+
+
+def by_convolution(x: Tensor, taps: Tensor) -> Tensor:
+    """Convolve `[B, C, H, W]` with a kernel for each sample, `[B, 2 r + 1]`; as `by_axes`."""
     batch, channels, height, width = x.shape
     with full_precision(x.device):
         flat = x.reshape(1, batch * channels, height, width)
         for axis in (-1, -2):
-            kernel = taps
-            radius = kernel.shape[1] // 2
-            reach = min(radius, x.shape[axis] - 1)  # a mirror shows no more than there is
-            kernel = kernel[:, radius - reach : radius + reach + 1]
-            kernel = kernel / kernel.sum(dim=1, keepdim=True)
+            kernel = _reaching(taps, x.shape[axis])
+            reach = kernel.shape[1] // 2
             shape = (1, -1) if axis == -1 else (-1, 1)
             weight = kernel[:, None].expand(-1, channels, -1)
             weight = weight.reshape(batch * channels, 1, *shape)
@@ -72,3 +92,13 @@ def _convolved(x: Tensor, taps: Tensor) -> Tensor:
             padded = functional.pad(flat, pad, mode="reflect")
             flat = functional.conv2d(padded, weight, groups=batch * channels)
     return flat.view_as(x)
+
+
+def _reaching(taps: Tensor, length: int) -> Tensor:
+    """Cut kernels `[..., 2 r + 1]` to what a mirror shows of a line: no more than there is."""
+    radius = taps.shape[-1] // 2
+    reach = min(radius, length - 1)
+    if reach == radius:
+        return taps
+    kept = taps[..., radius - reach : radius + reach + 1]
+    return kept / kept.sum(dim=-1, keepdim=True)

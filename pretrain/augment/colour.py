@@ -39,7 +39,7 @@ def stretched(x: Tensor, valid: Tensor | None, by: Tensor) -> Tensor:
     if not anyone(hit):
         return x
     mean = band_means(x, valid)
-    return where_hit(hit, (x - mean).mul_(by).add_(mean), x)
+    return where_hit(hit, (x * by).add_(mean * (1.0 - by)), x)
 
 
 def not_below_zero(made: Tensor, before: Tensor) -> Tensor:

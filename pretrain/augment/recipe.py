@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm.hardware import full_precision
-from fm.models.embed.patches import to_physical
+from fm.models.embed.patches import in_units, to_physical
 from fm.points import Window
 from fm.resample import Resampling, Sizes, finest, sizes_of
 from fm.rng import CounterRng
@@ -92,14 +92,15 @@ def draw_view(
     with full_precision(batch.weight.device):
         draws = _Draws(rng, name, slice(None))
         place = _place(batch.pixels, draws, config, sizes)
-        parts = [
-            _made(batch, draws, place, config, sizes, image, kinds, slice(start, start + step))
-            for start in range(0, count, step)
-        ]
-    pixels, masks = parts[0]
-    if len(parts) > 1:
-        pixels = {m: torch.cat([part[0][m] for part in parts]) for m in pixels}
-        masks = {m: torch.cat([part[1][m] for part in parts]) for m in masks}
+        pixels, masks = _made(batch, draws, place, config, sizes, image, kinds, slice(0, step))
+        if step < count:
+            pixels, masks = _begun(pixels, count), _begun(masks, count)
+        for start in range(step, count, step):
+            rows = slice(start, start + step)
+            more = _made(batch, draws, place, config, sizes, image, kinds, rows)
+            for whole, part in zip((pixels, masks), more, strict=True):
+                for m, x in part.items():
+                    whole[m][rows] = x
     times = batch.times
     return View(
         pixels=pixels,
@@ -131,6 +132,14 @@ def _together(batch: ObjectiveBatch, sizes: Sizes) -> int:
     return max(TOGETHER // numbers, 1)
 
 
+def _begun(part: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Return room for all samples that begins with the first of them."""
+    made = {m: x.new_empty(count, *x.shape[1:]) for m, x in part.items()}
+    for m, x in part.items():
+        made[m][: len(x)] = x
+    return made
+
+
 def _made(
     batch: ObjectiveBatch,
     draws: "_Draws",
@@ -152,17 +161,13 @@ def _made(
     pixels: Pixels = {}
     masks: Masks = {}
     for modality, x in batch.pixels.items():
-        window = seen.get(modality, WHOLE)
-        part = (..., *window)
-        chosen = _image_of(x[rows][part], image)
-        if window != WHOLE:  # rows of all bands are read together: from here on they lie so
-            chosen = chosen.movedim(1, 2)
-        made = to_physical(chosen, *batch.scaling.get(modality, (1.0, 0.0)))
-        pixels[modality] = made if window == WHOLE else made.movedim(2, 1)
+        part = (..., *seen.get(modality, WHOLE))
+        pixels[modality] = _image_of(x[rows][part], image)
         if batch.valid is not None and modality in batch.valid:
-            masks[modality] = mask = _image_of(batch.valid[modality][rows][part], image)
-            pixels[modality] = torch.where(mask, pixels[modality], 0.0)
-    pixels, masks = _placed(pixels, masks, draws, place, config, sizes, seen)
+            masks[modality] = _image_of(batch.valid[modality][rows][part], image)
+    pixels, masks = _placed(pixels, masks, batch.scaling, draws, place, config, sizes, seen)
+    for modality, mask in masks.items():
+        pixels[modality] = torch.where(mask, pixels[modality], 0.0)
     ground = finest(pixels)[0]
     for modality, x in pixels.items():
         known = masks.get(modality)
@@ -198,19 +203,26 @@ def _place(
 def _placed(
     pixels: Pixels,
     masks: Masks,
+    scaling: Mapping[str, tuple[float, float]],
     draws: "_Draws",
     place: Place,
     config: ViewConfig,
     sizes: Sizes,
     seen: Mapping[str, Window],
 ) -> tuple[Pixels, Masks]:
-    """Cut, resample and turn all modalities alike, of which windows may have been taken already."""
+    """Cut, resample and turn all modalities alike, of which windows may have been taken already.
+
+    What is stored becomes physical once there is least of it.
+    """
+    scales = {m: scaling.get(m, (1.0, 0.0)) for m in pixels}
     if isinstance(place, Cut):
         coarsest = min(x.shape[-2] for x in pixels.values())
         factors = {m: x.shape[-2] // coarsest for m, x in pixels.items()}
-        pixels = {m: cut(x, place, sizes[m], factors[m]) for m, x in pixels.items()}
+        cuts = {m: cut(x, place, sizes[m], factors[m]) for m, x in pixels.items()}
+        pixels = {m: to_physical(x, *scales[m]) for m, x in cuts.items()}
         masks = {m: cut(x, place, sizes[m], factors[m]) for m, x in masks.items()}
     elif place is None:
+        pixels = {m: to_physical(x, *scales[m]) for m, x in pixels.items()}
         if config.flips == "horizontal" and anyone(hit := draws.hit("flip", 0.5)):
             pixels = {m: where_hit(hit, x.flip(-1), x) for m, x in pixels.items()}
             masks = {m: where_hit(hit, x.flip(-1), x) for m, x in masks.items()}
@@ -218,7 +230,8 @@ def _placed(
         made: Pixels = {}
         known: Masks = {}
         for m, x in pixels.items():
-            made[m], mask = place[m].of_pixels(x, masks.get(m), seen[m])
+            means, mask = place[m].of_pixels(x, masks.get(m), seen[m])
+            made[m] = means if x.is_floating_point() else in_units(means, *scales[m])
             if mask is not None:
                 known[m] = mask
         pixels, masks = made, known

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from fm import points
 from fm.points import by_grid, means_of_points
 
 
@@ -26,7 +27,7 @@ def direct(x: torch.Tensor, down: torch.Tensor, along: torch.Tensor, many: int) 
     return made.unflatten(2, (-1, many)).unflatten(1, (-1, many)).mean(dim=(2, 4))[None]
 
 
-@pytest.mark.parametrize("many", [2, 3, 5])
+@pytest.mark.parametrize("many", [1, 2, 3, 5])
 @pytest.mark.parametrize(
     ("down", "along"), [((-0.9, 0.7), (-0.4, 0.95)), ((-1, 1), (0.8, -0.99)), ((0.1, 0.2), (1, 1))]
 )
@@ -40,6 +41,21 @@ def test_means_of_points_are_those_of_the_definition(
     for made in (means_of_points(x, rows, columns, many), by_grid(x, rows, columns, many)):
         assert made.shape == (1, 2, 4, 3)
         assert (made - want).abs().max() < 2e-6  # places are float32
+
+
+def test_bands_by_parts_and_of_any_dtype_are_those_of_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randint(0, 60000, (1, 5, 9, 13), generator=generator)
+    rows, columns = places(-0.9, 0.7, 8), places(0.95, -0.4, 6)
+    want = direct(x.double(), rows, columns, 2)
+    for numbers in (1, 2 * 9 * 13, 2**30):
+        monkeypatch.setattr(points, "AT_ONCE", numbers)
+        for dtype in (torch.uint16, torch.int32, torch.float32):
+            made = means_of_points(x.to(dtype), rows, columns, 2)
+            assert made.dtype == torch.float32
+            assert (made - want).abs().max() < 2e-6 * 60000
 
 
 def test_lines_of_one_pixel_and_samples_of_their_own() -> None:

@@ -1,9 +1,10 @@
 """Blur against a direct convolution in float64."""
 
 import numpy as np
+import pytest
 import torch
 
-from pretrain.augment.blur import blurred, kernels
+from pretrain.augment.blur import blurred, by_axes, by_convolution, kernels
 
 
 def direct(image: np.ndarray, mask: np.ndarray, sigma: float, radius: int) -> np.ndarray:
@@ -62,3 +63,26 @@ def test_neither_batch_mates_nor_their_blur_change_a_sample() -> None:
     for i in range(5):
         row = slice(i, i + 1)
         assert torch.equal(blurred(x[row], None, sigma[row], 2.0, hit[row]), whole[row])
+
+
+@pytest.mark.parametrize("shape", [(14, 11), (5, 30), (2, 1)])
+def test_by_axes_and_by_convolution_are_the_definition(shape: tuple[int, int]) -> None:
+    """Of images larger than the kernel, narrower, and of a single column."""
+    x = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(3))
+    taps = kernels(torch.tensor([0.7, 1.9]), 1.9)
+    whole = by_convolution(x, taps)
+    for image, kernel, made in zip(x, taps, whole, strict=True):
+        want = image.double()
+        for axis, length in enumerate(shape, start=1):
+            reach = min(len(kernel) // 2, length - 1)
+            kept = kernel.double()[len(kernel) // 2 - reach : len(kernel) // 2 + reach + 1]
+            mirrored = np.pad(
+                want.numpy(),
+                [(reach, reach) if i == axis else (0, 0) for i in range(3)],
+                mode="reflect",
+            )
+            want = torch.from_numpy(
+                np.apply_along_axis(np.convolve, axis, mirrored, kept / kept.sum(), "valid")
+            )
+        assert (made - want).abs().max() < 1e-6
+        assert (by_axes(image, kernel) - want).abs().max() < 1e-6

@@ -56,6 +56,25 @@ def test_a_plain_view_is_the_sample_in_physical_units() -> None:
     assert view.image.tolist() == [0] * 6
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_resampled_view_is_the_mean_in_physical_units(masked: bool) -> None:
+    """Stored numbers become physical after they are averaged: the same, offset and all."""
+    batch = batch_of()
+    valid = torch.ones(6, 1, 48, 48, dtype=torch.bool)
+    if masked:
+        valid[..., :24] = False
+        batch.valid = {
+            name: valid[..., :: 48 // x.shape[-1], :: 48 // x.shape[-1]].expand(x.shape)
+            for name, x in batch.pixels.items()
+        }
+    view = draw_view(batch, batch.rng, "v", view_of(size=24))
+    for name, x in physical(batch).items():
+        want = torch.nn.functional.avg_pool2d(x, 2)
+        half = want.shape[-1] // 2 if masked else 0
+        assert torch.allclose(view.pixels[name][..., half:], want[..., half:], atol=1e-5)
+        assert (view.pixels[name][..., :half] == 0).all()
+
+
 @pytest.mark.parametrize("cropped", ["resized", "cut", "square"])
 def test_all_grids_of_a_sample_show_the_same_ground(cropped: str) -> None:
     count = 40

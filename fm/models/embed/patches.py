@@ -37,8 +37,12 @@ def to_physical(x: Tensor, scale: float, offset: float) -> Tensor:
     """
     if x.is_floating_point():
         return x.float()
-    made = x.to(torch.float32, memory_format=torch.contiguous_format)
-    return made.mul_(scale).add_(offset)
+    return in_units(x.to(torch.float32, memory_format=torch.contiguous_format), scale, offset)
+
+
+def in_units(stored: Tensor, scale: float, offset: float) -> Tensor:
+    """Turn stored numbers that are float32 already into physical ones, in place."""
+    return stored.mul_(scale).add_(offset)
 
 
 def fill_invalid(patches: Tensor, mask: Tensor) -> Tensor:
