@@ -75,6 +75,19 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _learned_where_it_is_new(self) -> Self:
+        objective: Any = self.objective
+        while getattr(objective, "beside", None) is not None:
+            objective = objective.beside
+        policy = None if self.init is None else self.init.first_layer
+        if getattr(objective, "frozen_embedding", False) and policy not in (None, "select"):
+            raise ValueError(
+                f"objective.frozen_embedding keeps the first layer that init.first_layer={policy} "
+                f"makes new for weights that never saw it; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bands_for_somebody(self) -> Self:
         if self.model.bands is not None and self.teacher is None:
             raise ValueError(

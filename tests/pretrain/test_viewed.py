@@ -10,6 +10,7 @@ from torch import nn
 
 from fm.errors import UsageError
 from pretrain.augment import seasons
+from pretrain.config import RunConfig
 from pretrain.objectives import ObjectiveConfig
 from pretrain.objectives.contrast.teacher import pairs_of, teacher_of
 from pretrain.objectives.contrast.viewed import TwoViews, Viewed
@@ -82,3 +83,16 @@ def test_what_would_do_nothing_is_refused(settings: dict[str, Any], said: str) -
     usual = {k: v for k, v in settings.items() if k in ("kind", "centring")}
     config = kinds.validate_python(usual)
     assert kinds.validate_python(config.model_dump()) == config  # as a run's own config is read
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_new_first_layer_of_known_weights_is_not_frozen(beside: bool) -> None:
+    """Defect: weights of colour pictures behind a random layer that never learns."""
+    objective: dict[str, Any] = {"kind": "moco", "frozen_embedding": True}
+    if beside:
+        objective = {"kind": "landcover", "classes": 2, "beside": objective}
+    told: dict[str, Any] = {"name": "x", "out": "x", "data": {"path": "x"}, "objective": objective}
+    with pytest.raises(ValidationError, match=r"first_layer=random makes new .* leave one"):
+        RunConfig.model_validate(told | {"init_from": "w.pth", "init": {"first_layer": "random"}})
+    for init in ({"init_from": "w.pth", "init": {"first_layer": "select"}}, {"init_from": "w"}, {}):
+        RunConfig.model_validate(told | init)

@@ -59,7 +59,7 @@ class MomentumConfig(TwoViewsConfig):
         mask_ratio: share of the tokens that the student does not see (Siamese masking); the
             teacher sees all.
         frozen_embedding: keep the random tokenizers of a ViT as they are (MoCo-v3, section 4.2);
-            not with weights of other pixels in `init_from`.
+            not where `init.first_layer` makes new ones for weights of other bands.
         export: which of the two is the model.
     """
 
