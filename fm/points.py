@@ -1,8 +1,7 @@
 """Means of points on a lattice along an image's axes, bilinear between pixels.
 
 Of all points at once by `torch.nn.functional.grid_sample`; or along one axis after the other, where
-each pixel of the image is read once however many points there are: faster on a CPU, several times
-where points lie denser than the pixels of the result.
+each pixel of the image is read once however many points there are: several times as fast on a CPU.
 """
 
 from dataclasses import dataclass, replace
@@ -95,7 +94,7 @@ class Lattice:
     def of(cls, down: Tensor, along: Tensor, many: int, shape: tuple[int, int]) -> "Lattice":
         """Prepare the points of images of `shape`, height and width."""
         lines = None
-        if down.device.type == "cpu":
+        if many > 1 and down.device.type == "cpu":
             lines = (Line.of(down, shape[0], many), Line.of(along, shape[1], many))
         return cls(down, along, many, lines)
 
