@@ -26,6 +26,7 @@ from bench import peers
 from bench.location_published import encode as published
 from bench.runner import Bench, Fact, Ready, Target
 from fm.errors import FMError
+from fm.linear import linear
 from fm.location import LocationEncoder, SphericalHarmonics, create, on_grid
 
 DEGREES = 40
@@ -177,6 +178,22 @@ def _embeds(kind: str, training: bool) -> Callable[[bool], Ready]:
     return prepare
 
 
+def _products(quick: bool) -> Ready:
+    """The matrix products of our encoder's forward pass, with nothing between them."""
+    _prepare()
+    module = encoder()
+    weights = [module.first.weight, *(p for p in module.head.parameters() if p.ndim == 2)]
+    count = len(places(quick))
+    inputs = [torch.rand(count, weight.shape[1]) for weight in weights]
+
+    @torch.no_grad()
+    def step() -> None:
+        for x, weight in zip(inputs, weights, strict=True):
+            linear(x, weight)
+
+    return Ready(step, {"places": count, "dtype": "float32"})
+
+
 def _maps(kind: str) -> Callable[[bool], Ready]:
     def prepare(quick: bool) -> Ready:
         _prepare()
@@ -294,6 +311,7 @@ BENCH = Bench(
         PEER_DOUBLE: _peer(torch.float64),
         "published encoder": _embeds("published", False),
         "our encoder": _embeds("ours", False),
+        "our encoder's products alone": _products,
         "published training step": _embeds("published", True),
         "our training step": _embeds("ours", True),
         "map, dense": _maps("dense"),
@@ -306,6 +324,7 @@ BENCH = Bench(
         Target("sphericart-torch over ours, by degree, float32", PEER, DEGREE),
         Target("sphericart-torch over ours, by degree, float64", PEER_DOUBLE, DOUBLE),
         Target("forward, published over ours", "published encoder", "our encoder", at_least=5.5),
+        Target("forward, ours over its products", "our encoder", "our encoder's products alone"),
         Target(
             "training step, published over ours",
             "published training step",
