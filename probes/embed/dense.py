@@ -114,6 +114,7 @@ def embed_scene(
         "scene": scene.place.name,
         "scene_sha256": dict(scene.sha256),
         "bands": {m: list(scene.layers[m].bands) for m in modalities},
+        "scaling": {m: list(scene.layers[m].scaling) for m in modalities},
         "tile_m": work.side_m,
         "overlap_m": work.tiling.overlap * step_m,
     }

@@ -221,6 +221,10 @@ def test_a_killed_scene_goes_on_to_the_same_file(
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     assert not out.exists()
+    # the same files under another baseline are other numbers
+    newer = open_scene(file, bands=BANDS.replace("l1c:", "l1c-n0400:"))
+    with pytest.raises(FMError, match="unfinished result with another scaling; run"):
+        embed_scene(vit(), newer, out, **sizes)
     made, put = [], Stage.put
     monkeypatch.setattr(Stage, "put", lambda self, n, x: (made.append(n), put(self, n, x)))
     assert embed_scene(vit(), scene, out, **sizes).read_bytes() == whole
