@@ -28,7 +28,7 @@ class RandomFourier(Encoding):
         seed: B is drawn from.
 
     Raises:
-        UsageError: a sigma or count that is not positive, or an unknown projection.
+        UsageError: a sigma, count or seed out of range, or an unknown projection.
     """
 
     frequencies: Tensor
@@ -42,8 +42,10 @@ class RandomFourier(Encoding):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not sigma > 0 or count < 1:
-            raise UsageError(f"sigma={sigma}, count={count}: both are above 0")
+        if not 0 < sigma < math.inf or count < 1:
+            raise UsageError(f"sigma={sigma}, count={count}: both are above 0, sigma is finite")
+        if not -(2**63) <= seed < 2**64:
+            raise UsageError(f"seed={seed}: give a whole number below 2^64")
         if projection not in get_args(Projection):
             hint = suggest(projection, get_args(Projection))
             raise UsageError(f"there is no projection {projection!r}; {hint}")

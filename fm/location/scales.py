@@ -35,7 +35,7 @@ class _Scales(Encoding):
         self, scales: int = 32, min_radius: float = 0.001, max_radius: float = 360.0
     ) -> None:
         super().__init__()
-        if scales < 2 or not 0 < min_radius < max_radius:
+        if scales < 2 or not 0 < min_radius < max_radius < math.inf:
             raise UsageError(
                 f"scales={scales}, min_radius={min_radius}, max_radius={max_radius}: give two "
                 f"scales or more and radii in degrees that rise from above 0"

@@ -55,7 +55,8 @@ def get_encoder(
 
     Args:
         name: of `ALIASES`; `geoclip`, `geoclip-untrained`; `satclip` with a file; or an encoding
-            of `fm.location` with its options, such as `sh,L=30`; or a folder that
+            of `fm.location` with its options, such as `sh,L=30` (those of `rff` stand in the
+            place of the alias's); or a folder that
             `fm.location.save` wrote. `location:` may stand before it.
         cache: folder of packages, for GeoCLIP's weights.
         file: weights of `geoclip` (the package's where None) or `satclip`.
@@ -82,7 +83,12 @@ def get_encoder(
         hint = suggest(kind, (*known, *PRETRAINED, "geoclip-untrained"))
         raise UsageError(f"there is no location encoder {kind!r}; {hint}")
     encoding, options = ALIASES.get(kind, (kind, {}))
-    module = fm.location.create_encoding(encoding, **options, **_options(kind, words))
+    given = _options(kind, words)
+    if kind != encoding and (own := sorted(options.keys() & given.keys())):
+        raise UsageError(
+            f"{PREFIX}{name}: {kind} has its own {own[0]}; write {encoding},{','.join(words)}"
+        )
+    module = fm.location.create_encoding(encoding, **{**options, **given})
     return Encoder(name, module.eval(), "floor", {"architecture": type(module).__name__})
 
 

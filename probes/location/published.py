@@ -88,17 +88,10 @@ def open_published(folder: Path) -> tuple[list[Task], dict[str, Places]]:
 
 
 def _places(path: Path, wanted: Column) -> Places:
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        names = {name.lower(): name for name in reader.fieldnames or ()}
-        for needed in ("lon", "lat", wanted.column.lower()):
-            if needed not in names:
-                raise FMError(f"{path}: no column {needed!r} among {', '.join(names)}")
-        keys = (names["lon"], names["lat"], names[wanted.column.lower()])
-        try:
-            rows = np.array([[float(row[key] or "nan") for key in keys] for row in reader])
-        except ValueError as error:
-            raise FMError(f"{path}: {error}") from None
+    try:
+        rows = _numbers(path, wanted.column)
+    except (ValueError, csv.Error) as error:  # bytes that are no text are of the first
+        raise FMError(f"{path}: {error}") from None
     rows = rows.reshape(-1, 3)
     kept = np.isfinite(rows).all(1)
     if wanted.missing is not None:
@@ -117,6 +110,18 @@ def _places(path: Path, wanted: Column) -> Places:
     codes, numbers = np.unique(value, return_inverse=True)
     classes = tuple(f"{code:g}" for code in codes.tolist())
     return Places(name, rows[:, :2].copy(), {name: numbers.astype(np.int64)}, {name: classes})
+
+
+def _numbers(path: Path, column: str) -> np.ndarray:
+    """Read longitude, latitude and a column of every row; NaN where a cell is empty."""
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        names = {name.lower(): name for name in reader.fieldnames or ()}
+        for needed in ("lon", "lat", column.lower()):
+            if needed not in names:
+                raise FMError(f"{path}: no column {needed!r} among {', '.join(names)}")
+        keys = (names["lon"], names["lat"], names[column.lower()])
+        return np.array([[float(row[key] or "nan") for key in keys] for row in reader])
 
 
 def _turned(path: Path, wanted: Column, found: np.ndarray) -> np.ndarray:

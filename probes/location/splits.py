@@ -1,9 +1,10 @@
 """Who trains and who is asked: three ways to divide places, each by a seed.
 
 `random` leaves neighbours on both sides, so it measures interpolation between samples a few
-kilometres apart. `blocks` keeps whole equal-area blocks of 500 km together. `continents` asks on
-one continent after training on others, and chooses on a third, so that the choice too is made for
-places far from those seen.
+kilometres apart. `blocks` keeps whole equal-area blocks of 500 km together; they touch, so places
+near an edge have neighbours on the other side (docs/location-probes.md says how many).
+`continents` asks on one continent after training on others, and chooses on a third, so that the
+choice too is made for places far from those seen.
 """
 
 from dataclasses import dataclass

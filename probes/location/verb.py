@@ -46,6 +46,8 @@ def refusal(model: str | None, benchmark: str | None) -> str | None:
         benchmark: likewise.
     """
     if is_location(model) and benchmark is not None and not is_benchmark(benchmark):
+        if benchmark.startswith("location-"):
+            return f"there is no benchmark {benchmark!r}; {suggest(benchmark, BENCHMARKS)}"
         return (
             f"{benchmark} gives images and {model} takes places; give one of the benchmarks "
             f"location-TASK-SPLIT, or --suite {SUITES[0]}"

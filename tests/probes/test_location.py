@@ -285,7 +285,10 @@ def test_clipped_predictions_stay_in_the_range_of_train() -> None:
 
 @pytest.mark.parametrize(
     ("name", "width"),
-    [("lonlat", 2), ("xyz", 3), ("sh10", 100), ("rff", 512), ("sh,L=4", 16), ("location:wrap", 4)],
+    [
+        *(("lonlat", 2), ("xyz", 3), ("sh10", 100), ("sh,L=4", 16), ("location:wrap", 4)),
+        *(("rff", 512), ("rff,sigma=4.0,count=8", 16)),
+    ],
 )
 def test_encoders_by_name(name: str, width: int) -> None:
     made = encoders.get_encoder(name, None)
@@ -299,6 +302,7 @@ def test_encoders_by_name(name: str, width: int) -> None:
         ("sh99", "there is no location encoder 'sh99'"),
         ("sh,K=3", "no option 'K'"),
         ("sh,L", "write KEY=VALUE"),
+        ("sh40,L=30", "sh40 has its own L; write sh,L=30"),
         ("satclip", "--from FILE.ckpt"),
         ("geoclip", "--packages is missing"),
         ("geoclip,L=3", "takes no options"),

@@ -110,6 +110,10 @@ def test_a_floors_name_is_free_where_no_floor_stands_beside() -> None:
     ("words", "said"),
     [
         (("location:sh10", "--benchmark", "eurosat"), "eurosat gives images and location:sh10"),
+        (
+            ("location:sh10", "--benchmark", "location-koppen-blockz"),
+            "there is no benchmark 'location-koppen-blockz'; did you mean 'location-koppen-blocks'",
+        ),
         (("runs/x", "--benchmark", "location-koppen-random"), "gives places and runs/x takes"),
         (("--benchmark", "location-koppen-random"), "a floor on pixels takes images"),
         (("location:sh10",), "--benchmark is missing"),
@@ -215,6 +219,7 @@ def test_published_tables(tmp_path: Path) -> None:
         ("lat,lon\n1,2\n", "no column 'country'"),
         ("lat,lon,country\n1,2,x\n", "could not convert"),
         ("lat,lon,country\n120,2,4\n", "are not degrees"),
+        ("lat,lon,country\n1,2,\xe9\n", "codec can't decode byte 0xe9"),
         ("Lat,Lon,meanT,meanP\n1,2,3,-9999\n", "meanP of -9999 cannot be"),
     ],
 )
@@ -222,7 +227,7 @@ def test_other_tables_are_refused(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(FMError, match="holds none of"):
         open_published(tmp_path)
     name = "stationDataAll.csv" if "meanP" in text else "lat_lon_country.csv"
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(FMError, match=said):
         open_published(tmp_path)
 

@@ -135,6 +135,12 @@ def test_options_are_checked() -> None:
         create_encoding("cartesien")
     with pytest.raises(UsageError, match="did you mean 'scales'"):
         create_encoding("grid", scale=3)
+    with pytest.raises(UsageError, match="sigma is finite"):
+        create_encoding("rff", sigma=math.inf)
+    with pytest.raises(UsageError, match=r"below 2\^64"):
+        create_encoding("rff", seed=10**20)
+    with pytest.raises(UsageError, match="radii in degrees"):
+        create_encoding("theory", max_radius=math.inf)
     with pytest.raises(UsageError, match="sigma='a'"):
         create_encoding("rff", sigma="a")
     with pytest.raises(UsageError, match="two"):
