@@ -27,7 +27,12 @@ def _configure_probe(parser: ArgumentParser) -> None:
         help="checkpoint folder, eofm/NAME, or timm:NAME, torchgeo:WEIGHTS, onnx:FILE, "
         "package:NAME, location:ENCODER; none for floors",
     )
-    parser.add_argument("--benchmark", metavar="NAME", help="see --list")
+    parser.add_argument(
+        "--benchmark",
+        metavar="NAME",
+        help="see --list; or a label of your own dataset: class:LABEL, multilabel:LABEL or "
+        "regression:LABEL, with :SPLIT.json behind it for a split of fm shards split",
+    )
     parser.add_argument("--protocol", default="linear", metavar="NAME[,NAME]", help="see --list")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="the benchmark's dataset")
     parser.add_argument("--out", type=Path, metavar="RESULTS", help="folder for the result JSON")
@@ -250,6 +255,7 @@ def _pixels(word: str) -> int | None:
 def _list(as_json: bool) -> int:
     from probes.backbones import KINDS, PACKAGES
     from probes.benchmarks import get_benchmark, list_benchmarks
+    from probes.benchmarks.labelled import FORM
     from probes.location import PREFIX
     from probes.location.names import ALIASES, PRETRAINED
     from probes.location.verb import BENCHMARKS
@@ -277,6 +283,7 @@ def _list(as_json: bool) -> int:
         print(f"  {name:<28} {benchmark.checked_on:<13} {benchmark.help}")
     for name, (task, split) in BENCHMARKS.items():
         print(f"  {name:<28} {'real files':<13} {task.help}; places, {split} split")
+    print(f"  {FORM}: a label (class, multilabel, regression) of the dataset of --data")
     print("protocols")
     for name, protocol in protocols.items():
         print(f"  {name:<28} {protocol.help}")
@@ -407,6 +414,8 @@ probe = Command(
         "--protocol linear,knn --data data/indian-pines --out results\n"
         "fm probe package:efficientnet-lite0 --benchmark nc-landcover --data data/nc-landcover "
         "--resize native,64 --normaliser divide,zscore --out results\n"
+        "fm probe eofm/mae-landsat7 --benchmark class:cover:block.json --data data/mine "
+        "--out results\n"
         "fm probe location:geoclip --suite location --protocol ridge --seeds 0,1,2 --out results\n"
         "fm probe --list"
     ),

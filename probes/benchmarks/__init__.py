@@ -20,6 +20,7 @@ from probes.benchmarks import (
     hyperview,
     indian_pines,
     isprs,
+    labelled,
     landsat_clouds,
     landsat_cover,
     marida,
@@ -104,14 +105,21 @@ def get_benchmark(name: str) -> Benchmark:
     """Return a benchmark.
 
     Args:
-        name: `NAME@VERSION`, or `NAME` for its newest version.
+        name: `NAME@VERSION`, or `NAME` for its newest version; or a label of a dataset of ours,
+            `KIND:LABEL` or `KIND:LABEL:SPLIT.json` (`probes.benchmarks.labelled`).
 
     Raises:
         UsageError: there is none; names the nearest.
+        FMError: the split file of a label cannot be read.
     """
+    if ":" in name:
+        return labelled.named(name)
     if name in _ALL:
         return _ALL[name]
     versions = [b for b in _ALL.values() if b.name == name]
     if versions:
         return max(versions, key=lambda b: b.version)
-    raise UsageError(f"there is no benchmark {name!r}; {suggest(name, _ALL)}")
+    raise UsageError(
+        f"there is no benchmark {name!r}; {suggest(name, _ALL)} (a label of your own dataset is "
+        f"{labelled.FORM})"
+    )

@@ -6,7 +6,6 @@ enough, and by whole equal-area blocks, where the place has to be known from wha
 further off look like and 1 km cannot be had. `probes.geolocation.ceiling` puts numbers on both.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,23 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 import shards
 from fm.errors import FMError
 from fm.geo import block_id
-from probes.benchmarks.base import Benchmark, Data, Inputs
+from probes.benchmarks.base import Benchmark, Data
 from probes.benchmarks.holdout import deal
+from probes.benchmarks.samples import LEFT_OUT, open_samples
 from probes.geolocation.ceiling import nearest_km, words
 from probes.geolocation.cells import NONE, Centre, Rest, partition
 from probes.statistics.places import MEDIAN
-from shards.building.copies import valid_elements
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 FLOORS = ("prior-cell", "prior-mean")
 SOURCE = "any dataset of `fm shards build` whose samples have lon and lat"
-LEFT_OUT = "left out"
-"""The split of samples without a place, and of training samples whose cell was dropped."""
 
 
 @dataclass(frozen=True)
@@ -142,60 +138,12 @@ def open_shards(folder: Path) -> Data:
         FMError: no dataset, or no modality that all its placed samples have as single images.
     """
     ds = shards.open(folder)
-    count = len(ds)
     placed = np.isfinite(ds.lonlat).all(1)
     if not placed.any():
         raise FMError(
             f"{folder}: no sample has a place; give lon and lat when the dataset is built"
         )
-    shapes = {m: ds.index.column(f"{m}.shape").to_pylist() for m in ds.info.modalities}
-    shared = [m for m, own in shapes.items() if all(own[i] for i in np.flatnonzero(placed))]
-    if not shared:
-        raise FMError(f"{folder}: no modality is in all samples with a place; filter the dataset")
-    forms = [tuple(tuple(shapes[m][i] or ()) for m in shared) for i in range(count)]
-    (form, _), *others = Counter(f for f, ok in zip(forms, placed, strict=True) if ok).most_common()
-    if any(len(shape) != 3 for shape in form):
-        raise FMError(f"{folder}: its samples are series; geolocation takes single images")
-    rows = np.array([i for i in range(count) if placed[i] and forms[i] == form])
-    notes = []
-    if not placed.all():
-        notes.append(f"{int((~placed).sum())} samples without a place are left out")
-    if others:
-        notes.append(f"{sum(n for _, n in others)} samples of another shape are left out")
-    lonlat, keys = ds.lonlat[rows], np.array(ds.keys)[rows]
-    infos = {m: ds.info.modalities[m] for m in shared}
-
-    def read(index: NDArray[np.int64]) -> Inputs:
-        found = [ds.read(int(rows[n]), shared) for n in index.tolist()]
-        return _valid(
-            {m: np.stack([one[m] for one in found]) for m in shared},
-            {m: infos[m].nodata for m in shared},
-        )
-
-    return Data(
-        read=read,
-        targets=np.zeros(len(rows), np.int64),
-        split=np.full(len(rows), LEFT_OUT),
-        unit=np.arange(len(rows)),
-        shards=keys,
-        classes=(),
-        bands={m: tuple(info.bands) for m, info in infos.items()},
-        scaling={m: info.scaling for m, info in infos.items()},
-        dataset=ds.info.name,
-        manifest_hash=ds.manifest_hash,
-        folder=folder,
-        notes=tuple(notes),
-        lonlat=lambda index: lonlat[index],
-    )
-
-
-def _valid(pixels: dict[str, np.ndarray], nodata: dict[str, tuple | None]) -> Inputs:
-    valid: dict[str, NDArray[np.bool_]] = {}
-    for m, x in pixels.items():
-        held = valid_elements(x, nodata[m])
-        whole = np.ones(x.shape, bool) if held is None else held
-        valid[m] = np.asarray(np.all(whole, axis=1), bool)
-    return Inputs.known(pixels, valid)
+    return open_samples(ds, folder, placed, "a place", "geolocation")[0]
 
 
 def declare(
