@@ -120,7 +120,7 @@ class Browser:
 
     def wait(self, expression):
         """Wait until an expression is true."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while not self.run(expression):
             assert time.monotonic() < end, expression
             time.sleep(0.02)

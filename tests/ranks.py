@@ -5,6 +5,8 @@ killed. Only the launcher is missing, which costs imports of torch in each rank 
 depends on it is tested under one (`tests/pretrain/test_ending.py`).
 """
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import socket
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = "tests.preloaded"
+_NUMBERS = itertools.count(7919 * os.getpid())
 LIMIT = 280.0
 """Seconds that ranks may take."""
 
@@ -133,6 +136,10 @@ def _rank(
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port below those that the kernel hands out: nobody gets it before the ranks do."""
+    for number in _NUMBERS:
+        port = 10_000 + number % 20_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("numbers do not end")

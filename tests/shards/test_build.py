@@ -68,7 +68,8 @@ def finish_after_kills(tmp_path: Path, kills: int, seed: int) -> None:
     words = [sys.executable, "-m", "tests.shards.makers", str(out), str(count), "0.02"]
     parts = work_folder(out) / "parts"
     last = count // 4
-    moments = sorted(rng.uniform(0, last) for _ in range(kills - 1))
+    # two shards before the last, so that a killer who has to wait for a core still comes in time
+    moments = sorted(rng.uniform(0, last - 2) for _ in range(kills - 1))
     # from before the first shard is there to after the last, when the index is being written
     for moment in [*moments, last + rng.uniform(0, 0.9)]:
         process = subprocess.Popen(words, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
