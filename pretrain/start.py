@@ -72,8 +72,10 @@ def _parent(source: str, settings: InitConfig) -> Backbone:
     if is_carried(source) or not Path(source).is_file():
         if wrong := settings.of_files:
             if not (is_carried(source) or Path(source).is_dir()):
-                hint = elsewhere(source) or "; give the weights by init_from=FILE"
-                raise FMError(f"init_from={source}: no such file{hint}")
+                raise FMError(
+                    f"init_from={source}: no such file{elsewhere(source)}; give the weights by "
+                    f"init_from=FILE"
+                )
             raise UsageError(
                 f"init.{wrong[0]} is for weight files of others; {source} is a checkpoint of ours, "
                 f"whose card says it"
