@@ -42,15 +42,18 @@ def without_numbers(
     problems = []
     for item in items:
         masked = masked_files(item, headers)
+        missing: dict[str, list[str]] = {}
         for recipe in recipes.values():
             for place, band in enumerate(recipe.table):
                 path, index = item.files[band.name]
                 floating = headers[path].dtypes[index - 1].startswith("float")
                 if path in masked and not floating and recipe.number(place) is None:
-                    problems.append(
-                        f"{path}: a mask says where it has no data, and {band.name} has no number "
-                        f"for that; give --nodata"
-                    )
+                    missing.setdefault(path, []).append(band.name)
+        problems += [
+            f"{path}: a mask says where it has no data, and integers need a number for that "
+            f"({', '.join(names)}); give --nodata"
+            for path, names in missing.items()
+        ]
         if item.mask in masked and ignore is None:
             problems.append(f"{item.mask}: a mask says where it has no class; give --mask-ignore")
     return problems
