@@ -136,7 +136,9 @@ def export(
             "verification": [row.to_dict() for row in written.agreements],
         }
         write_json(aside / REPORT, report)
-        licence = f"Licence: {told.get('licence', 'unknown')}. Parent: {told.get('parent')}."
+        licence = (
+            f"Licence: {told.get('licence', 'unknown')}. Parent: {told.get('parent') or 'none'}."
+        )
         page = readme(f"{name} as {to}", written, licence)
         (aside / checkpoint.README).write_text(page, encoding="utf-8")
     return report

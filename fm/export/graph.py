@@ -79,8 +79,8 @@ class Signature:
         """
         if values not in ("physical", "stored"):
             raise UsageError(
-                f"values={values}: say what the pixels will be: physical (reflectance as a "
-                f"fraction, dB) or stored (the integers of the product)"
+                f"values={values}: say what the pixels will be: --values physical (reflectance "
+                f"as a fraction, dB) or --values stored (the integers of the product)"
             )
         for name in modalities or ():
             if name not in model.bands:

@@ -3,11 +3,13 @@
 import argparse
 import json
 
+_FORMATS = "torch-export, onnx, timm, single-file, torchgeo or safetensors; see docs/export.md"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fm models export`."""
     parser.add_argument("model", help="checkpoint folder, such as a run's export/, or eofm/NAME")
-    parser.add_argument("--to", required=True, metavar="FORMAT", help="see docs/export.md")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=_FORMATS)
     parser.add_argument("--out", required=True, help="folder to write")
     parser.add_argument(
         "--values",

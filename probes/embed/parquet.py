@@ -167,7 +167,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         raise FMError(f"{path}: no such file of embeddings") from None
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
-        raise FMError(f"{path}: not a Parquet file that can be read ({reason})") from None
+        hint = "what is searched is the .parquet that fm embed makes of a dataset"
+        raise FMError(f"{path}: not a Parquet file that can be read ({reason}); {hint}") from None
 
 
 def _vectors(table: pa.Table, path: Path) -> NDArray[np.float32]:

@@ -28,7 +28,9 @@ def check_ending(out: Path, endings: Sequence[str], what: str, option: str = "--
         raise UsageError(f"{option} {out}: the name is not UTF-8, as GDAL needs it") from None
     found = out.suffix.lower()
     if found not in endings:
-        raise UsageError(f"{option} {out}: {what} is written as {' or '.join(endings)}; name one")
+        raise UsageError(
+            f"{option} {out}: name a file that ends in {' or '.join(endings)} for {what}"
+        )
     return found
 
 

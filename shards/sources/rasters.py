@@ -100,8 +100,8 @@ def configure(parser: ArgumentParser) -> None:
     for name, default in (("item", "item"), ("href", "href"), ("band", None)):
         text = f"(default {default})" if default else "(STAC: band)"
         parser.add_argument(f"--{name}-column", default=default, help=f"of the table {text}")
-    for name in ("time", "split", "label"):
-        parser.add_argument(f"--{name}-column", help=f"{name} of the item (STAC time: datetime)")
+    for name, text in (("time", " (STAC: datetime)"), ("split", ""), ("label", "")):
+        parser.add_argument(f"--{name}-column", help=f"{name} of the item{text}")
     parser.add_argument(
         "--attributes", type=Path, help="table with those columns, when the files are in a tree"
     )

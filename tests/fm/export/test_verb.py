@@ -31,7 +31,7 @@ def test_what_was_compared_is_printed(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--to", "timm", "--tokens", "2x3", "--tolerance", "inf"], "a share from 0 to below 1"),
         (["--to", "safetensors", "--tolerance", "nan"], "a share from 0 to below 1"),
         (["--to", "tim"], "did you mean 'timm'"),
-        (["--to", "onnx"], "say what the pixels will be"),
+        (["--to", "onnx"], "say what the pixels will be: --values physical ("),
         (["--to", "timm", "--values", "stored"], "timm has no use for values"),
         (["--to", "torch-export", "--values", "stored", "--modalities", "s2l2a_20"], "takes no"),
     ],
