@@ -273,14 +273,18 @@ def test_no_number_depends_on_the_workers() -> None:
 def test_clipped_predictions_stay_in_the_range_of_train() -> None:
     places = tiny(300)
     parts = splits.divide("continents", places.lonlat, 0)
-    features = encoders.get_encoder("sh20", None)(places.lonlat)
+    features = encoders.get_encoder("sh10", None)(places.lonlat)
+    # train has nothing above the middle of val: a choice by val goes beyond it
+    field = places.values["field"]
+    field[parts.train] = np.minimum(field[parts.train], np.median(field[parts.val]))
     cell = judge.ridge(features, places, [NUMBERS], parts, RIDGE, split="continents")[0]
     known = places.values["field"][parts.train]
     truth = places.values["field"][parts.test]
+    assert cell.predicted.max() > known.max() + 0.01
     cut = np.clip(cell.predicted, known.min(), known.max())
     expected = 1 - ((cut - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
     assert cell.metrics["r2_clipped"]["value"] == pytest.approx(expected)
-    assert cell.metrics["r2"]["value"] < expected
+    assert abs(cell.metrics["r2"]["value"] - expected) > 0.01
 
 
 @pytest.mark.parametrize(
