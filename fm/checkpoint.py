@@ -1,27 +1,22 @@
 """Checkpoints people take away: `model.safetensors`, `card.json`, `README.md` in one folder."""
 
-import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fm import weights as carried
 from fm.card import Card
 from fm.errors import FMError, UsageError
 from fm.files import atomic_folder, read_json, sha256_file, write_json
+from fm.likeness import M, TooManyError, likeness
 from fm.models import Backbone, rebuild
 from fm.models.embed import SpectralBasis
 from fm.tensors import Weights, write_tensors
-
-M = TypeVar("M", bound=torch.nn.Module)
 
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -145,9 +140,8 @@ def build(
     """
     before = torch.get_rng_state()
     try:
-        with _parameters(4 * len(weights[1]) + 64), torch.device("meta"):
-            likeness = make()
-    except _TooManyError:
+        like = likeness(make, len(weights[1]))
+    except TooManyError:
         raise FMError(
             f"{weights[0]}: the weights do not fit the model of {card.name}, which has many more"
         ) from None
@@ -158,31 +152,9 @@ def build(
         raise FMError(
             f"{card}: malformed architecture ({type(error).__name__}: {said}); it is damaged"
         ) from None
-    _compare(likeness, weights[1], str(weights[0]))
+    _compare(like, weights[1], str(weights[0]))
     torch.set_rng_state(before)
     return make()
-
-
-class _TooManyError(Exception):
-    """A model of more parameters than there can be."""
-
-
-@contextlib.contextmanager
-def _parameters(most: int) -> Iterator[None]:
-    """Stop this thread from making more than `most` parameters: even empty ones take memory."""
-    count, own = 0, threading.get_ident()
-
-    def seen(*_: object) -> None:
-        nonlocal count
-        count += threading.get_ident() == own
-        if count > most:
-            raise _TooManyError
-
-    handle = register_module_parameter_registration_hook(seen)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _weights(folder: Path, card: Card, verify: bool) -> Path:

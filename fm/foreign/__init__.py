@@ -18,7 +18,7 @@ from fm.foreign.channels import without_zero_channels
 from fm.foreign.convert import Choice, convert
 from fm.foreign.families import PLANS
 from fm.foreign.reading import MAX_BYTES, MAX_TENSORS, Reading, read
-from fm.foreign.recognise import FAMILIES, Recognised, recognise
+from fm.foreign.recognise import FAMILIES, Recognised, recognise, whole
 from fm.foreign.report import Entry, Report
 from fm.models import Backbone
 from fm.models.inputs import Scaling
@@ -158,9 +158,9 @@ def load(
         perception_m=said("perception_m", perception_m),
         position_resize=said("position_resize", position_resize),
     )
-    model, report = convert(
-        reading, found.family, PLANS[found.family](reading, found, choice), choice
-    )
+    with whole(found.family, reading.where):
+        plan = PLANS[found.family](reading, found, choice)
+    model, report = convert(reading, found.family, plan, choice)
     model.card = Card(
         name=found.family if item is None else item.name,
         architecture=model.architecture,

@@ -1,8 +1,10 @@
 """From foreign keys to ours: every key of both sides is accounted for, or nothing is loaded."""
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from fm.errors import FMError, UsageError
 from fm.foreign.reading import Reading
 from fm.foreign.report import Entry, Report
+from fm.likeness import TooManyError, likeness
 from fm.models import Backbone, create_model
 from fm.models.inputs import Scaling
 from fm.normalize import Normalisation
@@ -125,17 +128,23 @@ def convert(reading: Reading, family: str, plan: Plan, choice: Choice) -> tuple[
         FMError: keys without a rule, keys of ours without a value, wrong shapes or values that
             are not finite; says how many of each and names the first. Nothing is loaded.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = create_model(
-            plan.name,
-            bands=choice.bands,
-            token_m=plan.token_m,
-            token_groups=plan.token_groups,
-            normalisation=choice.normalisation,
-            scaling=choice.scaling,
-            **plan.options,
-        )
-    own = model.state_dict()
+    make = partial(
+        create_model,
+        plan.name,
+        bands=choice.bands,
+        token_m=plan.token_m,
+        token_groups=plan.token_groups,
+        normalisation=choice.normalisation,
+        scaling=choice.scaling,
+        **plan.options,
+    )
+    try:  # sizes of a few small tensors say how large all of it is: nothing is made before a look
+        own = likeness(make, len(reading.state)).state_dict()
+    except TooManyError:
+        raise FMError(
+            f"{reading.where}: not a whole {family}: its {len(reading.state)} keys are too few for "
+            f"its sizes; nothing was loaded"
+        ) from None
     entries, filled, wrong = _apply(reading.state, plan.rules, own)
     for key, (value, _) in plan.fresh.items():
         filled.setdefault(key, value)
@@ -151,6 +160,8 @@ def convert(reading: Reading, family: str, plan: Plan, choice: Choice) -> tuple[
             f"{reading.where}: not a whole {family}: {taken} of {len(reading.state)} keys fit; "
             f"{'; '.join(parts)}; nothing was loaded"
         )
+    with torch.random.fork_rng(devices=[]):
+        model = make()
     model.load_state_dict(filled)
     report = Report(
         family=family,
@@ -199,6 +210,7 @@ def _apply(
         "not known": [],
         "wrong shape": [],
         "twice": [],
+        "complex": [],
         "not finite": [],
     }
     for key, value in state.items():
@@ -217,13 +229,17 @@ def _apply(
             continue
         made = value.detach()
         if rule.change is not None and made.ndim > 0:
-            made = rule.change(made)
+            with contextlib.suppress(LookupError, RuntimeError):  # other axes: a wrong shape
+                made = rule.change(made)
         if made.shape != own[target].shape:
             sizes = f"{key} {list(shape)}, expected {list(own[target].shape)}"
             wrong["wrong shape"].append(sizes)
             continue
         if target in filled:
             wrong["twice"].append(f"{key} for {target}")
+            continue
+        if made.is_complex():
+            wrong["complex"].append(key)
             continue
         made = made.to(own[target].dtype)
         if made.is_floating_point() and not bool(torch.isfinite(made).all()):

@@ -1,6 +1,7 @@
 """Which family a state dict is of, and what its shapes say."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +90,7 @@ def recognise(state: State, where: str = "the state") -> Recognised:
         FMError: no family's signature fits (says which layout is nearest and how many keys it
             shares), or several do.
     """
-    found = [name for name, signature in FAMILIES.items() if signature.test(state)]
+    found = [name for name, signature in FAMILIES.items() if _fits(signature, state)]
     if len(found) > 1:
         shares = ", ".join(f"{n} ({_share(state, n)} of {len(state)} keys)" for n in found)
         raise FMError(f"{where}: the keys fit several families: {shares}; save one model alone")
@@ -104,13 +105,45 @@ def recognise(state: State, where: str = "the state") -> Recognised:
             f"shares {_share(state, best)} of them"
         )
     signature = FAMILIES[found[0]]
+    with whole(found[0], where):
+        numbers = signature.read(state)
     return Recognised(
         found[0],
-        signature.read(state),
+        numbers,
         signature.unsaid,
         signature.convertible,
         signature.notes,
     )
+
+
+def _fits(signature: Signature, state: State) -> bool:
+    try:
+        return signature.test(state)
+    except IndexError:  # a tensor of fewer axes than the family's
+        return False
+
+
+@contextlib.contextmanager
+def whole(family: str, where: str) -> Iterator[None]:
+    """Turn what reading the sizes of a state stumbles over into one line.
+
+    Args:
+        family: it was recognised as.
+        where: the file.
+
+    Raises:
+        FMError: a tensor that tells them is missing, or has other axes.
+    """
+    try:
+        yield
+    except FMError:
+        raise
+    except (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else "odd numbers of axes"
+        raise FMError(
+            f"{where}: not a whole {family}: its sizes cannot be told ({missing}); nothing was "
+            f"loaded"
+        ) from None
 
 
 def _share(state: State, name: str) -> int:

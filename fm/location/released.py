@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fm.errors import FMError
 from fm.foreign import read
+from fm.likeness import TooManyError, likeness
 from fm.location.encoder import LocationEncoder, Sum
 from fm.location.registry import create
 
@@ -60,7 +62,8 @@ def satclip(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32)
             f"{reading.where}: the first layer takes {first.shape[1]} features, which are not the "
             f"harmonics of {told.get('legendre_polys', 'any number of')} degrees"
         )
-    encoder = create(
+    make = partial(
+        create,
         "sh",
         head="siren",
         dim=last.shape[0],
@@ -71,7 +74,7 @@ def satclip(path: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32)
         convention=_CONVENTIONS[method],
     )
     named = {_satclip_key(key): value for key, value in state.items()}
-    return _filled(encoder, named, reading.where, dtype)
+    return _filled(make, named, reading.where, dtype)
 
 
 def _satclip_network(state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -134,7 +137,8 @@ def _branch(state: Mapping[str, Tensor], where: str, dtype: torch.dtype) -> Loca
     for name in ("first.encoding.frequencies", "first.weight", "head.last.weight"):
         if name not in state or state[name].ndim != 2:
             raise FMError(f"{where}: a branch of GeoCLIP lacks its {name.rpartition('.')[2]}")
-    encoder = create(
+    make = partial(
+        create,
         "rff",
         head="mlp",
         dim=len(state["head.last.weight"]),
@@ -142,7 +146,7 @@ def _branch(state: Mapping[str, Tensor], where: str, dtype: torch.dtype) -> Loca
         depth=3,
         count=len(state["first.encoding.frequencies"]),
     )
-    return _filled(encoder, state, where, dtype)
+    return _filled(make, state, where, dtype)
 
 
 def _geoclip_key(part: str, place: str, kind: str) -> str | None:
@@ -155,18 +159,24 @@ def _geoclip_key(part: str, place: str, kind: str) -> str | None:
 
 
 def _filled(
-    encoder: LocationEncoder, state: Mapping[str, Tensor], where: str, dtype: torch.dtype
+    make: Callable[[], LocationEncoder],
+    state: Mapping[str, Tensor],
+    where: str,
+    dtype: torch.dtype,
 ) -> LocationEncoder:
-    """Give an encoder its weights, all of them and nothing else."""
+    """Make an encoder once the weights are known to be its, all of them and nothing else."""
     if dtype not in (torch.float32, torch.float64):
         raise FMError(f"a location encoder is float32 or float64, not {dtype}")
-    encoder.to(dtype)
-    own: dict[str, Any] = dict(encoder.state_dict())
+    try:
+        own: dict[str, Any] = dict(likeness(make, len(state)).state_dict())
+    except TooManyError:
+        raise FMError(f"{where}: {len(state)} keys are too few for its sizes") from None
     for key in sorted(own.keys() ^ state.keys()):
         raise FMError(f"{where}: {'lacks' if key in own else 'has beyond what is known'} {key}")
     for key, value in state.items():
         if value.shape != own[key].shape:
             sizes = f"{list(value.shape)}, expected {list(own[key].shape)}"
             raise FMError(f"{where}: {key} is {sizes}")
+    encoder = make().to(dtype)
     encoder.load_state_dict(dict(state))
     return encoder.eval()

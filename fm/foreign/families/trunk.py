@@ -1,5 +1,6 @@
 """What all ViT files share: timm's block names, the class token, positions, left-overs."""
 
+import math
 import re
 from typing import Any
 
@@ -92,8 +93,10 @@ def fresh_norm(name: str, width: int) -> dict[str, tuple[Tensor, str]]:
 
 def same_table(table: Tensor, width: int) -> bool:
     """Say whether a stored table `[1, 1 + L, width]` is the formula's, zeros for the class."""
-    side = round((table.shape[1] - 1) ** 0.5)
-    if side * side != table.shape[1] - 1 or width % 4:
+    if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != width or width % 4:
+        return False
+    side = math.isqrt(max(0, table.shape[1] - 1))
+    if side * side != table.shape[1] - 1:
         return False
     made = torch.cat([torch.zeros(1, width), sincos_2d(width, side, side)])
     return bool(torch.allclose(table[0].float(), made, rtol=0, atol=TOLERANCE))

@@ -1,3 +1,4 @@
+import contextlib
 import re
 
 import pytest
@@ -237,3 +238,52 @@ def test_a_converted_model_is_adapted_to_fewer_bands() -> None:
         part = smaller.encode({"s2l1c_10": x[:, kept]}).tokens
     torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-5)
     assert len(report["dropped"]["s2l1c_10"]) == 10
+
+
+def _bent(value: torch.Tensor) -> list[torch.Tensor]:
+    """The same tensor with other axes, empty, and of complex numbers."""
+    return [value.reshape(-1), value[None], value.new_zeros(()), value.new_zeros(0) * 1j]
+
+
+@pytest.mark.parametrize("layout", CASES)
+def test_what_tells_sizes_may_be_missing_or_bent(layout: str) -> None:
+    state = state_of(layout)
+    inside = re.compile(r"(?:blocks?|layers?\d?|_blocks|transformer|decoder\w*)\.")
+    telling = [k for k in state if not inside.search(k) and state[k].is_floating_point()][:4]
+    assert telling
+    for number, key in enumerate(telling):
+        bent = _bent(state[key])
+        without = {k: v for k, v in state.items() if k != key}
+        for other in (without, {**state, key: bent[number % len(bent)]}):
+            # what is dropped may be anything; else one line, and no other error
+            with contextlib.suppress(FMError):
+                converted(layout, other)
+
+
+def test_complex_numbers_are_no_weights() -> None:
+    state = state_of("vit")
+    with pytest.raises(FMError, match=r"1 complex \(norm.weight\)"):
+        converted("vit", {**state, "norm.weight": state["norm.weight"] * (1 + 0j)})
+
+
+def test_a_few_small_tensors_do_not_decide_how_much_memory_is_taken() -> None:
+    wide = 3 << 18  # the attention of one block alone would have 7 TB
+    state = {
+        "cls_token": torch.zeros(1, 1, wide),
+        "pos_embed": torch.zeros(1, 5, wide),
+        "patch_embed.proj.weight": torch.zeros(wide, 3, 1, 1),
+        "patch_embed.proj.bias": torch.zeros(wide),
+        "norm.weight": torch.zeros(wide),
+        "norm.bias": torch.zeros(wide),
+        "blocks.0.attn.qkv.weight": torch.zeros(1),
+    }
+    with pytest.raises(FMError, match=r"wrong shape \(blocks.0.attn.qkv.weight .*; nothing was"):
+        converted("vit", state)
+    # however many blocks are named, no more parameters are made than there can be
+    many = {f"blocks.{i}.attn.qkv.weight": torch.zeros(1) for i in range(300)}
+    with pytest.raises(FMError, match="its 306 keys are too few for its sizes"):
+        converted("vit", {**state, **many})
+    # nor does a table of positions whose width is not the tokens'
+    narrow = {**state_of("dofa"), "cls_token": torch.zeros(1, 1, wide)}
+    with pytest.raises(FMError):
+        converted("dofa", {**narrow, "pos_embed": torch.zeros(1, 1 + 1000**2, 1)}, heads=1)
