@@ -195,6 +195,8 @@ def read_json(path: str | os.PathLike[str], what: str = "file") -> Any:
         raise FMError(f"{path}: no such {what}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FMError(f"{path}: this {what} is not valid JSON ({error})") from None
+    except RecursionError:
+        raise FMError(f"{path}: this {what} is nested too deeply") from None
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

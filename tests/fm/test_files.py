@@ -81,3 +81,9 @@ def test_json_refuses_nan_and_names_broken_files(tmp_path: Path) -> None:
         read_json(tmp_path / "b.json", "model card")
     with pytest.raises(FMError, match="no such model card"):
         read_json(tmp_path / "c.json", "model card")
+
+
+def test_json_that_is_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text("[" * 100_000)
+    with pytest.raises(FMError, match="this model card is nested too deeply"):
+        read_json(tmp_path / "card.json", "model card")
