@@ -4,6 +4,7 @@ The split is the one that the dataset's samples carry, or a file of `fm shards s
 """
 
 import hashlib
+import json
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -33,12 +34,12 @@ def named(name: str) -> Benchmark:
     """Declare the benchmark that a name such as `class:cover:block.json` asks for.
 
     Raises:
-        UsageError: no such kind, or no label.
+        UsageError: no such kind, no label, or no file behind the second colon.
         FMError: the split file cannot be read.
     """
     kind, _, rest = name.partition(":")
-    label, _, path = rest.partition(":")
-    if kind not in PRIMARY or not label:
+    label, second, path = rest.partition(":")
+    if kind not in PRIMARY or not label or (second and not path):
         raise UsageError(
             f"--benchmark {name!r}: labels of your own are {FORM}, of the kinds "
             f"{', '.join(PRIMARY)}"
@@ -46,8 +47,8 @@ def named(name: str) -> Benchmark:
     if not path:
         return _declare(kind, label, None, "")
     split = Split.read(path)
-    digest = hashlib.sha256("".join(split.sha256.values()).encode()).hexdigest()
-    return _declare(kind, label, path, digest)
+    made = json.dumps([split.method, split.parameters, split.sha256], sort_keys=True)
+    return _declare(kind, label, path, hashlib.sha256(made.encode()).hexdigest())
 
 
 @cache  # one object a benchmark, by which a session of several models is known
@@ -56,7 +57,7 @@ def _declare(kind: Kind, label: str, path: str | None, digest: str) -> Benchmark
     blocks = split is not None and split.method == "block"
     told = "the split that the samples carry"
     if split is not None:
-        told = f"{path}: by {split.method}, {dict(split.parameters)}"
+        told = f"by {split.method}, {dict(split.parameters)}"  # wherever the file lies
     return Benchmark(
         name="-".join((kind, label, digest[:8])) if digest else f"{kind}-{label}",
         version=1,
@@ -130,7 +131,7 @@ def _targets(kind: Kind, values: list[Any], held: LabelInfo) -> np.ndarray:
         return np.array(values, np.float64)[:, None]
     truth = np.zeros((len(values), len(held.classes)), bool)
     for row, there in zip(truth, values, strict=True):
-        row[there] = True
+        row[[k for k in there if k != held.ignore]] = True
     return truth
 
 
@@ -154,6 +155,8 @@ def _notes(
 
 def _copies(ds: "shards.Dataset", rows: NDArray[np.int64], part: NDArray[np.str_]) -> list[str]:
     """Say how many test samples have the very pixels of one that is trained or chosen on."""
+    if "duplicate_of" not in ds.index.column_names:  # of format 1: nobody looked
+        return []
     copies = ds.index.column("duplicate_of").to_pylist()
     keys = ds.keys
     group = [copies[i] or keys[i] for i in rows]

@@ -14,7 +14,11 @@ from probes.result import Result, identify
 
 
 def refuse_others(
-    out: Path, session: Session, subject: Subject, rows: Sequence[tuple[Protocol, dict[str, Any]]]
+    out: Path,
+    session: Session,
+    subject: Subject | None,
+    rows: Sequence[tuple[Protocol, dict[str, Any]]],
+    floors: Sequence[Protocol],
 ) -> None:
     """Look for results of the names that a run will write, before it begins.
 
@@ -24,23 +28,30 @@ def refuse_others(
     Args:
         out: folder of the results.
         session: the benchmark, opened.
-        subject: the model.
+        subject: the model; None where only floors are judged.
         rows: protocols on it and the axes that are changed.
+        floors: protocols without a model.
 
     Raises:
         UsageError: a result of that name is of another model, or of other data.
     """
-    declared = subject.model.intake.declared if isinstance(subject.model, Adapter) else None
+    no_model = {"weights_sha256": None, "path": None}
+    every: list[tuple[Protocol, dict[str, Any], dict[str, Any]]] = []
+    if subject is not None:
+        declared = subject.model.intake.declared if isinstance(subject.model, Adapter) else None
+        own = {"channels": declared} if declared else {}
+        every += [(protocol, {**changed, **own}, subject.about) for protocol, changed in rows]
+    every += [(protocol, {}, {**no_model, "name": protocol.name}) for protocol in floors]
     benchmark = session.benchmark
-    for protocol, changed in rows:
+    for protocol, changed, judged in every:
         name = identify(
             (benchmark.name, benchmark.version),
             (protocol.name, protocol.version),
-            subject.about["name"],
-            {**changed, **({"channels": declared} if declared else {}), **session.left_out},
+            judged["name"],
+            {**changed, **session.left_out},
             session.seed,
         )
-        refuse_other(out / f"{name}.json", subject.about, session.data.manifest_hash)
+        refuse_other(out / f"{name}.json", judged, session.data.manifest_hash)
 
 
 def refuse_other(path: Path, about: Mapping[str, Any], manifest_hash: str) -> None:

@@ -186,11 +186,14 @@ def evaluate_many(
                 f"--scratch: {subject.about['name']} has no architecture to train; leave it out"
             )
         session.look_near(subject, rule)
-        if out is not None:
-            on_model = [(recipe, changed) for recipe, changed in varied if recipe.needs_model]
-            refuse_others(Path(out), session, subject, on_model)
     elif rule is not None:
         raise UsageError("--exclude-near asks what a model saw; name a model, or leave it out")
+    if out is not None:
+        on_model = [(recipe, changed) for recipe, changed in varied if recipe.needs_model]
+        on_pixels = [recipe for recipe in recipes if not recipe.needs_model]
+        for recipe, _ in on_model if with_floors else ():
+            on_pixels += [get_protocol(name) for name in floors_of(recipe, chosen)[0]]
+        refuse_others(Path(out), session, subject, on_model, on_pixels)
     rows: list[Row] = [
         session.row(recipe, subject if recipe.needs_model else None, changed)
         for recipe, changed in varied

@@ -113,13 +113,18 @@ def _places(path: Path, wanted: Column) -> Places:
 
 
 def _numbers(path: Path, column: str) -> np.ndarray:
-    """Read longitude, latitude and a column of every row; NaN where a cell is empty."""
+    """Read longitude, latitude and a column of every row; NaN where a cell is empty.
+
+    Raises:
+        ValueError: no such column, or no numbers.
+        csv.Error: no table.
+    """
     with open(path, newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         names = {name.lower(): name for name in reader.fieldnames or ()}
         for needed in ("lon", "lat", column.lower()):
             if needed not in names:
-                raise FMError(f"{path}: no column {needed!r} among {', '.join(names)}")
+                raise ValueError(f"no column {needed!r} among {', '.join(names)}")
         keys = (names["lon"], names["lat"], names[column.lower()])
         return np.array([[float(row[key] or "nan") for key in keys] for row in reader])
 

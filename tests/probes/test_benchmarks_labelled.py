@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fm
 import shards
 from fm.errors import FMError, UsageError
 from fm.geo import block_id
@@ -16,6 +17,7 @@ from shards.building.writer import Declared, write_dataset
 from shards.format import LabelInfo
 from shards.sample import Sample
 
+FORMAT1 = Path(__file__).parents[1] / "shards" / "data" / "format1"
 CLASSES = ("bare", "crop", "cloud", "wood")
 CLOUD = 2
 COUNT = 40
@@ -129,6 +131,59 @@ def test_splits_of_one_label_share_their_rows_and_not_their_names(
     assert rows[0] == rows[1] == get_benchmark("class:cover").load(mine).shards.tolist()
 
 
+def test_parts_that_swap_their_names_are_another_benchmark(mine: Path, tmp_path: Path) -> None:
+    """Each half is tested once: the second result would replace the first one."""
+    names = set()
+    for parts in (("train", "val", "test"), ("test", "val", "train")):
+        shares = dict(zip(parts, (0.4, 0.2, 0.4), strict=True))
+        splits.random(shards.open(mine), shares).write(tmp_path / "split.json")
+        benchmark = get_benchmark(f"class:cover:{tmp_path}/split.json")
+        data = benchmark.load(mine)
+        names.add((benchmark.name, tuple(data.shards[data.of("test")].tolist())))
+    (one, halves), (other, swapped) = names
+    assert one != other
+    assert not set(halves) & set(swapped)
+
+
+def test_one_split_at_two_places_is_one_benchmark(mine: Path, tmp_path: Path) -> None:
+    """The leaderboard ranks results together that say the same of their split."""
+    told = set()
+    for place in ("a", "b"):
+        splits.random(shards.open(mine), {"train": 0.5, "val": 0.2, "test": 0.3}).write(
+            tmp_path / f"{place}.json"
+        )
+        benchmark = get_benchmark(f"class:cover:{tmp_path}/{place}.json")
+        told.add((benchmark.name, benchmark.split))
+    assert len(told) == 1
+
+
+def test_numbers_that_stand_for_no_label_are_no_classes(tmp_path: Path) -> None:
+    picture = np.zeros((3, 8, 8), np.uint8)
+    for ignore in (-1, 255):
+        write_dataset(
+            tmp_path / f"d{ignore}",
+            [
+                Sample(f"p{n}", {"rgb_0": picture + n}, split=part, labels={"tags": [n, ignore]})
+                for n, part in enumerate(("train", "val", "test"))
+            ],
+            name="mine",
+            modalities={"rgb_0": Declared("rgb", ("R", "G", "B"))},
+            labels={"tags": LabelInfo("tags", "multilabel", CLASSES, ignore)},
+            provenance={},
+            licence="CC0-1.0",
+        )
+        data = get_benchmark("multilabel:tags").load(tmp_path / f"d{ignore}")
+        assert data.targets.tolist() == np.eye(3, 4, dtype=bool).tolist()
+
+
+def test_datasets_of_format_1_know_no_copies(tmp_path: Path) -> None:
+    splits.random(shards.open(FORMAT1), {"train": 0.4, "val": 0.3, "test": 0.3}).write(
+        tmp_path / "split.json"
+    )
+    data = get_benchmark(f"multilabel:tags:{tmp_path}/split.json").load(FORMAT1)
+    assert data.shards.tolist() == [f"old_{n}" for n in range(5)]
+
+
 def test_a_copy_in_another_part_is_told(mine: Path) -> None:
     told = "1 test samples have the pixels of a training or validation sample"
     assert told in get_benchmark("class:cover").load(mine).notes
@@ -138,6 +193,7 @@ def test_what_cannot_be_asked_for_is_refused(mine: Path, tmp_path: Path) -> None
     for name, why in {
         "mask:cover": "of the kinds class, multilabel, regression",
         "class:": "KIND:LABEL",
+        "class:cover:": "KIND:LABEL:SPLIT.json",
         "classes": "a label of your own dataset is KIND:LABEL",
     }.items():
         with pytest.raises(UsageError, match=why):
@@ -166,3 +222,20 @@ def test_a_result_of_it(mine: Path, tmp_path: Path) -> None:
     assert result.benchmark["n_test"] == 10
     assert result.metrics["oa"]["value"] == 1.0, "brightness tells the class"
     assert list((tmp_path / "results").glob("class-cover@1--*.json"))
+
+
+def test_floors_do_not_replace_those_of_other_data(mine: Path, tmp_path: Path) -> None:
+    """`fm shards build rasters` calls the label of every dataset `label`."""
+    out, protocol = tmp_path / "results", "image-statistics"
+    evaluate(None, "class:cover", protocol, data=mine, out=out)
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    other = write(tmp_path / "other", shift=1.0)
+    with pytest.raises(UsageError, match=r"image-statistics--s0\.json is of other data"):
+        evaluate(None, "class:cover", protocol, data=other, out=out)
+    model = fm.create_model("vit_nano", bands=fm.sensor("rgb"), width=32)
+    with pytest.raises(UsageError, match=r"image-statistics--s0\.json is of other data"):
+        evaluate(model, "class:cover", "knn", data=other, out=out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    evaluate(model, "class:cover", "knn", data=other, out=out, with_floors=False)
+    assert {path: path.read_bytes() for path in files} == files
+    evaluate(None, "class:cover", protocol, data=mine, out=out)  # the same again is no other

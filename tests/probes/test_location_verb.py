@@ -216,7 +216,7 @@ def test_published_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lat,lon\n1,2\n", "no column 'country'"),
+        ("lat,lon\n1,2\n", "^[^:]*csv: no column 'country'"),
         ("lat,lon,country\n1,2,x\n", "could not convert"),
         ("lat,lon,country\n120,2,4\n", "are not degrees"),
         ("lat,lon,country\n1,2,\xe9\n", "codec can't decode byte 0xe9"),
