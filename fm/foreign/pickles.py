@@ -56,6 +56,8 @@ _KINDS = re.compile(r"torch(\.cuda)? \w+Storage|torch (bfloat16|u?int\d+|float\w
 _NAMERS = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4")
 _LEGACY = 5
 """Pickles that torch's older files begin with."""
+_NUMBER = frozenset(("PROTO", "BININT", "BININT1", "BININT2", "LONG1", "STOP"))
+"""Operations of the first two, which torch writes into its error where they are others."""
 
 
 class NumpyKind:
@@ -132,7 +134,7 @@ def _check(data: bytes, path: Path, count: int, records: frozenset[str] | None) 
     stream, operations, encodes = io.BytesIO(data), 0, False
     words: list[str] = []
     for number in range(count):
-        stack = Stack(len(data), records)
+        stack, plain = Stack(len(data), records), True
         try:
             for operation, argument, _ in pickletools.genops(stream):
                 operations += 1
@@ -151,8 +153,11 @@ def _check(data: bytes, path: Path, count: int, records: frozenset[str] | None) 
                 elif isinstance(argument, str) and len(argument) <= 100:
                     words.append(argument)
                 stack.step(operation.name, argument)
+                plain &= operation.name in _NUMBER
             if stack.unread:
                 raise RefusedError(f"holds the operation {stack.unread}")
+            if count == _LEGACY and number < 2 and not plain:
+                raise ValueError("it begins with none of torch's numbers")
         except RefusedError as error:
             raise FMError(
                 f"{path}: refused, nothing of it was run: the pickle {error}, which no weight file "
@@ -161,7 +166,7 @@ def _check(data: bytes, path: Path, count: int, records: frozenset[str] | None) 
         except (LookupError, ValueError, EOFError, UnicodeDecodeError) as error:
             if isinstance(error, FMError):
                 raise
-            line = str(error).splitlines()[0] if str(error) else "it ends too early"
+            line = str(error).splitlines()[0][:200] if str(error) else "it ends too early"
             where = f"pickle {number + 1} of {count}, " if number else ""
             raise FMError(f"{path}: not a weight file that can be read ({where}{line})") from None
     if encodes and (word := next((w for w in words if _grows(w)), None)):

@@ -54,7 +54,8 @@ class Reading:
         aliases: keys that repeated another key's tensor and were left out after comparing them.
         left: keys of other networks, projectors and queues, as in the file, with reason and shape.
         notes: what was chosen where there was a choice.
-        settings: Lightning's `hyper_parameters`; empty where the file has none.
+        settings: of Lightning's `hyper_parameters` the numbers and texts; empty where the file has
+            none.
         epsilons: of an ONNX file, the name of each batch norm's weight to its epsilon.
     """
 
@@ -135,7 +136,7 @@ def read(
         raise UsageError(f"{where}: no part {named!r} with tensors; parts: {sorted(entries)}")
     state, aliases = _without_aliases(state, where)
     told = content.get("hyper_parameters")
-    settings = {str(k): v for k, v in told.items()} if isinstance(told, Mapping) else {}
+    settings = _plain(told) if isinstance(told, Mapping) else {}
     return Reading(
         state,
         where,
@@ -197,7 +198,7 @@ def _open(path: Path, max_bytes: int) -> tuple[dict[str, Any], dict[str, float]]
             f"safetensors"
         ) from None
     except _DAMAGED as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise FMError(f"{path}: not a weight file that can be read ({line})") from None
     if not isinstance(content, Mapping):
         raise FMError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
@@ -240,7 +241,7 @@ def _check_archive(path: Path, max_bytes: int) -> None:
         raise FMError(f"{path}: {odd.filename} has a second name, which others may go by; refused")
     if not _one_directory(path):
         raise FMError(f"{path}: a damaged archive (its list of entries is not at its end)")
-    names = {item.filename for item in items}
+    names = {item.filename.lower() for item in items}  # torch finds one of them in any case
     if len(names) < len(items) or min((i.header_offset for i in items), default=0):
         raise FMError(f"{path}: a damaged archive (entries of one name, or bytes before the first)")
 
@@ -309,6 +310,15 @@ def _unwrap(
 
 def _flat(state: Mapping[Any, Any]) -> State:
     return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _plain(told: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what can be compared and written, which lists that hold each other cannot."""
+    return {
+        key: value
+        for key, value in told.items()
+        if isinstance(key, str) and (value is None or isinstance(value, (int, float, str)))
+    }
 
 
 def _limit(state: State, max_bytes: int, max_tensors: int, where: str) -> None:

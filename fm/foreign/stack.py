@@ -3,15 +3,18 @@
 A list is written once and may be named a thousand times: `set(list)` for each of the names fills
 the memory from some kilobytes, and so does a storage that is loaded under a thousand names that
 torch takes for one (it looks records up in any case, up to a zero byte, and under keys that are not
-equal to themselves, such as NaN). The stack and the memo of torch's unpickler are kept here with
-sizes in the place of values.
+equal to themselves, such as NaN). Thirty tuples, each of twice the one before, are hashed and
+written as 2^30 elements. The stack and the memo of torch's unpickler are kept here with sizes in
+the place of values.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 ELEMENT = 64
 """Bytes that an element of a container may take."""
+_WRITTEN = 8
+"""Bytes of an element that is written out, besides those of a text."""
 MAX_COPIED = 128 << 20
 """Bytes that calls may copy besides those of the pickle: of 60,000 tensors 60 MB."""
 
@@ -25,6 +28,8 @@ _GETS = frozenset(("BINGET", "LONG_BINGET"))
 _PUTS = frozenset(("BINPUT", "LONG_BINPUT"))
 _GROWS = {"APPEND": 1, "SETITEM": 2}
 _TYPED = "torch._tensor _rebuild_from_type_v2"
+_TENSOR = "torch Tensor"
+"""Named as the class of a tensor; called, it fills one with as many numbers as nested lists say."""
 
 
 class RefusedError(Exception):
@@ -33,6 +38,16 @@ class RefusedError(Exception):
 
 class _Name(str):
     """A function or class."""
+
+
+class _Items(tuple):
+    """A tuple.
+
+    Attributes:
+        whole: bytes of it written out, where what is in it twice is there twice.
+    """
+
+    whole = 0
 
 
 class Stack:
@@ -78,12 +93,13 @@ class Stack:
             stack.append(argument)
         elif operation in _GETS:
             stack.append(self._memo[argument])
+            self._copy(_whole(stack[-1]))  # it is there once more
         elif operation in _PUTS:
             self._memo[argument] = stack[-1]
         elif operation == "GLOBAL":
             stack.append(_Name(argument))
         elif operation == "EMPTY_TUPLE":
-            stack.append(())
+            stack.append(_Items())
         elif operation in _EMPTY:
             stack.append(self._container(0))
         elif operation == "MARK":
@@ -91,18 +107,15 @@ class Stack:
             self._stack = []
         elif operation == "TUPLE":
             self._unmark()
-            self._stack.append(tuple(stack))
+            self._stack.append(self._tuple(stack))
         elif operation in ("APPENDS", "SETITEMS"):
             self._unmark()
-            self._grow(ELEMENT * len(stack))
+            self._grow(stack)
         elif operation in _TUPLES:
-            count = _TUPLES[operation]
-            items = tuple(stack.pop() for _ in range(count))[::-1]
-            stack.append(items)
+            items = [stack.pop() for _ in range(_TUPLES[operation])]
+            stack.append(self._tuple(items[::-1]))
         elif operation in _GROWS:
-            for _ in range(_GROWS[operation]):
-                stack.pop()
-            self._grow(ELEMENT * _GROWS[operation])
+            self._grow([stack.pop() for _ in range(_GROWS[operation])])
         elif operation in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
             stack.append(self._called(stack.pop(), arguments))
@@ -121,10 +134,16 @@ class Stack:
         self._sizes.append(size)
         return len(self._sizes) - 1
 
-    def _grow(self, size: int) -> None:
+    def _tuple(self, items: Sequence[Any]) -> _Items:
+        made = _Items(items)
+        made.whole = sum(map(_whole, items))
+        return made
+
+    def _grow(self, items: Sequence[Any]) -> None:
         grown = self._stack[-1]
         if isinstance(grown, int):
-            self._sizes[grown] += size
+            nested = (item.whole for item in items if isinstance(item, _Items))
+            self._sizes[grown] += ELEMENT * len(items) + sum(nested)
 
     def _size(self, item: Any) -> int:
         if isinstance(item, _Name) or item is None:
@@ -141,6 +160,8 @@ class Stack:
     def _called(self, called: Any, arguments: Any) -> int:
         if not isinstance(called, _Name) or not isinstance(arguments, tuple):
             raise RefusedError("calls what is no name of a class or function")
+        if called == _TENSOR:
+            raise RefusedError("makes a tensor of no storage")
         if called == _TYPED and not (
             arguments
             and isinstance(arguments[0], _Name)
@@ -160,3 +181,9 @@ class Stack:
         if not isinstance(key, str) or isinstance(key, _Name) or key not in self._records:
             named = repr(key[:40]) if isinstance(key, str) else "a key that is no text"
             raise RefusedError(f"loads a storage that is not in the file ({named})")
+
+
+def _whole(item: Any) -> int:
+    """Return the bytes of an element of a tuple written out; its own few and what is in it."""
+    inside = item.whole if isinstance(item, _Items) else len(item) if isinstance(item, str) else 0
+    return _WRITTEN + inside

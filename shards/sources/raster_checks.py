@@ -14,7 +14,7 @@ from shards.sources.declare import Given, Recipe
 from shards.sources.lattice import Lattice, align, north_up
 from shards.sources.raster_io import Header, Warp
 from shards.sources.raster_items import MASK, Item
-from shards.sources.raster_masks import has_alpha, masked_files, without_numbers
+from shards.sources.raster_masks import has_alpha, masked_files, warped_by_alpha, without_numbers
 from shards.sources.raster_warp import Wanted, numbers_of_edges, target_grids
 from shards.sources.sensor_file import SensorFile, read_sensor_file
 
@@ -120,7 +120,7 @@ def survey(
         if recipe is not None:
             recipes[name] = recipe
     masked = {item.name: masked_files(item, headers) for item in good}
-    problems += without_numbers(good, headers, recipes, wanted.mask_ignore)
+    problems += without_numbers(good, headers, recipes, wanted)
     if wanted.crs is not None and len(recipes) == len(modalities):
         try:
             fill = numbers_of_edges(good[0], headers, modalities, recipes, wanted)
@@ -128,13 +128,13 @@ def survey(
             problems.append(str(error))
         else:
             for item in good:
-                files = {band: path for band, (path, _) in item.files.items()}
+                alphas = warped_by_alpha(item, headers)
                 warps[item.name] = {
                     name: replace(
                         warp,
                         missing=fill[name][0],
                         fill=fill[name][1],
-                        alpha=files.get(name) in masked[item.name],
+                        alpha=name in alphas,
                     )
                     for name, warp in warps[item.name].items()
                 }

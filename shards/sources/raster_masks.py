@@ -12,6 +12,7 @@ from shards.sources import raster_io
 from shards.sources.declare import Recipe
 from shards.sources.raster_io import Header
 from shards.sources.raster_items import Item
+from shards.sources.raster_warp import Wanted
 
 
 def masked_files(item: Item, headers: Mapping[str, Header]) -> frozenset[str]:
@@ -32,13 +33,27 @@ def has_alpha(header: Header, named: Iterable[tuple[str, int]]) -> bool:
     return header.alpha is not None and (header.path, header.alpha) not in named
 
 
+def warped_by_alpha(item: Item, headers: Mapping[str, Header]) -> frozenset[str]:
+    """Return the bands of an item that are warped where an alpha band says so.
+
+    Of a file with a mask beside the bands GDAL takes that; a band that was named is never one.
+    """
+    named = set(item.files.values())
+    return frozenset(
+        band
+        for band, (path, _) in item.files.items()
+        if has_alpha(headers[path], named) and not headers[path].masked
+    )
+
+
 def without_numbers(
     items: Sequence[Item],
     headers: Mapping[str, Header],
     recipes: Mapping[str, Recipe],
-    ignore: int | None,
+    wanted: Wanted,
 ) -> list[str]:
     """List the masked files whose integers have no number for what is not there."""
+    ignore = wanted.mask_ignore
     problems = []
     for item in items:
         masked = masked_files(item, headers)
@@ -54,8 +69,16 @@ def without_numbers(
             f"({', '.join(names)}); give --nodata"
             for path, names in missing.items()
         ]
-        if item.mask in masked and ignore is None:
+        if item.mask is None or item.mask not in masked:
+            continue
+        kind = headers[item.mask].dtypes[0]
+        if ignore is None:
             problems.append(f"{item.mask}: a mask says where it has no class; give --mask-ignore")
+        elif wanted.crs is None and not np.iinfo(kind).min <= ignore <= np.iinfo(kind).max:
+            problems.append(
+                f"{item.mask}: a mask says where it has no class, and --mask-ignore {ignore} does "
+                f"not fit into {kind}"
+            )
     return problems
 
 

@@ -128,6 +128,40 @@ def test_the_mask_of_a_class_raster_is_no_class(tmp_path: Path) -> None:
     )
 
 
+def test_a_number_of_no_class_fits_what_a_mask_leaves_out(tmp_path: Path) -> None:
+    """Defect: it was found out by numpy, after the build had begun."""
+    write_raster(tmp_path / "a_B02.tif", plane(0, SIDE, SIDE), crs=CRS)
+    write_raster(tmp_path / "a_classes.tif", plane(0, SIDE, SIDE, "uint8") % 2, crs=CRS)
+    words = ["--root", tmp_path, "--bands", "B02=*_B02.tif", "--sensor", "sentinel2-l2a"]
+    words += ["--nodata", "none", "--whole", "--mask", "*_classes.tif", "--mask-classes", "a,b"]
+    assert len(list(read(*words, "--mask-ignore", "-1").samples())) == 1  # no mask, none needed
+    with rasterio.open(tmp_path / "a_classes.tif", "r+") as raster:
+        raster.write_mask(THERE)
+    for number in ("-1", "256"):
+        said = (
+            rf"classes\.tif: a mask .* no class, and --mask-ignore {number} does not fit into uint8"
+        )
+        with pytest.raises(FMError, match=said):
+            read(*words, "--mask-ignore", number)
+
+
+def test_a_named_band_called_alpha_is_none_beside_a_mask_either(tmp_path: Path) -> None:
+    """Defect: of a file with both, the band that was named said where the others were warped."""
+    data = np.stack([plane(k, SIDE, SIDE) for k in (1, 2, 3, 4)])
+    data[3, :10] = 0
+    found = []
+    for last in (ColorInterp.alpha, ColorInterp.undefined):
+        write_raster(tmp_path / last.name / "a.tif", data, crs=CRS)
+        with rasterio.open(tmp_path / last.name / "a.tif", "r+") as raster:
+            raster.colorinterp = (*COLOURS, last)
+            raster.write_mask(THERE)
+        warp = ("--reproject", CRS, "--resolution", "10", "--resampling", "average")
+        words = ("--nodata", "65535", *warp)
+        found.append(joined(of(tmp_path / last.name, *words, order="B04,B03,B02,B08")))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0] == 65535, np.broadcast_to(~THERE, found[0].shape))
+
+
 def test_a_mask_beside_a_file_is_one_of_the_files_that_a_sample_is_made_of(tmp_path: Path) -> None:
     written(tmp_path / "a.tif", "sidecar")
     content = of(tmp_path, "--nodata", "0")

@@ -153,6 +153,52 @@ def same_for_torch(record: str, count: int) -> dict[str, list[bytes]]:
     }
 
 
+def unfilled(size: int) -> bytes:
+    """A tensor whose storage an older file names and does not hold."""
+    place = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+    tail = b"K\x00" + number(size) + b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)R"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + place + number(size) + b"NtQ" + tail + b"tR"
+
+
+def listed_in_any_case(path: Path, record: str, sizes: list[int]) -> None:
+    """Write a torch file with a storage a case of a name; torch takes all of them for one."""
+    cases = ["".join(word) for word in itertools.product(*((c, c.upper()) for c in record))]
+    names = cases[: len(sizes)]
+    stored_once(path, record, [text(name) for name in names], max(sizes))
+    with zipfile.ZipFile(path) as old:
+        data = old.read("w/data.pkl")
+    values = [bytes([n]) * size for n, size in enumerate(sizes)]
+    archive(path, data, **dict(zip(names, values, strict=True)))
+
+
+def doubled(first: bytes, times: int) -> bytes:
+    """Operations that make values, each of twice the one before, under texts; and keep them."""
+    made = text("0") + first + b"q\x00"
+    for n in range(times):
+        twice = b"h" + bytes([n]) + b"h" + bytes([n])
+        made += text(str(n + 1)) + (twice + b"\x86" if first == b")" else b"](" + twice + b"e")
+        made += b"q" + bytes([n + 1])
+    return made
+
+
+def of_one_key(times: int) -> bytes:
+    return b"\x80\x02}(" + doubled(b")", times) + b"h" + bytes([times]) + b"K\x00u."
+
+
+def of_nested_lists(times: int) -> bytes:
+    called = text("a") + b"ctorch\nTensor\nh" + bytes([times]) + b"\x85R"
+    return b"\x80\x02}(" + doubled(b"](K\x00K\x00e", times) + called + b"u."
+
+
+def of_another_version(path: Path, times: int) -> None:
+    """Write an older torch file whose version, which torch tells when it is none, is a list."""
+    start = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+    path.write_bytes(start + b"\x80\x02}(" + doubled(b"]", times) + b"u.")
+    with open(path, "ab") as stream:
+        for _ in range(3):
+            pickle.dump({}, stream, protocol=2)
+
+
 def two_directories(path: Path, shown: bytes, hidden: bytes) -> None:
     """An archive whose end leads Python to one list of entries, and torch to another."""
     made, lists = io.BytesIO(), []
@@ -233,8 +279,16 @@ def bombs(folder: Path) -> dict[str, str]:
     said |= dict.fromkeys(("copies.pth", "texts.pth"), "copies the same values again and again")
     two_directories(folder / "directories.pth", pickled(b"]"), bomb)
     said["directories.pth"] = "a damaged archive"
-    archive(folder / "unfilled.pth", pickled(call("torch Tensor", number(HUGE // 4))))
-    said["unfilled.pth"] = "damaged"
+    legacy(folder / "unfilled.pth", pickled(unfilled(HUGE // 4)))
+    said["unfilled.pth"] = "tensors of "
+    listed_in_any_case(folder / "listed.pth", "abcdefgh", [0] * 31 + [4 << 20] + [0] * 31)
+    said["listed.pth"] = "entries of one name"
+    archive(folder / "key.pth", of_one_key(25))
+    said["key.pth"] = "copies the same values again and again"
+    archive(folder / "filled.pth", of_nested_lists(22))
+    said["filled.pth"] = "makes a tensor of no storage"
+    of_another_version(folder / "version.pth", 22)
+    said["version.pth"] = "begins with none of torch's numbers"
     archive(folder / "no-tensor.pth", pickled(call("torch.nn.parameter Parameter", number(5))))
     said["no-tensor.pth"] = "not a weight file"
     headers = {
@@ -330,6 +384,20 @@ def test_the_crafted_files_are_such_that_would_have_gone_off(tmp_path: Path) -> 
     assert made[0] is not made[1]
     archive(tmp_path / "t.pth", encoded_again(3, 2))
     assert torch.load(tmp_path / "t.pth", weights_only=True)[1] == b"xxx"
+    legacy(tmp_path / "u.pth", pickled(unfilled(1000)))
+    assert len(torch.load(tmp_path / "u.pth", weights_only=True)["a"]) == 1000
+    listed_in_any_case(tmp_path / "l.pth", "ab", [400] * 4)
+    found = torch.load(tmp_path / "l.pth", weights_only=True)
+    assert len({x.data_ptr() for x in found.values()}) == 4
+    assert len({float(x[0]) for x in found.values()}) == 1  # of one entry, four times
+    archive(tmp_path / "k.pth", of_one_key(10))
+    assert max(len(str(key)) for key in torch.load(tmp_path / "k.pth", weights_only=True)) > 2**11
+    archive(tmp_path / "f.pth", of_nested_lists(10))
+    assert torch.load(tmp_path / "f.pth", weights_only=True)["a"].numel() == 2**11
+    of_another_version(tmp_path / "v.pth", 10)
+    with pytest.raises(RuntimeError, match="Invalid protocol version") as error:
+        torch.load(tmp_path / "v.pth", weights_only=True)
+    assert len(str(error.value)) > 2**11
     pickle.loads(pickled(call("os mkdir", text(str(tmp_path / "ran")))))
     assert (tmp_path / "ran").exists()
     small = call("_codecs encode", call("_codecs encode", text("x"), text("latin1")), text("hex"))
@@ -366,6 +434,7 @@ def test_what_real_files_hold_is_still_read(tmp_path: Path) -> None:
         assert found.settings["best"] == 0.25
         assert type(found.settings["best"]) is float
         assert found.settings["n"] == 7
+        assert "bytes" not in found.settings  # numbers and texts alone
     # the names were allowed while the file was read, and no longer
     assert set(torch.serialization.get_safe_globals()) == allowed
     with pytest.raises(pickle.UnpicklingError):
