@@ -32,20 +32,20 @@ def check_whereabouts(objective: Objective, parts: Mapping[str, shards.Dataset])
             f"{sum(map(len, parts.values()))} has a place; write it with the samples (lonlat=), "
             f"or take another objective"
         )
-    if (most := objective.most_places) is not None:
-        found = len(np.unique(np.concatenate([_places(ds) for ds in parts.values()])))
-        if found > most:
-            raise UsageError(
-                f"{names}: {found} places do not go into objective.places={most} rows; give twice "
-                f"their number"
-            )
     if least := objective.needs_years:
-        widest = max(_widest_years(ds) for ds in parts.values())
+        widest = max(_widest_years(ds).max(initial=0.0) for ds in parts.values())
         if widest < least:
             raise UsageError(
                 f"{names}: no sample has images {least:g} years apart, one after the other (the "
                 f"widest gap is {widest:.2g}), so that no place has two eras; lower "
                 f"objective.era_years, or take kind=seco"
+            )
+    if (most := objective.most_places) is not None:
+        found = len(np.unique(np.concatenate([_places(ds, least) for ds in parts.values()])))
+        if found > most:
+            raise UsageError(
+                f"{names}: {found} places do not go into objective.places={most} rows; give twice "
+                f"their number"
             )
 
 
@@ -55,22 +55,27 @@ def _placed(ds: shards.Dataset) -> np.ndarray:
     return known
 
 
-def _places(ds: shards.Dataset) -> np.ndarray:
-    """Return a number for the place of each sample that has one."""
-    steps = np.rint(np.asarray(ds.lonlat, np.float64)[_placed(ds)] / METRE).astype(np.int64)
+def _places(ds: shards.Dataset, least: float) -> np.ndarray:
+    """Return a number for the place of each sample that has one, and images so far apart."""
+    kept = _placed(ds)
+    if least:
+        kept &= _widest_years(ds) >= least
+    steps = np.rint(np.asarray(ds.lonlat, np.float64)[kept] / METRE).astype(np.int64)
     numbers: np.ndarray = steps[:, 0] * 10**9 + steps[:, 1]
     return numbers
 
 
-def _widest_years(ds: shards.Dataset) -> float:
-    """Return the widest gap between successive images of a sample; 0 where none has two times."""
+def _widest_years(ds: shards.Dataset) -> np.ndarray:
+    """Return the widest gap between successive images of each sample, 0 without two: `[N]`."""
     table = ds.index
+    widest = np.zeros(len(table))
     if "times" not in table.column_names:
-        return 0.0
+        return widest
     column = table.column("times").combine_chunks()
     moments = pc.list_flatten(column).cast("int64").to_numpy(zero_copy_only=False)
     samples = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
     order = np.lexsort((moments, samples))
     gaps = np.diff(moments[order].astype(np.float64)) / 1e6
-    gaps = gaps[(np.diff(samples[order]) == 0) & np.isfinite(gaps)]
-    return float(gaps.max(initial=0.0)) / YEAR
+    within = (np.diff(samples[order]) == 0) & np.isfinite(gaps)
+    np.maximum.at(widest, samples[order][1:][within], gaps[within])
+    return widest / YEAR

@@ -1,5 +1,6 @@
 """Where and when samples are, held against what change-aware contrast needs, before a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,17 @@ WIDEST = 1003 / 365.25
 """Years between the last two."""
 
 
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six samples of three images, at five places: two of them within a metre."""
-    folder = tmp_path_factory.mktemp("whereabouts") / "series"
+def written(folder: Path, times: Sequence[Sequence[str]]) -> Path:
+    """Write samples of three images of these times; the places of the first two are a metre."""
     draw = np.random.default_rng(0)
 
     def samples() -> Any:
-        for number in range(6):
-            times = list(YEARS[::-1] if number == 0 else YEARS)  # in no order
+        for number, own in enumerate(times):
             yield shards.Sample(
                 f"s{number}",
                 {"s2l2a_10": draw.uniform(0.1, 0.4, (3, 4, 48, 48)).astype(np.float32)},
                 lonlat=(10.0 + max(number, 1) + 1e-7 * number, 50.0),
-                times=times,
+                times=own,
             )
 
     shards.write_dataset(
@@ -43,6 +41,13 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
         licence="CC0-1.0",
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six samples at five places, times in no order."""
+    folder = tmp_path_factory.mktemp("whereabouts") / "series"
+    return written(folder, [YEARS[::-1], *[YEARS] * 5])
 
 
 def opened(folder: Path, *words: str, name: str = "caco_tiny") -> tuple[RunData, Objective]:
@@ -57,6 +62,17 @@ def test_a_table_that_cannot_hold_the_places_is_refused(series: Path) -> None:
     with pytest.raises(UsageError, match=r"5 places do not go into objective\.places=4 rows"):
         data.read_labels(objective)
     data, objective = opened(series, "objective.places=5")
+    data.read_labels(objective)
+
+
+def test_places_of_one_era_take_no_row(tmp_path: Path) -> None:
+    """Defect: a table that holds all places with two eras is refused for those that have one."""
+    one = (*YEARS[:2], "2016-12-01")
+    folder = written(tmp_path / "series", [one, one, YEARS, one, YEARS])
+    data, objective = opened(folder, "objective.places=1", "objective.era_years=2")
+    with pytest.raises(UsageError, match=r"2 places do not go into objective\.places=1 rows"):
+        data.read_labels(objective)
+    data, objective = opened(folder, "objective.places=2", "objective.era_years=2")
     data.read_labels(objective)
 
 
