@@ -94,6 +94,18 @@ def test_one_row_of_one_process_is_the_bias(
     assert torch.equal(norm.running_var, torch.ones(6, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("of", [over_all_ranks, of_each_rank])
+def test_one_row_after_several_leaves_their_gradient(of: Callable[[nn.Module], object]) -> None:
+    """Defect: DINO's one small view after its large ones ends the run in autograd's own error."""
+    x = torch.randn((3, 6), requires_grad=True)
+    norm = norm_of(x.shape)
+    of(norm)
+    several = norm(x)
+    (several.square().sum() + norm(x[:1]).sum()).backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def test_norms_are_changed_where_they_are() -> None:
     net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()))
     before = net.state_dict()

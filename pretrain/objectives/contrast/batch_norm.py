@@ -78,7 +78,9 @@ class BatchNorm(_BatchNorm):
             (self.running_mean, self.running_var), now, known, strict=True
         ):
             if kept is not None:
-                kept.lerp_(torch.where(number > 0, value.detach().to(kept.dtype), kept), share)
+                # past autograd: torch's own batch norm of several rows keeps them for its gradient
+                value = value.detach().to(kept.dtype)
+                kept.data.lerp_(torch.where(number > 0, value, kept), share)
 
     def _share(self) -> float:
         """Count a batch, and return its share of the running statistics."""
