@@ -112,6 +112,8 @@ class Objective(nn.Module, ABC):
     backbone: Backbone
     whole_batch: bool = False
     """Compares all samples of a batch with each other, so that it cannot be cut into passes."""
+    takes_one: bool = False
+    """Learns from a batch of one sample too: it is a `whole_batch` for the sake of norms alone."""
     between_ranks: str = ""
     """Name of a setting that would do nothing on one process; empty where there is none."""
     label_names: tuple[str, ...] = ()
@@ -123,7 +125,7 @@ class Objective(nn.Module, ABC):
     needs_places: bool = False
     """Learns nothing it is meant to learn where no sample says where it is."""
     most_places: int | None = None
-    """Places that it can keep something of; None where it keeps nothing."""
+    """Places, of samples with `needs_years`, that it keeps something of; None where of none."""
     needs_years: float = 0.0
     """Learns nothing it is meant to where no sample's images are so far apart in time."""
 

@@ -65,10 +65,10 @@ def check_passes(objective: Objective, micro_batch: int, accumulate: int, world:
         UsageError: it compares all samples of a batch, and a pass has not all, or there is but
             one; or it asks for what one process cannot do.
     """
-    if objective.whole_batch and micro_batch * accumulate * world == 1:
+    compares = objective.whole_batch and not objective.takes_one
+    if compares and micro_batch * accumulate * world == 1:
         raise UsageError(
-            "data.batch_size=1: this objective compares the samples of a batch, or normalises by "
-            "them; give 2 or more"
+            "data.batch_size=1: this objective compares the samples of a batch; give 2 or more"
         )
     if objective.whole_batch and accumulate > 1:
         raise UsageError(

@@ -72,9 +72,10 @@ class LandCover(Objective):
         if beside is None:
             self.backbone = backbone
             self.whole_batch = self.norms  # else samples do not see each other
+            self.takes_one = True
         else:  # it holds the backbone: weights are there once
             vars(self)["backbone"] = backbone
-            self.whole_batch = beside.whole_batch
+            self.whole_batch, self.takes_one = beside.whole_batch, beside.takes_one
             self.needs_places = beside.needs_places
             self.most_places, self.needs_years = beside.most_places, beside.needs_years
             self.between_ranks = beside.between_ranks

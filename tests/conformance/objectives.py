@@ -431,4 +431,14 @@ TAUGHT: dict[str, ObjectiveCase] = {
 }
 """Objectives that learn from a teacher which is not trained, sample by sample."""
 
+ALONE: dict[str, ObjectiveCase] = {
+    "landcover": ObjectiveCase(_RADAR, _COVER, labels={"cover": 4}),
+    "distill": CONTRASTS["distill-resnet"],
+    "dino": replace(
+        CONTRASTS["dino-sinkhorn"],
+        config={**CONTRASTS["dino-sinkhorn"].config, "centring": "mean"},
+    ),
+}
+"""Objectives that take all of a batch for the sake of norms alone."""
+
 OBJECTIVES = MASKED | CONTRASTS | SUPERVISED | TAUGHT

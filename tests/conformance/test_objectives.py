@@ -9,11 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from fm.errors import UsageError
 from fm.models import Inputs
 from pretrain.engine.batches import MicroBatch
+from pretrain.engine.engine import check_passes
 from pretrain.objective import Objective
 from pretrain.objectives.mae import MAE, normalise_target
-from tests.conformance.objectives import MASKED, OBJECTIVES, SUPERVISED, TAUGHT, ObjectiveCase
+from tests.conformance.objectives import (
+    ALONE,
+    MASKED,
+    OBJECTIVES,
+    SUPERVISED,
+    TAUGHT,
+    ObjectiveCase,
+)
 
 Built = tuple[ObjectiveCase, Objective]
 ADDITIVE = MASKED | SUPERVISED | TAUGHT
@@ -67,6 +76,20 @@ def test_t10_losses_and_gradients_add_up_over_any_split(name: str) -> None:
         # float32 sums that cancel are off by what they are made of, not by what is left
         atol = 1e-5 * max(1.0, float(want.abs().max()))
         assert torch.allclose(got, want, rtol=1e-3, atol=atol), name
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_norms_of_maps_do_with_a_batch_of_one_sample(name: str) -> None:
+    """Defect: a run on large images, one at a time, is refused as if samples were compared."""
+    case, objective = ALONE[name], ALONE[name].build()
+    check_passes(objective, 1, 1, 1)
+    with pytest.raises(UsageError, match=r"leave engine\.micro_batch out"):
+        check_passes(objective, 1, 2, 1)
+    loss, gradient = gradients(objective, case.batch(objective, 2).select(slice(0, 1)))
+    assert loss > 0
+    first = gradient[next(n for n, _ in objective.named_parameters() if n in gradient)]
+    assert first.isfinite().all()
+    assert first.any()
 
 
 def test_a_sample_that_could_not_be_read_counts_nothing(built: Built) -> None:

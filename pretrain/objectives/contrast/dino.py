@@ -115,6 +115,7 @@ class DINO(TwoViews):
         # else samples do not see each other, and a batch may be cut
         norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
         self.whole_batch = norms or config.centring == "sinkhorn"
+        self.takes_one = config.centring == "mean"
 
     def grids(self, pixels: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
         """Return the token grid of each group in a large view of pixels as stored."""

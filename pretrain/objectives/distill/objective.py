@@ -85,6 +85,7 @@ class Distill(Objective):
         over_all_ranks(backbone)
         self.norms = any(isinstance(part, _BatchNorm) for part in backbone.modules())
         self.whole_batch = self.norms or config.relating
+        self.takes_one = not config.relating
         self.backbone, self.bands = backbone, dict(taught.bands)
         wide, narrow = taught.model.width, backbone.width
         terms = {"pooled": config.pooled.weight, "tokens": config.tokens.weight}
