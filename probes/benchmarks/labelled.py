@@ -90,8 +90,13 @@ def _load(folder: Path, kind: Kind, label: str, split: Split | None, path: str |
     targets = _targets(kind, [column[i] for i in rows], held)
     unit = np.arange(len(rows))
     if split is not None and split.method == "block":
-        assert data.lonlat is not None
-        unit = block_id(data.lonlat(np.arange(len(rows))), split.parameters["km"])
+        km = split.parameters.get("km")
+        if not isinstance(km, int | float) or not km > 0 or data.lonlat is None:
+            raise FMError(
+                f"{path}: a split by block tells the side of its blocks (parameters: km) of "
+                f"samples whose places are known; make it by `fm shards split --by block`"
+            )
+        unit = block_id(data.lonlat(np.arange(len(rows))), km)
     classes = (label,) if kind == "regression" else held.classes
     notes = [*data.notes, *_notes(kind, targets, part, classes), *_copies(ds, rows, part)]
     return replace(

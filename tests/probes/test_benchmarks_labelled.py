@@ -1,5 +1,6 @@
 """Labels of any dataset of ours as a benchmark: rows, targets, splits, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,11 @@ def test_what_cannot_be_asked_for_is_refused(mine: Path, tmp_path: Path) -> None
     )
     with pytest.raises(FMError, match="this split divides the dataset"):
         get_benchmark(f"class:cover:{tmp_path}/other.json").load(mine)
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    by_hand = splits.by_block(shards.open(mine), km=20, shares=shares, seed=0)
+    replace(by_hand, parameters={}).write(tmp_path / "by_hand.json")
+    with pytest.raises(FMError, match="a split by block tells the side of its blocks"):
+        get_benchmark(f"class:cover:{tmp_path}/by_hand.json").load(mine)
 
 
 def test_a_result_of_it(mine: Path, tmp_path: Path) -> None:
