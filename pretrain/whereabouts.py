@@ -32,8 +32,10 @@ def check_whereabouts(objective: Objective, parts: Mapping[str, shards.Dataset])
             f"{sum(map(len, parts.values()))} has a place; write it with the samples (lonlat=), "
             f"or take another objective"
         )
-    if least := objective.needs_years:
-        widest = max(_widest_years(ds).max(initial=0.0) for ds in parts.values())
+    least = objective.needs_years
+    gaps = [_widest_years(ds) if least else np.zeros(len(ds)) for ds in parts.values()]
+    if least:
+        widest = max(gap.max(initial=0.0) for gap in gaps)
         if widest < least:
             raise UsageError(
                 f"{names}: no sample has images {least:g} years apart, one after the other (the "
@@ -41,7 +43,8 @@ def check_whereabouts(objective: Objective, parts: Mapping[str, shards.Dataset])
                 f"objective.era_years, or take kind=seco"
             )
     if (most := objective.most_places) is not None:
-        found = len(np.unique(np.concatenate([_places(ds, least) for ds in parts.values()])))
+        kept = [_places(ds, gap >= least) for ds, gap in zip(parts.values(), gaps, strict=True)]
+        found = len(np.unique(np.concatenate(kept)))
         if found > most:
             raise UsageError(
                 f"{names}: {found} places do not go into objective.places={most} rows; give twice "
@@ -55,11 +58,9 @@ def _placed(ds: shards.Dataset) -> np.ndarray:
     return known
 
 
-def _places(ds: shards.Dataset, least: float) -> np.ndarray:
-    """Return a number for the place of each sample that has one, and images so far apart."""
-    kept = _placed(ds)
-    if least:
-        kept &= _widest_years(ds) >= least
+def _places(ds: shards.Dataset, counted: np.ndarray) -> np.ndarray:
+    """Return a number for the place of each of the samples `counted` `[N]` that has one."""
+    kept = _placed(ds) & counted
     steps = np.rint(np.asarray(ds.lonlat, np.float64)[kept] / METRE).astype(np.int64)
     numbers: np.ndarray = steps[:, 0] * 10**9 + steps[:, 1]
     return numbers

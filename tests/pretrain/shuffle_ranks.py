@@ -34,12 +34,8 @@ STEPS = 3
 
 def built(*, shuffled: bool) -> tuple[MoCo, MicroBatch]:
     """Build the objective and its batch, in float64 from the normalised pixels on."""
-    case = CASE if shuffled else PLAIN
-    objective = case.build()
+    objective, batch = _in_float64(CASE if shuffled else PLAIN)
     assert isinstance(objective, MoCo)
-    batch = unlike(case, objective)
-    batch.weight, batch.step = batch.weight.double(), STEP
-    doubled(objective)
     return objective, batch
 
 
@@ -47,8 +43,13 @@ def seasonal(name: str, *, shuffled: bool) -> tuple[Subspaces, MicroBatch]:
     """Build a seasonal contrast and its batch, in float64 likewise."""
     case: ObjectiveCase = SEASONS[name]
     case = replace(case, config={**case.config, "legacy_shuffle_bn": shuffled})
-    objective = case.build()
+    objective, batch = _in_float64(case)
     assert isinstance(objective, Subspaces)
+    return objective, batch
+
+
+def _in_float64(case: ObjectiveCase) -> tuple[Objective, MicroBatch]:
+    objective = case.build()
     batch = unlike(case, objective)
     batch.weight, batch.step = batch.weight.double(), STEP
     doubled(objective)
