@@ -212,11 +212,11 @@ def read_mask(path: str, index: int, window: tuple[int, int, int, int]) -> np.nd
         FMError: see `read_window`.
     """
     raster = _kept_open(path, os.getpid(), None)
-    about = describe(raster, path)
-    if about.masked or about.alpha is None:
+    alpha = _alpha_alone(path, os.getpid())
+    if alpha is None:
         return _read(path, raster, window, lambda box: raster.read_masks(index, window=box)) > 0
     # GDAL sees a mask in alphas of 8 and 16 bits alone
-    return _read(path, raster, window, lambda box: raster.read(about.alpha, window=box)) > 0
+    return _read(path, raster, window, lambda box: raster.read(alpha, window=box)) > 0
 
 
 def _read(
@@ -235,6 +235,13 @@ def _read(
         return read(box)
     except RasterioError as error:
         raise FMError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+
+
+@lru_cache(maxsize=64)
+def _alpha_alone(path: str, process: int) -> int | None:
+    """Return the band that is called alpha, of a file without a mask beside its bands."""
+    about = describe(_kept_open(path, process, None), path)
+    return None if about.masked else about.alpha
 
 
 @lru_cache(maxsize=64)
